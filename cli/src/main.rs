@@ -1,0 +1,3 @@
+//! taipei on the command line.
+
+fn main() {}

@@ -1,0 +1,158 @@
+//! What the engine tells the embedder: changes only.
+
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::StorageError;
+use crate::ids::{InfoHash, PieceIndex, TorrentId};
+use crate::metainfo::MetainfoError;
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Alert {
+    /// A torrent could not be added; nothing of it is left.
+    AddFailed {
+        /// Which.
+        torrent: TorrentId,
+        /// Why.
+        error: AddError,
+    },
+    /// A torrent is in another state now.
+    StateChanged {
+        /// Which.
+        torrent: TorrentId,
+        /// Its state now.
+        state: TorrentState,
+    },
+    /// A piece was verified and is on disk.
+    PieceFinished {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// A piece did not fit its hash and is fetched again.
+    PieceFailed {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// Every piece is there. Said once per torrent added, and not when it was whole from the start.
+    Completed {
+        /// Which.
+        torrent: TorrentId,
+    },
+    /// A peer sent wrong data and is not talked to again.
+    PeerBanned {
+        /// In which torrent.
+        torrent: TorrentId,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// The disk failed; the torrent is paused and tries again in 30 s.
+    DiskFailed {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// What failed, on which file.
+        error: StorageError,
+    },
+    /// A tracker answered, or failed.
+    Tracker {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// Its URL as the torrent has it.
+        url: String,
+        /// Peers received, or what went wrong.
+        result: Result<u32, String>,
+    },
+    /// The answer to [`crate::Command::ReportStats`].
+    Stats(Box<TorrentStats>),
+    /// A torrent is gone: trackers told, state saved.
+    Removed {
+        /// Which.
+        torrent: TorrentId,
+    },
+    /// Everything is closed; no output follows.
+    Stopped,
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TorrentState {
+    /// Reading what earlier runs left.
+    Opening,
+    /// Hashing what is on disk.
+    Checking,
+    /// Fetching pieces.
+    Downloading,
+    /// Whole; serving others.
+    Seeding,
+    /// The disk failed; it tries again by itself.
+    DiskError,
+    /// Telling trackers, saving state.
+    Stopping,
+}
+
+/// Why a torrent could not be added.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AddError {
+    /// The torrent file is refused.
+    #[error(transparent)]
+    Metainfo(#[from] MetainfoError),
+    /// It has only a version 2 part.
+    #[error("this torrent is BitTorrent v2 only; transfer of v2 torrents is not supported yet")]
+    V2Only,
+    /// The same torrent is here already, or the handle is in use.
+    #[error("this torrent was already added")]
+    Duplicate,
+    /// The engine is shutting down.
+    #[error("shutting down")]
+    Stopping,
+    /// Its place on disk cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Figures of one torrent at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TorrentStats {
+    /// Which.
+    pub torrent: TorrentId,
+    /// On the wire.
+    pub info_hash: InfoHash,
+    /// What it is doing.
+    pub state: TorrentState,
+    /// Pieces on disk and verified.
+    pub pieces_have: u32,
+    /// Pieces in all.
+    pub pieces_total: u32,
+    /// Bytes of those pieces.
+    pub bytes_have: u64,
+    /// Bytes in all, pad files included.
+    pub bytes_total: u64,
+    /// Bytes looked at by the check under way.
+    pub bytes_checked: u64,
+    /// Payload received since it was added, failed pieces and duplicates included.
+    pub downloaded_bytes: u64,
+    /// Payload sent since it was added.
+    pub uploaded_bytes: u64,
+    /// Payload received that was of no use: duplicates and failed pieces.
+    pub wasted_bytes: u64,
+    /// Payload per second now, in.
+    pub download_rate: u64,
+    /// Payload per second now, out.
+    pub upload_rate: u64,
+    /// Connected peers past their handshake.
+    pub peers: u32,
+    /// Of those, how many have everything.
+    pub seeds: u32,
+    /// Addresses known.
+    pub candidates: u32,
+    /// Whether only blocks already asked for are missing.
+    pub endgame: bool,
+}

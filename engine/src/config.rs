@@ -1,0 +1,51 @@
+//! What an engine is told when it begins.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Values that differ from run to run and that a pure machine cannot find out. Part of every recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartValues {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Changes when unsynced writes may have been lost: a reboot, in the simulator a power cut.
+    pub boot_id: [u8; 16],
+    /// Seconds since 1970 when the engine began. For dates in files only, never for waiting.
+    pub wall_seconds: i64,
+}
+
+/// Settings of a session. Every field has a sensible default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Config {
+    /// Peers connected per torrent at most.
+    pub peers_per_torrent_max: u32,
+    /// Peers connected over all torrents at most.
+    pub peers_max: u32,
+    /// New connections per second at most.
+    pub dials_per_second_max: u32,
+    /// Payload bytes received but not yet on disk, over all torrents, before the largest partial piece is written
+    /// early and then reading stops.
+    pub buffer_bytes: u64,
+    /// How long a shutdown waits for trackers to take the last announce.
+    pub stop_timeout: Duration,
+    /// Where state goes when the download directory cannot be written. Empty: nowhere.
+    pub state_directory: String,
+    /// Whether path rules of Windows apply on disk.
+    pub windows_paths: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            peers_per_torrent_max: 80,
+            peers_max: 300,
+            dials_per_second_max: 30,
+            buffer_bytes: 8 << 20,
+            stop_timeout: Duration::from_secs(5),
+            state_directory: String::new(),
+            windows_paths: cfg!(windows),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The resume journal and snapshot, as bytes.

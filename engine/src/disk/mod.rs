@@ -1,0 +1,355 @@
+//! Work on disk, as values: what a job is, what comes of it, and the storage it runs on.
+//!
+//! A [`Job`] is asked for by the engine and done by [`execute`], a plain function that a thread pool, turmoil and
+//! the event world all call, so the storage and resume code under test is the real one. Nothing here waits, and
+//! nothing here knows a peer.
+
+mod execute;
+pub mod journal;
+
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::execute::execute;
+use crate::bitfield::Bitfield;
+use crate::block::BlockData;
+use crate::ids::{InfoHash, PieceIndex};
+use crate::metainfo::{Layout, StoragePath};
+
+/// Where one torrent lies on disk and what it should look like. Shared by all its jobs.
+#[derive(Debug)]
+pub struct Place {
+    /// For naming the state files.
+    pub info_hash: InfoHash,
+    /// The download directory.
+    pub root: String,
+    /// Where state goes when `root` cannot be written. Empty: nowhere.
+    pub state_root: String,
+    /// Files and pieces.
+    pub layout: Layout,
+    /// SHA-1 of each piece, 20 bytes a piece, in order.
+    pub piece_hashes: Vec<[u8; 20]>,
+    /// Changes when unsynced writes may have been lost.
+    pub boot_id: [u8; 16],
+}
+
+/// Two places are the same decision when they are of the same torrent in the same directory.
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.info_hash == other.info_hash && self.root == other.root
+    }
+}
+
+impl Eq for Place {}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.info_hash.hash(state);
+        self.root.hash(state);
+    }
+}
+
+/// Something to do on disk for one torrent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Job {
+    /// Of which torrent, where.
+    #[serde(skip)]
+    pub place: Arc<Place>,
+    /// What.
+    pub work: Work,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Work {
+    /// Lock the torrent, read what earlier runs left, look at the files, begin a journal.
+    Open {
+        /// What to believe of earlier runs.
+        resume: crate::command::ResumeMode,
+    },
+    /// Hash what is on disk.
+    Check {
+        /// Which pieces.
+        pieces: Vec<PieceIndex>,
+    },
+    /// Write a part of a piece. Blocks lie one after the other.
+    Write {
+        /// Which piece.
+        piece: PieceIndex,
+        /// From offset to blocks.
+        runs: Vec<Run>,
+    },
+    /// Hash whole pieces, side by side.
+    Hash {
+        /// Which, and where their bytes are.
+        pieces: Vec<HashPiece>,
+    },
+    /// Read blocks to send.
+    Read {
+        /// Which.
+        blocks: Vec<ReadBlock>,
+    },
+    /// Append to the journal what was found good, and that files were written to.
+    Record {
+        /// Pieces whose hash was right and whose write returned.
+        good: Vec<PieceIndex>,
+        /// Pieces of which a part was written: their files changed, by us.
+        touched: Vec<PieceIndex>,
+    },
+    /// Sync the payload, write a snapshot, begin a new journal.
+    Snapshot {
+        /// All pieces on disk.
+        have: Bitfield,
+        /// Payload received and sent, ever.
+        totals: Totals,
+        /// Whether the torrent is closed with it: the lock is let go.
+        close: bool,
+    },
+    /// Let the lock go without saving anything.
+    Close,
+}
+
+/// Blocks that lie one after the other in a piece.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Run {
+    /// Offset of the first in the piece.
+    pub begin: u32,
+    /// In order.
+    pub blocks: Vec<BlockData>,
+}
+
+/// A piece to hash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct HashPiece {
+    /// Which.
+    pub piece: PieceIndex,
+    /// All of it in order; none when it is to be read back from disk.
+    pub blocks: Vec<BlockData>,
+}
+
+/// A block to read for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReadBlock {
+    /// Which piece; it is one we have.
+    pub piece: PieceIndex,
+    /// Offset in the piece.
+    pub begin: u32,
+    /// Bytes; the block lies within the piece.
+    pub length: u32,
+}
+
+/// Payload counted over all runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Totals {
+    /// Received, bytes.
+    pub downloaded: u64,
+    /// Sent, bytes.
+    pub uploaded: u64,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JobResult {
+    /// Of `Open`.
+    Opened(Result<Opened, StorageError>),
+    /// Of `Check`: for each piece asked for, in order, whether it is good. A file that is missing or short is not an
+    /// error: its pieces are not good.
+    Checked(Result<Vec<bool>, StorageError>),
+    /// Of `Write`.
+    Written(Result<(), StorageError>),
+    /// Of `Hash`: for each piece, in order, whether it is good. Reading back may fail.
+    Hashed(Result<Vec<bool>, StorageError>),
+    /// Of `Read`: the blocks, in order.
+    Read(Result<Vec<BlockData>, StorageError>),
+    /// Of `Record`.
+    Recorded(Result<(), StorageError>),
+    /// Of `Snapshot`.
+    Saved(Result<(), StorageError>),
+    /// Of `Close`.
+    Closed,
+}
+
+/// What earlier runs left.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Opened {
+    /// Pieces that can be trusted without hashing.
+    pub have: Bitfield,
+    /// Pieces that may be there and must be hashed.
+    pub unchecked: Bitfield,
+    /// Payload counted by earlier runs.
+    pub totals: Totals,
+    /// Whether state is saved; not when there is nowhere to write it.
+    pub stateful: bool,
+}
+
+/// A file's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last written, nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// Whether it is a plain file.
+    pub is_file: bool,
+}
+
+/// A place in a storage: a path below a root directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct At<'a> {
+    /// The root directory, as the embedder gave it.
+    pub root: &'a str,
+    /// Below it.
+    pub path: &'a StoragePath,
+}
+
+/// Files by path below a root: synchronous, positioned, without a cursor. Opening is the storage's own affair
+/// (`net` keeps a pool of handles). A path is never followed through a symbolic link below the root.
+pub trait Storage {
+    /// Reads until `buffer` is full or the file ends; gives the bytes read. A missing file is `NotFound`.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError>;
+
+    /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// The figures of a file; none when there is nothing.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError>;
+
+    /// Makes a file of this length, or cuts or extends it.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn set_len(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError>;
+
+    /// Makes room for this many bytes on disk. May do nothing where the system cannot.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn allocate(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError>;
+
+    /// Returns when all that was written to the file would survive a power cut. Missing files are fine.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn sync(&mut self, at: At<'_>) -> Result<(), StorageError>;
+
+    /// The same for the names in a directory (the one that holds `at`).
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn sync_dir(&mut self, at: At<'_>) -> Result<(), StorageError>;
+
+    /// Makes a directory and those above it, below the root and the root itself. Present is fine.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn create_dir(&mut self, at: At<'_>) -> Result<(), StorageError>;
+
+    /// Renames a file within one root, over what is there.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn rename(&mut self, from: At<'_>, to: &StoragePath) -> Result<(), StorageError>;
+
+    /// Removes a file. Missing is fine.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn remove(&mut self, at: At<'_>) -> Result<(), StorageError>;
+
+    /// Bytes that can still be written below a root.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn free_bytes(&mut self, root: &str) -> Result<u64, StorageError>;
+
+    /// Takes an exclusive lock on a file, made when missing, until `unlock` or the end of the process. Held by
+    /// another process it fails with [`StorageErrorKind::Locked`] and that process's number, which the holder writes
+    /// into the file. What a dead process left never blocks.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn lock(&mut self, at: At<'_>) -> Result<(), StorageError>;
+
+    /// Lets a lock go and removes its file.
+    fn unlock(&mut self, at: At<'_>);
+}
+
+/// The disk said no.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
+#[error("{path}: {kind}")]
+pub struct StorageError {
+    /// The file, with its root.
+    pub path: String,
+    /// What is wrong.
+    pub kind: StorageErrorKind,
+}
+
+/// What is wrong, the same set in every world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StorageErrorKind {
+    /// There is no such file.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The disk, or a quota, is full.
+    #[error("disk full: free some space, the download goes on by itself")]
+    Full,
+    /// No permission.
+    #[error("permission denied")]
+    Denied,
+    /// A read-only file system.
+    #[error("read-only file system")]
+    ReadOnly,
+    /// Out of file descriptors.
+    #[error("too many open files")]
+    Exhausted,
+    /// A directory, link or device where a file should be, or the other way round.
+    #[error("exists, but is not a plain file (or not a directory): move it away")]
+    WrongKind,
+    /// Longer than the torrent says; nothing is cut by us.
+    #[error("is longer than the torrent says: move it away, or choose another directory")]
+    TooLong,
+    /// Held by another process.
+    #[error("in use by another process (pid {0}): stop it first")]
+    Locked(u32),
+    /// The file ended where data should be.
+    #[error("ended early: it was changed by another program")]
+    ShortRead,
+    /// The hardware failed.
+    #[error("input/output error")]
+    Io,
+    /// Anything else, by the system's number.
+    #[error("system error {0}")]
+    Other(i32),
+}
+
+/// Hashes several messages side by side. Each message is a list of slices, one after the other; digests go to
+/// `digests` in the same order. SHA-1 is bound by latency, so `net` brings one that interleaves them.
+pub type Sha1Many = fn(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>);
+
+/// One after the other, with the `sha1` crate: for worlds that bring nothing faster.
+pub fn sha1_each(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>) {
+    use sha1::{Digest as _, Sha1};
+    digests.extend(messages.iter().map(|parts| {
+        let mut sha1 = Sha1::new();
+        for part in parts {
+            sha1.update(part);
+        }
+        <[u8; 20]>::from(sha1.finalize())
+    }));
+}
+
+/// A range of bytes of a torrent's payload.
+pub type ByteRange = Range<u64>;

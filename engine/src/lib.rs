@@ -1,0 +1,70 @@
+//! BitTorrent as deterministic state machines.
+//!
+//! [`Engine`] is the whole client behind one value: an [`Input`] goes in with the time it happened, [`Output`]s
+//! come out, [`Engine::poll_timeout`] says when it wants to be woken. It owns no socket, file, task, lock, clock
+//! or random source, so the same code downloads on a real network, runs under turmoil, and runs by the thousand in
+//! an event queue. The one rule: same seed and same inputs give the same outputs.
+//!
+//! The `driver` feature adds the only asynchronous code, which reaches the world through four doors (transport,
+//! clock, storage, jobs). Without it this crate has no tokio in its tree.
+//!
+//! What it never does: see payload bytes (a block is an opaque [`BlockData`]), read a real clock, or iterate in an
+//! order that a seed does not decide.
+
+pub mod alert;
+pub mod bitfield;
+pub mod block;
+pub mod command;
+pub mod config;
+pub mod disk;
+pub mod ids;
+pub mod input;
+pub mod limits;
+pub mod metainfo;
+pub mod output;
+pub mod rng;
+pub mod time;
+pub mod tracker_server;
+pub mod wire;
+
+#[cfg(feature = "driver")]
+pub mod driver;
+
+pub use alert::{Alert, TorrentState, TorrentStats};
+pub use bitfield::Bitfield;
+pub use block::BlockData;
+pub use command::{AddTorrent, Command, ResumeMode};
+pub use config::{Config, StartValues};
+pub use ids::{
+    BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex, ResolveId,
+    TorrentId,
+};
+pub use input::Input;
+pub use output::Output;
+pub use time::Instant;
+
+/// The whole client behind one value.
+#[derive(Debug)]
+pub struct Engine {}
+
+impl Engine {
+    /// An engine without torrents.
+    pub fn new(_config: Config, _start: StartValues) -> Self {
+        todo!()
+    }
+
+    /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
+    pub fn handle_input(&mut self, _now: Instant, _input: Input) {
+        todo!()
+    }
+
+    /// What is asked of the world, in order; none when all was taken.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        todo!()
+    }
+
+    /// When [`Input::Timeout`] is due, at the latest. None: never, until something else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        todo!()
+    }
+}

@@ -1,0 +1,52 @@
+//! Every number that bounds what comes from outside, with the BEP or the reason.
+
+use std::time::Duration;
+
+/// What we ask for at once, and the most we accept in a `piece` message (BEP 3: "all current implementations use 16 KiB").
+pub const BLOCK_BYTES: u32 = 1 << 14;
+/// The longest block another client may ask of us; more is nonsense (`reliability.md` B4).
+pub const REQUEST_BYTES_MAX: u32 = 128 << 10;
+/// Pieces a torrent may have; the same as libtorrent's.
+pub const PIECES_MAX: u32 = 1 << 21;
+/// The largest piece length in version 1.
+pub const PIECE_LENGTH_MAX: u32 = 1 << 29;
+/// The largest torrent: file offsets stay below 2^48.
+pub const TOTAL_BYTES_MAX: u64 = 1 << 48;
+/// The largest torrent file read.
+pub const TORRENT_FILE_BYTES_MAX: usize = 32 << 20;
+/// Nested lists and dictionaries in bencode from outside.
+pub const BENCODE_DEPTH_MAX: usize = 100;
+/// Values in one piece of bencode from outside.
+pub const BENCODE_TOKENS_MAX: usize = 3_000_000;
+/// An extended message (BEP 10); metadata pieces are 16 KiB, PEX a few.
+pub const EXTENDED_BYTES_MAX: u32 = 1 << 20;
+/// The largest bitfield any torrent can have.
+pub const BITFIELD_BYTES_MAX: u32 = PIECES_MAX / 8;
+/// Requests we keep at one peer at most.
+pub const REQUESTS_OUT_MAX: u32 = 500;
+/// Requests of one peer that we queue; said in `reqq` (BEP 10).
+pub const REQUESTS_QUEUED_MAX: u32 = 500;
+/// What a peer that does not say `reqq` is taken to queue.
+pub const REQQ_DEFAULT: u32 = 250;
+/// Addresses known per torrent.
+pub const CANDIDATES_MAX: usize = 2000;
+/// Trackers of one torrent that are looked at.
+pub const TRACKERS_MAX: usize = 256;
+/// Peers taken from one announce answer.
+pub const TRACKER_PEERS_MAX: usize = 1000;
+/// The body of a tracker's answer.
+pub const TRACKER_BODY_BYTES_MAX: u32 = 1 << 20;
+/// Redirects followed for one HTTP request.
+pub const REDIRECTS_MAX: u32 = 5;
+/// An HTTP request, from look-up to the last byte.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+/// From dialling to a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From a connection to the other side's handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without a byte from a peer for this long, it is gone (BEP 3 suggests two minutes).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Without a byte to a peer for this long, a keep-alive goes out.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Disk jobs under way at once over all torrents; the driver's channel for results is as long.
+pub const JOBS_MAX: usize = 256;

@@ -1,0 +1,1 @@
+//! Announce and scrape answers: a tracker without sockets.

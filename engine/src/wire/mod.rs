@@ -1,0 +1,11 @@
+//! Bytes to values and back. No decisions are made here.
+
+pub mod compact;
+pub mod extended;
+pub mod message;
+pub mod stream;
+pub mod tracker_http;
+
+pub use extended::ExtendedHandshake;
+pub use message::{Handshake, Message, Request, Reserved};
+pub use stream::{Stream, WireError};

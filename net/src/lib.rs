@@ -1,0 +1,1 @@
+//! The real world for `taipei-engine`.
