@@ -12,6 +12,7 @@
 //! order that a seed does not decide.
 
 pub mod alert;
+pub mod bencode;
 pub mod bitfield;
 pub mod block;
 pub mod command;
