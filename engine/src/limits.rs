@@ -50,3 +50,5 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Disk jobs under way at once over all torrents; the driver's channel for results is as long.
 pub const JOBS_MAX: usize = 256;
+/// Connections accepted that have not named a torrent yet.
+pub const STRANGERS_MAX: usize = 100;
