@@ -11,6 +11,7 @@
 //! What it never does: see payload bytes (a block is an opaque [`BlockData`]), read a real clock, or iterate in an
 //! order that a seed does not decide.
 
+pub mod address;
 pub mod alert;
 pub mod bitfield;
 pub mod block;
@@ -36,8 +37,8 @@ pub use block::BlockData;
 pub use command::{AddTorrent, Command, ResumeMode};
 pub use config::{Config, StartValues};
 pub use ids::{
-    BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex, ResolveId,
-    TorrentId,
+    BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex,
+    ResolveId, TorrentId,
 };
 pub use input::Input;
 pub use output::Output;
