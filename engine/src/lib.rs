@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod alert;
+pub mod bencode;
 pub mod bitfield;
 pub mod block;
 pub mod command;
