@@ -26,6 +26,8 @@ pub mod metainfo;
 pub mod output;
 pub mod rng;
 pub mod time;
+#[allow(dead_code)]
+mod torrent;
 pub mod tracker_server;
 pub mod wire;
 

@@ -1,0 +1,3 @@
+//! One swarm.
+
+pub(crate) mod announcer;
