@@ -11,6 +11,7 @@
 //! What it never does: see payload bytes (a block is an opaque [`BlockData`]), read a real clock, or iterate in an
 //! order that a seed does not decide.
 
+pub mod address;
 pub mod alert;
 mod bandwidth;
 pub mod bencode;

@@ -4,7 +4,7 @@
 //! `Seeding`; `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
 //! and state is saved. Peers and trackers begin with the end of the check, so that what we tell them is true.
 
-pub mod announcer;
+mod announcer;
 mod candidates;
 mod check;
 mod choker;
@@ -26,7 +26,6 @@ use tracing::{debug, info, warn};
 
 use self::announcer::{Announcer, Token};
 use self::candidates::Candidates;
-pub(crate) use self::candidates::is_local;
 use self::check::Check;
 use self::choker::Choker;
 use self::picker::Picker;
