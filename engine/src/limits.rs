@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Directories in a path of a torrent, its name and the file included; libtorrent 2.1 has the same limit.
+pub const PATH_COMPONENTS_MAX: usize = 100;
+/// A name on disk: what Linux and Windows file systems take.
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+/// A path below the download directory; Linux takes 4,096 bytes with the directory.
+pub const PATH_BYTES_MAX: usize = 3072;
 /// What we ask for at once, and the most we accept in a `piece` message (BEP 3: "all current implementations use 16 KiB").
 pub const BLOCK_BYTES: u32 = 1 << 14;
 /// The longest block another client may ask of us; more is nonsense (`reliability.md` B4).
