@@ -37,7 +37,9 @@ impl ExtendedHandshake {
         let mut encoder = Encoder::new();
         encoder.emit_dict(|mut dict| {
             dict.emit_pair_with(b"m", |m| {
-                m.emit_dict(|mut m| extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), *id)))
+                m.emit_dict(|mut m| {
+                    extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), *id))
+                })
             })?;
             if let Some(size) = self.metadata_size {
                 dict.emit_pair(b"metadata_size", size)?;
