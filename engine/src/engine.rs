@@ -205,7 +205,6 @@ impl Engine {
                 piece_hashes: metainfo.piece_hashes,
                 boot_id: self.start.boot_id,
             },
-            private: metainfo.private,
             metadata_bytes: metainfo.info_bytes,
             tiers,
             resume: add.resume,
