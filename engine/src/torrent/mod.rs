@@ -314,10 +314,10 @@ impl Torrent {
         for piece in opened.have.iter() {
             self.on_have(piece);
         }
+        self.check.begin(&self.place.layout, opened.unchecked);
         if self.state == TorrentState::Stopping {
             return;
         }
-        self.check.begin(&self.place.layout, opened.unchecked);
         self.enter(context, TorrentState::Checking);
         if self.check.is_over() {
             self.begin_swarm(context);
@@ -367,11 +367,16 @@ impl Torrent {
                 self.submit(context, purpose, Work::Record { good, touched });
             }
             Some(Save::Snapshot) => {
-                let work = Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: false };
+                let work = self.snapshot(false);
                 self.submit(context, Purpose::Snapshot, work);
             }
             None => {}
         }
+    }
+
+    fn snapshot(&self, close: bool) -> Work {
+        let (have, unchecked) = (self.have.clone(), self.check.unchecked().clone());
+        Work::Snapshot { have, unchecked, totals: self.totals(), close }
     }
 
     fn totals(&self) -> Totals {
@@ -389,7 +394,7 @@ impl Torrent {
         }
         self.closing = true;
         let work = if self.resume.is_enabled() {
-            Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: true }
+            self.snapshot(true)
         } else {
             Work::Close
         };
