@@ -40,6 +40,10 @@ class Libtorrent:
     def env(self, job):
         return {"HOME": job.home}
 
+    @staticmethod
+    def by_peer(address):
+        return ["--peer", address]
+
     def seed(self, job):
         return [*self._argv("seed", job), *(["--trust"] if job.trust else [])]
 
@@ -65,6 +69,11 @@ class Rqbit:
 
     def env(self, job):
         return {name: job.home for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+
+    @staticmethod
+    def by_peer(address):
+        """Flags of a download that goes on where the last one ended, from this peer."""
+        return ["--overwrite", "--initial-peers", address]
 
     def seed(self, job):
         return [*self._argv(job), "--overwrite"]
@@ -92,6 +101,10 @@ class Taipei:
 
     def env(self, job):
         return {"HOME": job.home, "XDG_STATE_HOME": job.home, "RUST_BACKTRACE": "1"}
+
+    @staticmethod
+    def by_peer(address):
+        return ["--no-trackers", "--peer", address]
 
     def seed(self, job):
         return [self.program, "seed", job.torrent, "--data", job.data, *self._common(job)]

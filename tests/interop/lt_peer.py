@@ -16,6 +16,7 @@ ap.add_argument("--dir", required=True)
 ap.add_argument("--ip", required=True)
 ap.add_argument("--port", required=True)
 ap.add_argument("--trust", action="store_true", help="seed without looking at the files")
+ap.add_argument("--peer", help="IP:PORT to connect to")
 ap.add_argument("--limit", type=float, default=600)
 args = ap.parse_args()
 
@@ -41,6 +42,9 @@ torrent.save_path = args.dir
 flags = lt.torrent_flags.default_flags & ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
 torrent.flags = flags | lt.torrent_flags.seed_mode if args.trust else flags
 handle = session.add_torrent(torrent)
+if args.peer:
+    ip, _, port = args.peer.rpartition(":")
+    handle.connect_peer((ip, int(port)))
 
 deadline = time.monotonic() + args.limit
 status = 0 if args.verb == "seed" else 3
