@@ -25,9 +25,8 @@ def main():
         os.makedirs(folder)
     problems = []
     try:
-        os.chdir(here)
-        child = Child("demo", [clients.TAIPEI.program, "demo"], logs,
-                      {"HOME": home, "XDG_STATE_HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": temp})
+        env = {"HOME": home, "XDG_STATE_HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": temp}
+        child = Child("demo", [clients.TAIPEI.program, "demo"], logs, env, cwd=here)
         status = child.wait(SECONDS)
         if status != 0:
             problems.append(f"status {status} after {SECONDS} s at most")

@@ -13,7 +13,7 @@ LOG_TAIL_BYTES = 6000
 class Child:
     """A started program. Its output goes to a log file; it is killed when we die."""
 
-    def __init__(self, name, argv, folder, env=None, stop_signal=signal.SIGINT, stdout=None):
+    def __init__(self, name, argv, folder, env=None, stop_signal=signal.SIGINT, stdout=None, cwd=None):
         os.makedirs(folder, exist_ok=True)
         self.name, self.argv, self.stop_signal = name, list(map(str, argv)), stop_signal
         self.log_path = os.path.join(folder, f"{name}.log")
@@ -21,8 +21,9 @@ class Child:
         self.started = time.monotonic()
         with open(self.log_path, "ab") as log:
             out = open(self.stdout_path, "wb") if stdout else log
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=folder,
-                                            env={**os.environ, **(env or {})}, preexec_fn=_die_with_parent)
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log,
+                                            cwd=cwd or folder, env={**os.environ, **(env or {})},
+                                            preexec_fn=_die_with_parent)
             if stdout:
                 out.close()
 
