@@ -9,8 +9,8 @@ mod candidates;
 mod check;
 mod choker;
 mod fetch;
-mod piece;
 mod picker;
+mod piece;
 mod resume;
 mod serve;
 mod swarm;
@@ -230,7 +230,8 @@ impl Torrent {
             (Purpose::Read { connection, blocks }, JobResult::Read(result)) => {
                 self.on_read(context, connection, blocks, result);
             }
-            (Purpose::Record { .. }, JobResult::Recorded(Ok(()))) | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
+            (Purpose::Record { .. }, JobResult::Recorded(Ok(())))
+            | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
                 self.resume.on_saved(context.now, None);
             }
             (Purpose::Record { good, touched }, JobResult::Recorded(Err(error))) => {
@@ -406,7 +407,13 @@ impl Torrent {
     }
 
     /// The disk failed at `work`, which will be tried again.
-    fn on_disk_error(&mut self, context: &mut Context<'_>, error: StorageError, purpose: Purpose, work: Work) {
+    fn on_disk_error(
+        &mut self,
+        context: &mut Context<'_>,
+        error: StorageError,
+        purpose: Purpose,
+        work: Work,
+    ) {
         if self.state == TorrentState::Stopping {
             return;
         }
