@@ -119,12 +119,7 @@ impl Desk {
         }
     }
 
-    fn snapshot_of(
-        &mut self,
-        have: &[u32],
-        unchecked: &[u32],
-        close: bool,
-    ) -> Result<(), StorageError> {
+    fn snapshot_of(&mut self, have: &[u32], unchecked: &[u32], close: bool) -> Result<(), StorageError> {
         let totals = Totals { downloaded: 5, uploaded: 7 };
         let (have, unchecked) = (self.set(have), self.set(unchecked));
         match self.run(Work::Snapshot { have, unchecked, totals, close }) {
@@ -506,11 +501,12 @@ fn a_read_only_root_keeps_its_state_elsewhere() {
     desk.storage.read_only.clear();
     assert_eq!(desk.opened(), (vec![0, 1, 2, 3, 4], NONE));
     assert!(desk.names().iter().all(|name| name.starts_with(ROOT)));
-    desk.storage.cut_power();
-    desk.storage.put("/downloads/t/a", &payload);
-    desk.later(1000);
+    let journal = format!("{ROOT}/.taipei/{}.journal", desk.place.info_hash);
+    desk.storage.files.remove(&journal);
+    desk.storage.kill();
     desk.reboot();
-    assert_eq!(desk.opened(), (NONE, vec![0, 1, 2, 3, 4]));
+    let opened = desk.open(Resume).unwrap();
+    assert_eq!((opened.have.count(), opened.totals.uploaded), (5, 7), "the snapshot moved too");
 }
 
 #[test]
@@ -562,9 +558,7 @@ fn padding_is_zeros_that_are_never_on_disk() {
     assert!(desk.names().iter().all(|name| !name.ends_with("/p") && !name.ends_with("/q")));
     desk.storage.kill();
     assert_eq!(desk.opened(), (vec![0, 1, 2, 3], NONE));
-    let read = desk.run(Work::Read {
-        blocks: vec![ReadBlock { piece: desk.piece(0), begin: 8, length: 8 }],
-    });
+    let read = desk.run(Work::Read { blocks: vec![ReadBlock { piece: desk.piece(0), begin: 8, length: 8 }] });
     let JobResult::Read(Ok(blocks)) = read else { panic!("{read:?}") };
     assert_eq!(blocks[0].parts().concat(), desk.payload[8..16]);
 }
@@ -589,7 +583,10 @@ fn blocks_go_to_the_files_they_lie_in() {
     let mut desk = Desk::new(64, "a:10 b:3 e:0 c:51");
     let part = |range: Range<usize>| Bytes::copy_from_slice(&desk.payload[range]);
     let runs = vec![
-        Run { begin: 5, blocks: vec![BlockData::from_parts(vec![part(5..6), part(6..12)]), part(12..20).into()] },
+        Run {
+            begin: 5,
+            blocks: vec![BlockData::from_parts(vec![part(5..6), part(6..12)]), part(12..20).into()],
+        },
         Run { begin: 0, blocks: vec![part(0..5).into()] },
         Run { begin: 40, blocks: vec![BlockData::absent(10)] },
     ];
@@ -638,6 +635,20 @@ fn adjacent_blocks_are_read_at_once() {
     let error = desk.run(Work::Read { blocks });
     let kind = StorageErrorKind::ShortRead;
     assert_eq!(error, JobResult::Read(Err(StorageError { path: "/downloads/t/a".to_owned(), kind })));
+}
+
+#[test]
+fn a_piece_whose_record_failed_is_synced_all_the_same() {
+    let mut desk = Desk::new(16, "a:32");
+    desk.opened();
+    desk.get(&[0]);
+    desk.snapshot(&[0]);
+    desk.write(1).unwrap();
+    desk.snapshot(&[0, 1]);
+    desk.storage.cut_power();
+    desk.reboot();
+    assert_eq!(desk.opened(), (vec![0, 1], NONE));
+    assert_eq!(desk.check(&[0, 1]).unwrap(), [true, true]);
 }
 
 #[test]
