@@ -203,7 +203,7 @@ fn seed(identity: &Identity) -> u32 {
     crc32c::crc32c(&identity.encode(MAGIC, VERSION))
 }
 
-/// The longest journal that is read: a torrent with the most pieces, every other one good, three times over.
+/// The longest journal that is read: a torrent with the most pieces, every other one good, twice over.
 pub(super) const JOURNAL_BYTES_MAX: usize = 128 << 20;
 
 const MAGIC: [u8; 8] = *b"taipei-j";
