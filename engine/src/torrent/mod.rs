@@ -393,11 +393,7 @@ impl Torrent {
             return;
         }
         self.closing = true;
-        let work = if self.resume.is_enabled() {
-            self.snapshot(true)
-        } else {
-            Work::Close
-        };
+        let work = if self.resume.is_enabled() { self.snapshot(true) } else { Work::Close };
         self.submit(context, Purpose::Close, work);
     }
 
