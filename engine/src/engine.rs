@@ -140,7 +140,9 @@ impl Engine {
     }
 
     fn handle_timeout(&mut self) {
-        while let Some(wake) = self.timers.pop_due(self.now) {
+        // Each once: what is due again at once waits for the next input.
+        let due: Vec<_> = std::iter::from_fn(|| self.timers.pop_due(self.now)).collect();
+        for wake in due {
             match wake {
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
@@ -289,7 +291,8 @@ impl Engine {
     fn drop_closed(&mut self) {
         let closed = |(id, torrent): (&TorrentId, &Torrent)| torrent.is_closed().then_some(*id);
         while let Some(id) = self.torrents.iter().find_map(closed) {
-            self.torrents.remove(&id);
+            let buffered = self.torrents.remove(&id).map_or(0, |torrent| torrent.buffered_bytes());
+            self.bandwidth.on_buffered(buffered, 0);
             self.timers.remove(Wake::Torrent(id));
             self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
         }

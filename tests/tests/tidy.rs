@@ -67,7 +67,8 @@ const MAY_ASK_FOR_THE_SYSTEM: &[(&str, &str)] = &[
 ];
 
 /// Decoders outside `wire/` that read what others wrote.
-const DECODERS_ELSEWHERE: &[&str] = &["Metainfo::parse", "storage_path", "disk::journal", "disk::snapshot", "bencode::parse"];
+const DECODERS_ELSEWHERE: &[&str] =
+    &["Metainfo::parse", "storage_path", "disk::journal", "disk::snapshot", "bencode::parse"];
 
 /// Modules of `wire/` that decode nothing by themselves, and the decoder that makes their values.
 const DECODED_BY: &[(&str, &str)] = &[("message", "stream")];

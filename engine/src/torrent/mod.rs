@@ -278,7 +278,7 @@ impl Torrent {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
         }
-        if self.state != TorrentState::DiskError && !self.closing && !self.closed {
+        if self.may_save() {
             self.save(context);
         }
         self.dial(context);
@@ -298,7 +298,7 @@ impl Torrent {
             self.retry_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
-            if self.state == TorrentState::DiskError { None } else { self.resume.deadline() },
+            if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
         ]
         .into_iter()
@@ -358,6 +358,11 @@ impl Torrent {
     /// Whether blocks are asked for.
     fn is_fetching(&self) -> bool {
         self.state == TorrentState::Downloading
+    }
+
+    /// Not while the disk fails, nor once the last snapshot is out.
+    fn may_save(&self) -> bool {
+        self.state != TorrentState::DiskError && !self.closing && !self.closed
     }
 
     fn save(&mut self, context: &mut Context<'_>) {
