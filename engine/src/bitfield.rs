@@ -36,7 +36,8 @@ impl Bitfield {
 
     /// With every piece in it.
     pub fn full(piece_count: u32) -> Self {
-        let mut all = Self { bytes: vec![0xff; piece_count.div_ceil(8) as usize], piece_count, count: piece_count };
+        let mut all =
+            Self { bytes: vec![0xff; piece_count.div_ceil(8) as usize], piece_count, count: piece_count };
         if let (Some(last), 1..) = (all.bytes.last_mut(), piece_count % 8) {
             *last = 0xff << (8 - piece_count % 8);
         }
@@ -158,7 +159,10 @@ mod tests {
         let mut field = Bitfield::new(10);
         assert!(field.set(PieceIndex::new(9)));
         assert!(!field.set(PieceIndex::new(9)));
-        assert_eq!((field.count(), field.has(PieceIndex::new(9)), field.has(PieceIndex::new(8))), (1, true, false));
+        assert_eq!(
+            (field.count(), field.has(PieceIndex::new(9)), field.has(PieceIndex::new(8))),
+            (1, true, false)
+        );
         assert!(field.clear(PieceIndex::new(9)));
         assert!(field.is_empty());
     }

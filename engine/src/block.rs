@@ -37,7 +37,10 @@ impl BlockData {
     /// When the parts are 4 GiB or more together; the wire caps a block long before that.
     pub fn from_parts(parts: Vec<Bytes>) -> Self {
         let length = parts.iter().map(Bytes::len).sum::<usize>();
-        Self { length: u32::try_from(length).expect("a block is capped by the wire"), parts: Parts::Many(parts) }
+        Self {
+            length: u32::try_from(length).expect("a block is capped by the wire"),
+            parts: Parts::Many(parts),
+        }
     }
 
     /// Its length in bytes.

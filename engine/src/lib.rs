@@ -12,6 +12,7 @@
 //! order that a seed does not decide.
 
 pub mod alert;
+pub mod bencode;
 pub mod bitfield;
 pub mod block;
 pub mod command;
@@ -36,8 +37,8 @@ pub use block::BlockData;
 pub use command::{AddTorrent, Command, ResumeMode};
 pub use config::{Config, StartValues};
 pub use ids::{
-    BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex, ResolveId,
-    TorrentId,
+    BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex,
+    ResolveId, TorrentId,
 };
 pub use input::Input;
 pub use output::Output;

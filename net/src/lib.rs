@@ -1,1 +1,24 @@
-//! The real world for `taipei-engine`.
+//! The real world for `taipei-engine`: sockets, files, threads, TLS.
+//!
+//! [`start`] puts it together: an [`Options`] gives a running [`Session`]. Each door of the engine's driver has one
+//! module here: [`TcpTransport`], [`BootClock`], [`FileStorage`], [`ThreadJobs`]. They hold no policy: what to dial, how
+//! much to read, which path is safe was decided before it comes here.
+//!
+//! What it never does: follow a symbolic link below a download directory, skip the check of a certificate, or fall back
+//! to another address than the one asked for with `bind`.
+
+mod clock;
+mod jobs;
+mod platform;
+mod session;
+mod sha1_many;
+mod storage;
+mod tls;
+mod transport;
+
+pub use clock::{BootClock, boot_id, start_values};
+pub use jobs::ThreadJobs;
+pub use session::{Options, Session, StartError, start};
+pub use sha1_many::sha1_many;
+pub use storage::FileStorage;
+pub use transport::{Bind, BindError, TcpTransport};

@@ -6,8 +6,8 @@ pub mod paths;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::layout::{FileEntry, FileRun, Layout};
-pub use self::paths::{PathRules, StoragePath};
+pub use self::layout::{FileEntry, FileRun, Layout, LayoutError, ListedFile};
+pub use self::paths::{PathRules, STATE_DIRECTORY, StoragePath};
 use crate::ids::InfoHashes;
 
 /// A torrent file that was read and judged.

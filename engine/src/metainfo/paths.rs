@@ -7,6 +7,30 @@ use std::fmt;
 pub struct StoragePath(String);
 
 impl StoragePath {
+    /// From names that we chose ourselves: in tests, simulated torrents, generated content.
+    ///
+    /// # Panics
+    /// When a name is not storable as it is; names from outside go through the sanitising function.
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        assert!(!names.is_empty(), "a path has a component");
+        for name in &names {
+            assert!(
+                !name.is_empty() && !name.contains(['/', '\0']) && *name != "." && *name != "..",
+                "{name:?}"
+            );
+        }
+        Self(names.join("/"))
+    }
+
+    /// A state file, `.taipei/NAME`. No path of a torrent begins with that directory.
+    ///
+    /// # Panics
+    /// When the name is not storable as it is; we choose it.
+    pub fn state(name: &str) -> Self {
+        Self::from_names([STATE_DIRECTORY, name])
+    }
+
     /// Its components joined by `/`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -32,3 +56,6 @@ pub enum PathRules {
     /// Also no device names, no trailing dots and spaces, no `:*?"<>|\`.
     Windows,
 }
+
+/// The directory below a download directory that holds our own files.
+pub const STATE_DIRECTORY: &str = ".taipei";

@@ -1,0 +1,300 @@
+//! A connection's two tasks: one reads and frames, one frames and writes, both within their grants.
+//!
+//! A reader hands over everything that one read gave as one input; a writer says what it wrote once per write. Nothing
+//! is read or written without a grant.
+#![allow(
+    clippy::disallowed_types,
+    reason = "owner and tasks share a queue and two counts; the lock is never held across a wait"
+)]
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc};
+
+use super::doors::Connection;
+use super::net_error;
+use crate::ids::ConnectionId;
+use crate::input::{CloseReason, Input, NetError};
+use crate::wire::{Message, Stream};
+
+/// What tasks tell the owner.
+#[derive(Debug)]
+pub(super) enum Event<R, W> {
+    /// Somebody connected to us.
+    Accepted(Connection<R, W>),
+    /// A dial succeeded.
+    Connected(ConnectionId, Connection<R, W>),
+    /// Anything that the engine can be told as it is.
+    Input(Input),
+}
+
+/// What the owner tells a connection's tasks: grants, and what to send.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Channel(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes that may be read, since the connection began.
+    read_granted: AtomicU64,
+    /// A read grant came.
+    may_read: Notify,
+    outbox: Mutex<Outbox>,
+    /// A message or a write grant came.
+    may_write: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    messages: VecDeque<Message>,
+    /// Bytes that may be written, since the connection began.
+    write_granted: u64,
+}
+
+impl Channel {
+    /// Lets the reader read this many more bytes.
+    pub(super) fn grant_read(&self, bytes: u64) {
+        if bytes > 0 {
+            let granted = self.0.read_granted.load(Ordering::Relaxed);
+            self.0.read_granted.store(granted.saturating_add(bytes), Ordering::Release);
+            self.0.may_read.notify_one();
+        }
+    }
+
+    /// Gives the writer messages and lets it write this many more bytes. How many messages wait now.
+    pub(super) fn send(&self, messages: &mut Vec<Message>, bytes: u64) -> usize {
+        if messages.is_empty() && bytes == 0 {
+            return 0;
+        }
+        let mut outbox = self.outbox();
+        outbox.messages.extend(messages.drain(..));
+        outbox.write_granted = outbox.write_granted.saturating_add(bytes);
+        let waiting = outbox.messages.len();
+        drop(outbox);
+        self.0.may_write.notify_one();
+        waiting
+    }
+
+    /// Waits until more than `spent` may be read; how much more.
+    async fn read_grant(&self, spent: u64) -> u64 {
+        loop {
+            let granted = self.0.read_granted.load(Ordering::Acquire);
+            if granted > spent {
+                return granted - spent;
+            }
+            self.0.may_read.notified().await;
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.0.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads until the connection ends; that is then told, once.
+pub(super) async fn read<R: AsyncRead + Unpin, W>(
+    connection: ConnectionId,
+    mut reader: R,
+    channel: Channel,
+    events: mpsc::Sender<Event<R, W>>,
+) {
+    let mut stream = Stream::default();
+    let mut buffer = ReadBuffer::default();
+    let mut spent = 0;
+    let reason = loop {
+        let grant = channel.read_grant(spent).await;
+        let read_bytes = match buffer.fill(&mut reader, grant).await {
+            Ok(0) => break CloseReason::EndOfStream,
+            Ok(bytes) => bytes,
+            Err(error) => break CloseReason::Network(net_error(&error)),
+        };
+        spent += u64::from(read_bytes);
+        let mut messages = Vec::with_capacity(MESSAGES_PER_READ);
+        let result = stream.handle_bytes(buffer.take(), &mut messages);
+        let received = Input::Received { connection, read_bytes, messages };
+        if events.send(Event::Input(received)).await.is_err() {
+            return;
+        }
+        if let Err(error) = result {
+            break CloseReason::Wire(error);
+        }
+    };
+    let _ = events.send(Event::Input(Input::Closed { connection, reason })).await;
+}
+
+/// A read buffer that grows while reads fill it and shrinks while they do not.
+#[derive(Debug)]
+struct ReadBuffer {
+    bytes: BytesMut,
+    /// How much is asked for at once.
+    size: usize,
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self { bytes: BytesMut::new(), size: READ_BYTES_START }
+    }
+}
+
+impl ReadBuffer {
+    /// Reads once, at most `grant` bytes.
+    async fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut R, grant: u64) -> std::io::Result<u32> {
+        if self.bytes.capacity() < self.size / 2 {
+            self.bytes.reserve(self.size);
+        }
+        let room = self.size.min(self.bytes.capacity());
+        let room = usize::try_from(grant).map_or(room, |grant| room.min(grant));
+        let bytes = reader.read_buf(&mut (&mut self.bytes).limit(room)).await?;
+        if bytes == self.size {
+            self.size = (self.size * 2).min(READ_BYTES_MAX);
+        } else if bytes < self.size / 4 && self.size > READ_BYTES_MIN {
+            self.size /= 2;
+        }
+        Ok(bytes as u32)
+    }
+
+    /// What was read. Its memory is shared with what is read next, unless that needs much less.
+    fn take(&mut self) -> Bytes {
+        let bytes = self.bytes.split().freeze();
+        if self.bytes.capacity() > self.size * 4 {
+            self.bytes = BytesMut::new();
+        }
+        bytes
+    }
+}
+
+/// Writes until the connection ends; when it is the one to notice, it says so.
+pub(super) async fn write<R, W: AsyncWrite + Unpin>(
+    connection: ConnectionId,
+    mut writer: W,
+    channel: Channel,
+    events: mpsc::Sender<Event<R, W>>,
+) {
+    let mut report = Report { connection, events, bytes: 0 };
+    if let Err(reason) = write_all(&mut writer, &channel, &mut report).await {
+        report.settle().await;
+        let _ = report.events.send(Event::Input(Input::Closed { connection, reason })).await;
+    }
+}
+
+async fn write_all<R, W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    channel: &Channel,
+    report: &mut Report<R, W>,
+) -> Result<(), CloseReason> {
+    let mut stream = Stream::default();
+    let mut chunks = VecDeque::new();
+    let mut spent = 0;
+    loop {
+        let mut grant = {
+            let mut outbox = channel.outbox();
+            let grant = outbox.write_granted - spent;
+            if grant > 0 && chunks.is_empty() {
+                let count = outbox.messages.len().min(MESSAGES_PER_WRITE);
+                for message in outbox.messages.drain(..count) {
+                    stream.encode(&message, &mut chunks);
+                }
+            }
+            grant
+        };
+        if grant == 0 || chunks.is_empty() {
+            writer.flush().await.map_err(|error| CloseReason::Network(net_error(&error)))?;
+            if !report.settle().await {
+                return Ok(());
+            }
+            channel.0.may_write.notified().await;
+            continue;
+        }
+        while grant > 0 && !chunks.is_empty() {
+            let written = write_once(writer, &chunks, grant).await?;
+            consume(&mut chunks, written);
+            grant -= written as u64;
+            spent += written as u64;
+            report.add(written);
+        }
+    }
+}
+
+/// One write of what is next, at most `grant` bytes.
+async fn write_once<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    chunks: &VecDeque<Bytes>,
+    grant: u64,
+) -> Result<usize, CloseReason> {
+    let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+    let mut room = usize::try_from(grant).unwrap_or(usize::MAX);
+    let mut count = 0;
+    for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        if room == 0 {
+            break;
+        }
+        let part = chunk.get(..room).unwrap_or(chunk);
+        *slice = IoSlice::new(part);
+        room -= part.len();
+        count += 1;
+    }
+    match writer.write_vectored(&slices[..count]).await {
+        Ok(0) => Err(CloseReason::Network(NetError::Reset)),
+        Ok(written) => Ok(written),
+        Err(error) => Err(CloseReason::Network(net_error(&error))),
+    }
+}
+
+fn consume(chunks: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = chunks.front_mut() {
+        if written < first.len() {
+            first.advance(written);
+            return;
+        }
+        written -= first.len();
+        chunks.pop_front();
+    }
+    assert_eq!(written, 0, "no more is written than there was");
+}
+
+/// Bytes written that the owner was not told of yet.
+struct Report<R, W> {
+    connection: ConnectionId,
+    events: mpsc::Sender<Event<R, W>>,
+    bytes: u32,
+}
+
+impl<R, W> Report<R, W> {
+    /// Tells the owner now if it has room, else with the next bytes.
+    fn add(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if let Ok(permit) = self.events.try_reserve() {
+            permit.send(Event::Input(Input::Sent { connection: self.connection, written_bytes: self.bytes }));
+            self.bytes = 0;
+        }
+    }
+
+    /// Tells the owner for sure, before a wait. Whether it is still there.
+    async fn settle(&mut self) -> bool {
+        if self.bytes == 0 {
+            return true;
+        }
+        let sent = Input::Sent { connection: self.connection, written_bytes: self.bytes };
+        self.bytes = 0;
+        self.events.send(Event::Input(sent)).await.is_ok()
+    }
+}
+
+/// The first read of a connection, and the smallest of an idle one.
+const READ_BYTES_START: usize = 16 << 10;
+/// So that ten thousand idle connections cost little.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// Beyond this, larger reads were not measured to help.
+const READ_BYTES_MAX: usize = 512 << 10;
+/// Room for the messages of a read, before it must grow.
+const MESSAGES_PER_READ: usize = 4;
+/// Messages framed at once: 32 blocks fill a write.
+const MESSAGES_PER_WRITE: usize = 32;
+/// Slices given to one write; a block has two.
+const SLICES_PER_WRITE: usize = 64;
+/// Messages to a peer that reads nothing. Blocks are bounded by the engine; these are *have* mostly.
+pub(super) const MESSAGES_WAITING_MAX: usize = 1 << 16;

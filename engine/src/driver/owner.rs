@@ -1,0 +1,396 @@
+//! The owner: the one task that holds the engine, feeds it and does what it asks.
+#![allow(clippy::disallowed_macros, reason = "the driver waits; its selects are biased")]
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tracing::{debug, trace};
+
+use super::alerts::AlertQueue;
+use super::connection::{self, Channel, Event};
+use super::doors::{Clock, Connection, Jobs, Transport};
+use super::http;
+use super::recorder::Recorder;
+use super::task::Task;
+use crate::Engine;
+use crate::alert::Alert;
+use crate::command::Command;
+use crate::ids::{ConnectionId, HttpId, ResolveId};
+use crate::input::{CloseReason, Input, NetError};
+use crate::limits::JOBS_MAX;
+use crate::output::Output;
+use crate::time::Instant;
+use crate::wire::Message;
+
+/// Holds the engine and everything that is under way for it. Spawn [`Self::run`].
+pub struct Owner<T: Transport, C: Clock, J: Jobs> {
+    world: World<T, C>,
+    jobs: J,
+    engine: Engine,
+    listeners: Vec<(SocketAddr, T::Listener)>,
+    commands: mpsc::Receiver<Command>,
+    incoming: mpsc::Receiver<Event<T::Reader, T::Writer>>,
+    jobs_done: JobChannel,
+    alerts: AlertQueue,
+    recorder: Option<Box<dyn Recorder>>,
+    peers: BTreeMap<ConnectionId, Peer>,
+    requests: BTreeMap<HttpId, Task>,
+    resolves: BTreeMap<ResolveId, Task>,
+    /// Peers with something to flush, in the order in which they got it.
+    touched: Vec<ConnectionId>,
+    accepted_count: u64,
+    stopped: bool,
+}
+
+/// What tasks need of the world.
+struct World<T: Transport, C: Clock> {
+    transport: T,
+    clock: C,
+    events: mpsc::Sender<Event<T::Reader, T::Writer>>,
+}
+
+impl<T: Transport, C: Clock> Clone for World<T, C> {
+    fn clone(&self) -> Self {
+        Self { transport: self.transport.clone(), clock: self.clock.clone(), events: self.events.clone() }
+    }
+}
+
+/// Both ends of the way back for jobs.
+struct JobChannel {
+    sender: mpsc::Sender<(crate::JobId, crate::disk::JobResult)>,
+    receiver: mpsc::Receiver<(crate::JobId, crate::disk::JobResult)>,
+}
+
+/// A connection or a dial, as the owner sees it.
+struct Peer {
+    channel: Channel,
+    /// Collected during a burst, handed over at its end, so that a task wakes once.
+    messages: Vec<Message>,
+    read_bytes: u64,
+    write_bytes: u64,
+    touched: bool,
+    /// The dial, or the reader and the writer. Dropped with the peer, which closes the connection.
+    tasks: Vec<Task>,
+}
+
+impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
+    #[allow(clippy::too_many_arguments, reason = "only `start` calls it")]
+    pub(super) fn new(
+        transport: T,
+        clock: C,
+        jobs: J,
+        engine: Engine,
+        listeners: Vec<(SocketAddr, T::Listener)>,
+        commands: mpsc::Receiver<Command>,
+        alerts: mpsc::Sender<Alert>,
+        recorder: Option<Box<dyn Recorder>>,
+    ) -> Self {
+        let (events, incoming) = mpsc::channel(EVENTS_WAITING_MAX);
+        let (sender, receiver) = mpsc::channel(JOBS_MAX);
+        Self {
+            world: World { transport, clock, events },
+            jobs,
+            engine,
+            listeners,
+            commands,
+            incoming,
+            jobs_done: JobChannel { sender, receiver },
+            alerts: AlertQueue::new(alerts),
+            recorder,
+            peers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            resolves: BTreeMap::new(),
+            touched: Vec::new(),
+            accepted_count: 0,
+            stopped: false,
+        }
+    }
+
+    /// Runs the session until it is shut down. Every alert was taken, or nobody listens, when it returns.
+    pub async fn run(mut self) {
+        let acceptors = self.listen();
+        let mut commands_open = true;
+        let mut burst = Vec::with_capacity(BURST_MAX);
+        loop {
+            self.handle_timeout();
+            self.flush();
+            if self.stopped {
+                break;
+            }
+            let deadline = self.engine.poll_timeout();
+            tokio::select! {
+                biased;
+                command = self.commands.recv(), if commands_open => match command {
+                    Some(command) => self.handle(Input::Command(command)),
+                    None => {
+                        commands_open = false;
+                        self.handle(Input::Command(Command::Shutdown));
+                    }
+                },
+                Some((job, result)) = self.jobs_done.receiver.recv() => self.handle(Input::JobDone { job, result }),
+                _ = self.incoming.recv_many(&mut burst, BURST_MAX) => {}
+                () = self.alerts.drain_one(), if self.alerts.is_waiting() => {}
+                () = sleep(&self.world.clock, deadline) => {}
+            }
+            for _ in 0..BURST_MAX {
+                let Ok((job, result)) = self.jobs_done.receiver.try_recv() else { break };
+                self.handle(Input::JobDone { job, result });
+            }
+            for event in burst.drain(..) {
+                self.handle_event(event);
+            }
+        }
+        drop(acceptors);
+        self.peers.clear();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.finished();
+        }
+        while self.alerts.is_waiting() {
+            self.alerts.drain_one().await;
+        }
+    }
+
+    /// Says that we listen, and begins to accept.
+    fn listen(&mut self) -> Vec<Task> {
+        let Some(port) = self.listeners.first().map(|(address, _)| address.port()) else { return Vec::new() };
+        let any = |is: fn(&SocketAddr) -> bool| self.listeners.iter().any(|(address, _)| is(address));
+        let families = (any(SocketAddr::is_ipv4), any(SocketAddr::is_ipv6));
+        self.handle(Input::Listening { port, families });
+        let listeners = std::mem::take(&mut self.listeners);
+        listeners.into_iter().map(|(_, listener)| Task::spawn(accept(self.world.clone(), listener))).collect()
+    }
+
+    fn handle_timeout(&mut self) {
+        let Some(deadline) = self.engine.poll_timeout() else { return };
+        let now = self.world.clock.now();
+        if deadline <= now {
+            self.handle_at(now, Input::Timeout);
+        }
+    }
+
+    /// Lets through what still has somebody waiting for it.
+    fn handle_event(&mut self, event: Event<T::Reader, T::Writer>) {
+        match event {
+            Event::Accepted(stream) => {
+                let connection = ConnectionId::accepted(self.accepted_count);
+                self.accepted_count += 1;
+                let remote = stream.remote;
+                let mut peer = Peer::new();
+                peer.open(connection, stream, &self.world.events);
+                self.peers.insert(connection, peer);
+                self.handle(Input::Accepted { connection, remote });
+            }
+            Event::Connected(connection, stream) => {
+                let Some(peer) = self.peers.get_mut(&connection) else { return };
+                let local = stream.local;
+                peer.open(connection, stream, &self.world.events);
+                self.handle(Input::Connected { connection, local });
+            }
+            Event::Input(input) => {
+                let wanted = match &input {
+                    Input::Received { connection, .. } | Input::Sent { connection, .. } => {
+                        self.peers.contains_key(connection)
+                    }
+                    Input::Closed { connection, .. } => self.peers.remove(connection).is_some(),
+                    Input::HttpDone { request, .. } => self.requests.remove(request).is_some(),
+                    Input::Resolved { query, .. } => self.resolves.remove(query).is_some(),
+                    _ => true,
+                };
+                if wanted {
+                    self.handle(input);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.handle_at(self.world.clock.now(), input);
+    }
+
+    fn handle_at(&mut self, now: Instant, input: Input) {
+        if self.stopped {
+            return;
+        }
+        trace!(?now, ?input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(now, &input);
+        }
+        self.engine.handle_input(now, input);
+        while let Some(output) = self.engine.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.output(&output);
+            }
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Connect { connection, remote } => {
+                let mut peer = Peer::new();
+                peer.tasks.push(Task::spawn(dial(self.world.clone(), connection, remote)));
+                let before = self.peers.insert(connection, peer);
+                assert!(before.is_none(), "the engine dials under a new name each time");
+            }
+            Output::Send { connection, messages } => {
+                self.touch(connection, |peer| {
+                    if peer.messages.is_empty() {
+                        peer.messages = messages;
+                    } else {
+                        peer.messages.extend(messages);
+                    }
+                });
+            }
+            Output::Grant { connection, read_bytes, write_bytes } => {
+                self.touch(connection, |peer| {
+                    peer.read_bytes = peer.read_bytes.saturating_add(read_bytes);
+                    peer.write_bytes = peer.write_bytes.saturating_add(write_bytes);
+                });
+            }
+            Output::Close { connection } => drop(self.peers.remove(&connection)),
+            Output::Job { job, work } => self.jobs.submit(job, work, &self.jobs_done.sender),
+            Output::Resolve { query, host } => {
+                let world = self.world.clone();
+                let task = Task::spawn(async move {
+                    let result = world.transport.resolve(&host).await;
+                    world.tell(Input::Resolved { query, result }).await;
+                });
+                self.resolves.insert(query, task);
+            }
+            Output::HttpGet(get) => {
+                let world = self.world.clone();
+                let request = get.request;
+                let task = Task::spawn(async move {
+                    let result = http::get(&world.transport, &get).await;
+                    world.tell(Input::HttpDone { request: get.request, result }).await;
+                });
+                self.requests.insert(request, task);
+            }
+            Output::HttpCancel { request } => drop(self.requests.remove(&request)),
+            Output::Alert(alert) => {
+                self.stopped |= alert == Alert::Stopped;
+                self.alerts.push(alert);
+            }
+        }
+    }
+
+    /// Changes a peer that is still there, and remembers to flush it.
+    fn touch(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        change(peer);
+        if !peer.touched {
+            peer.touched = true;
+            self.touched.push(connection);
+        }
+    }
+
+    /// Hands over what a burst collected.
+    fn flush(&mut self) {
+        while !self.touched.is_empty() {
+            for connection in std::mem::take(&mut self.touched) {
+                let Some(peer) = self.peers.get_mut(&connection) else { continue };
+                peer.touched = false;
+                peer.channel.grant_read(std::mem::take(&mut peer.read_bytes));
+                let waiting = peer.channel.send(&mut peer.messages, std::mem::take(&mut peer.write_bytes));
+                if waiting > connection::MESSAGES_WAITING_MAX {
+                    debug!(?connection, waiting, "takes nothing of what is sent");
+                    self.peers.remove(&connection);
+                    let reason = CloseReason::Network(NetError::TimedOut);
+                    self.handle(Input::Closed { connection, reason });
+                }
+            }
+        }
+    }
+}
+
+impl<T: Transport, C: Clock, J: Jobs> fmt::Debug for Owner<T, C, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owner")
+            .field("engine", &self.engine)
+            .field("peers", &self.peers.len())
+            .field("requests", &self.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self {
+            channel: Channel::default(),
+            messages: Vec::new(),
+            read_bytes: 0,
+            write_bytes: 0,
+            touched: false,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Has a stream now; what was collected before goes to it.
+    fn open<R, W>(&mut self, id: ConnectionId, stream: Connection<R, W>, events: &mpsc::Sender<Event<R, W>>)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let reader = connection::read(id, stream.reader, self.channel.clone(), events.clone());
+        let writer = connection::write(id, stream.writer, self.channel.clone(), events.clone());
+        self.tasks = vec![Task::spawn(reader), Task::spawn(writer)];
+    }
+}
+
+impl<T: Transport, C: Clock> World<T, C> {
+    /// Waits for room; an owner that is gone needs to know nothing.
+    async fn tell(&self, input: Input) {
+        let _ = self.events.send(Event::Input(input)).await;
+    }
+}
+
+async fn sleep(clock: &impl Clock, deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => clock.sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn dial<T: Transport, C: Clock>(world: World<T, C>, connection: ConnectionId, remote: SocketAddr) {
+    match world.transport.connect(remote).await {
+        Ok(stream) => {
+            let _ = world.events.send(Event::Connected(connection, stream)).await;
+        }
+        Err(error) => {
+            world.tell(Input::Closed { connection, reason: CloseReason::ConnectFailed(error) }).await;
+        }
+    }
+}
+
+/// Accepts for ever. When that fails (out of descriptors, mostly) it tries again later and later.
+async fn accept<T: Transport, C: Clock>(world: World<T, C>, mut listener: T::Listener) {
+    let mut pause = ACCEPT_PAUSE_MIN;
+    loop {
+        match world.transport.accept(&mut listener).await {
+            Ok(stream) => {
+                pause = ACCEPT_PAUSE_MIN;
+                if world.events.send(Event::Accepted(stream)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                debug!(%error, ?pause, "cannot accept");
+                world.clock.sleep_until(world.clock.now() + pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// Inputs handled before waiting peers are woken and time is looked at again.
+const BURST_MAX: usize = 32;
+/// Inputs waiting for the owner; readers wait beyond. Their bytes are bounded by the grants.
+const EVENTS_WAITING_MAX: usize = 1024;
+/// After a failed accept.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// After many failed accepts in a row.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);

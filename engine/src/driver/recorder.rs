@@ -1,0 +1,17 @@
+//! Sees what goes into the engine and what comes out, for recordings.
+
+use crate::input::Input;
+use crate::output::Output;
+use crate::time::Instant;
+
+/// Told of everything that the engine is told and says, in order, by the owner task. It must not wait.
+pub trait Recorder: Send {
+    /// Comes before [`crate::Engine::handle_input`] with the same values.
+    fn input(&mut self, now: Instant, input: &Input);
+
+    /// What the engine asks for on account of the input before it, in order.
+    fn output(&mut self, output: &Output);
+
+    /// The engine has stopped; nothing follows. Not called when the owner is dropped instead.
+    fn finished(&mut self) {}
+}

@@ -1,0 +1,184 @@
+//! One connection to a peer: what each side said, what is under way. It decides nothing about the swarm.
+//!
+//! States: `Dialling` (ours only) -> `Handshaking` -> `Up`. A peer that dialled us begins in `Up`: its handshake
+//! was needed to find the torrent.
+
+mod requests;
+mod uploads;
+
+use core::net::SocketAddr;
+use std::time::Duration;
+
+pub(crate) use self::requests::{Outstanding, Requests};
+pub(crate) use self::uploads::Uploads;
+use crate::bitfield::Bitfield;
+use crate::ids::{ConnectionId, PeerId, PieceIndex};
+use crate::limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE};
+use crate::rate::Rate;
+use crate::time::Instant;
+use crate::wire::{Message, Reserved};
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) connection: ConnectionId,
+    /// Its end of this connection.
+    pub(crate) remote: SocketAddr,
+    /// Where it can be dialled, as far as we know: where we dialled it, or what its `p` says.
+    pub(crate) listens_at: Option<SocketAddr>,
+    pub(crate) stage: Stage,
+    /// When the present stage began.
+    pub(crate) since: Instant,
+    pub(crate) id: Option<PeerId>,
+    pub(crate) reserved: Reserved,
+    pub(crate) has: Bitfield,
+    /// Whether it said what it has: a bitfield, have-all, have-none or a first have.
+    pub(crate) has_said: bool,
+    /// Pieces it has and we do not.
+    pub(crate) wanted_count: u32,
+    pub(crate) am_choking: bool,
+    pub(crate) am_interested: bool,
+    pub(crate) peer_choking: bool,
+    pub(crate) peer_interested: bool,
+    pub(crate) upload_only: bool,
+    /// Pieces it lets us ask for while it chokes us (BEP 6).
+    pub(crate) allowed_fast: Vec<PieceIndex>,
+    /// Pieces we let it ask for while we choke it (BEP 6).
+    pub(crate) allowed_fast_given: Vec<PieceIndex>,
+    pub(crate) requests: Requests,
+    pub(crate) uploads: Uploads,
+    /// Payload from it over 2 s: for the request window.
+    pub(crate) download: Rate,
+    /// Payload from it over 20 s: for the choker.
+    pub(crate) download_steady: Rate,
+    /// Payload to it over 20 s: for the choker.
+    pub(crate) upload_steady: Rate,
+    /// When it was last unchoked or choked by us.
+    pub(crate) choke_changed: Instant,
+    /// Nothing could be picked for it, and nothing changed since.
+    pub(crate) picked_dry: bool,
+    last_received: Instant,
+    last_sent: Instant,
+    outbox: Vec<Message>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Our dial is under way.
+    Dialling,
+    /// Our handshake is out, theirs is not in.
+    Handshaking,
+    /// Both handshakes are done.
+    Up,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        now: Instant,
+        connection: ConnectionId,
+        remote: SocketAddr,
+        stage: Stage,
+        piece_count: u32,
+    ) -> Self {
+        Self {
+            connection,
+            remote,
+            listens_at: (!connection.is_accepted()).then_some(remote),
+            stage,
+            since: now,
+            id: None,
+            reserved: Reserved::default(),
+            has: Bitfield::new(piece_count),
+            has_said: false,
+            wanted_count: 0,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            upload_only: false,
+            allowed_fast: Vec::new(),
+            allowed_fast_given: Vec::new(),
+            requests: Requests::new(),
+            uploads: Uploads::default(),
+            download: Rate::over(Duration::from_secs(2)),
+            download_steady: Rate::over(Duration::from_secs(20)),
+            upload_steady: Rate::over(Duration::from_secs(20)),
+            choke_changed: now,
+            picked_dry: false,
+            last_received: now,
+            last_sent: now,
+            outbox: Vec::new(),
+        }
+    }
+
+    pub(crate) fn enter(&mut self, now: Instant, stage: Stage) {
+        self.stage = stage;
+        self.since = now;
+        self.last_received = now;
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.stage == Stage::Up
+    }
+
+    /// Whether both sides speak the fast extension (BEP 6).
+    pub(crate) fn fast(&self) -> bool {
+        self.reserved.fast()
+    }
+
+    /// Whether it has every piece.
+    pub(crate) fn is_seed(&self) -> bool {
+        self.has_said && self.has.is_full()
+    }
+
+    /// Whether it will serve a request for `piece` now.
+    pub(crate) fn serves(&self, piece: PieceIndex) -> bool {
+        self.has.has(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+    }
+
+    /// Whether it will serve any request now.
+    pub(crate) fn serves_any(&self) -> bool {
+        self.is_up() && (!self.peer_choking || !self.allowed_fast.is_empty())
+    }
+
+    /// Queues a message; true when it is the first one since the last `take_outbox`.
+    pub(crate) fn send(&mut self, message: Message) -> bool {
+        self.outbox.push(message);
+        self.outbox.len() == 1
+    }
+
+    pub(crate) fn take_outbox(&mut self, now: Instant) -> Vec<Message> {
+        self.last_sent = now;
+        std::mem::take(&mut self.outbox)
+    }
+
+    pub(crate) fn on_received(&mut self, now: Instant) {
+        self.last_received = now;
+    }
+
+    /// When this connection must be looked at again.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Dialling => self.since + CONNECT_TIMEOUT,
+            Stage::Handshaking => self.since + HANDSHAKE_TIMEOUT,
+            Stage::Up => {
+                let quiet = (self.last_received + IDLE_TIMEOUT).min(self.last_sent + KEEP_ALIVE);
+                self.requests.deadline().map_or(quiet, |requests| requests.min(quiet))
+            }
+        }
+    }
+
+    /// Whether it is given up: no connection, no handshake, or no byte for too long.
+    pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
+        match self.stage {
+            Stage::Dialling | Stage::Handshaking => self.deadline() <= now,
+            Stage::Up => self.last_received + IDLE_TIMEOUT <= now,
+        }
+    }
+
+    /// Whether a keep-alive is due (BEP 3).
+    pub(crate) fn wants_keep_alive(&self, now: Instant) -> bool {
+        self.is_up() && self.last_sent + KEEP_ALIVE <= now
+    }
+}

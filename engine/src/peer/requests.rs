@@ -1,0 +1,240 @@
+//! Our requests at one peer: how many at once, which are out, and when to stop counting on them.
+//!
+//! The window follows the bandwidth-delay product; a peer that stays silent for longer than its own record allows is
+//! *snubbed*: its requests are released for others, though a late block is still welcome, and one request is kept at
+//! it so that it can prove itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ids::{BlockIndex, PieceIndex};
+use crate::limits::{BLOCK_BYTES, REQQ_DEFAULT, REQUESTS_OUT_MAX};
+use crate::time::Instant;
+
+/// The request pipeline to one peer.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    outstanding: VecDeque<Outstanding>,
+    /// Of `outstanding`, those not released.
+    counted: u32,
+    /// What the peer queues at most.
+    reqq: u32,
+    snubbed: bool,
+    /// When the last block came.
+    last_block: Option<Instant>,
+    /// The shortest time from a request to its block.
+    response_min: Option<Duration>,
+    gap: Gap,
+}
+
+/// A request that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outstanding {
+    pub(crate) piece: PieceIndex,
+    pub(crate) block: BlockIndex,
+    pub(crate) sent: Instant,
+    /// Others may ask for this block as if this request were not there.
+    pub(crate) released: bool,
+}
+
+/// Mean and mean deviation of the time between blocks, in nanoseconds, as TCP measures round trips.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gap {
+    mean: u64,
+    deviation: u64,
+    samples: u32,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        Self {
+            outstanding: VecDeque::new(),
+            counted: 0,
+            reqq: REQQ_DEFAULT,
+            snubbed: false,
+            last_block: None,
+            response_min: None,
+            gap: Gap::default(),
+        }
+    }
+
+    /// What the peer says it queues, as it came.
+    pub(crate) fn on_reqq(&mut self, reqq: i64) {
+        self.reqq = reqq.clamp(1, i64::from(REQUESTS_OUT_MAX)) as u32;
+    }
+
+    /// How many more requests should go out, at a payload rate of `per_second` from this peer.
+    pub(crate) fn room(&self, per_second: u64) -> u32 {
+        if self.snubbed {
+            return u32::from(self.outstanding.is_empty());
+        }
+        let ahead = self.response_min.map_or(AHEAD_MIN, |rtt| AHEAD_MIN.max(rtt * 2 + Duration::from_secs(1)));
+        let bytes = u128::from(per_second) * ahead.as_millis() / 1000;
+        let window = u32::try_from(bytes / u128::from(BLOCK_BYTES)).unwrap_or(u32::MAX).saturating_add(WINDOW_MIN);
+        window.min(self.reqq).min(REQUESTS_OUT_MAX).saturating_sub(self.outstanding.len() as u32)
+    }
+
+    /// Requests out, those released included: the peer may still answer all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    pub(crate) fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+
+    /// Whether this block was asked for here and may still come.
+    pub(crate) fn contains(&self, piece: PieceIndex, block: BlockIndex) -> bool {
+        self.outstanding.iter().any(|out| (out.piece, out.block) == (piece, block))
+    }
+
+    /// Whether a look at `contains` is needed before a block is asked for: only released requests can collide.
+    pub(crate) fn may_collide(&self) -> bool {
+        self.counted < self.outstanding.len() as u32
+    }
+
+    pub(crate) fn on_sent(&mut self, now: Instant, piece: PieceIndex, block: BlockIndex) {
+        self.outstanding.push_back(Outstanding { piece, block, sent: now, released: false });
+        self.counted += 1;
+        assert!(self.outstanding.len() <= REQUESTS_OUT_MAX as usize, "the window is kept");
+    }
+
+    /// A block came. Gives the request that it answers, if it was asked for.
+    pub(crate) fn on_block(&mut self, now: Instant, piece: PieceIndex, block: BlockIndex) -> Option<Outstanding> {
+        let out = self.take(piece, block)?;
+        let begin = self.last_block.map_or(out.sent, |last| last.max(out.sent));
+        self.gap.add(now.since(begin));
+        let response = now.since(out.sent);
+        self.response_min = Some(self.response_min.map_or(response, |least| least.min(response)));
+        self.last_block = Some(now);
+        self.snubbed = false;
+        Some(out)
+    }
+
+    /// A request was rejected or is taken back. Gives it if it was out.
+    pub(crate) fn take(&mut self, piece: PieceIndex, block: BlockIndex) -> Option<Outstanding> {
+        let at = self.outstanding.iter().position(|out| (out.piece, out.block) == (piece, block))?;
+        let out = self.outstanding.remove(at)?;
+        self.counted -= u32::from(!out.released);
+        Some(out)
+    }
+
+    /// All requests are void: the peer choked us, or is gone.
+    pub(crate) fn take_all(&mut self) -> Vec<Outstanding> {
+        self.counted = 0;
+        self.outstanding.drain(..).collect()
+    }
+
+    /// Requests still counted on.
+    pub(crate) fn iter_counted(&self) -> impl Iterator<Item = &Outstanding> {
+        self.outstanding.iter().filter(|out| !out.released)
+    }
+
+    /// When the peer becomes snubbed if nothing comes.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let first = self.outstanding.iter().find(|out| !out.released)?;
+        let begin = self.last_block.map_or(first.sent, |last| last.max(first.sent));
+        Some(begin + self.gap.timeout())
+    }
+
+    /// Snubs the peer if it is due, and gives the requests that others may now take over.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Outstanding> {
+        if self.deadline().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.snubbed = true;
+        self.counted = 0;
+        let mut released = Vec::new();
+        for out in self.outstanding.iter_mut().filter(|out| !out.released) {
+            out.released = true;
+            released.push(*out);
+        }
+        released
+    }
+}
+
+impl Gap {
+    fn add(&mut self, sample: Duration) {
+        let sample = sample.as_nanos() as u64;
+        if self.samples == 0 {
+            (self.mean, self.deviation) = (sample, sample / 2);
+        } else {
+            self.deviation = (self.deviation * 3 + self.mean.abs_diff(sample)) / 4;
+            self.mean = (self.mean * 7 + sample) / 8;
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.samples < GAP_SAMPLES_MIN {
+            return TIMEOUT_UNMEASURED;
+        }
+        Duration::from_nanos(self.mean + 4 * self.deviation).clamp(TIMEOUT_MIN, TIMEOUT_MAX)
+    }
+}
+
+/// How much time's worth of blocks is asked for ahead.
+const AHEAD_MIN: Duration = Duration::from_secs(3);
+const WINDOW_MIN: u32 = 4;
+const GAP_SAMPLES_MIN: u32 = 4;
+/// As libtorrent's `piece_timeout`: without any block while requests are pending.
+const TIMEOUT_UNMEASURED: Duration = Duration::from_secs(20);
+const TIMEOUT_MIN: Duration = Duration::from_secs(4);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    fn out(requests: &mut Requests, now: Instant, blocks: core::ops::Range<u32>) {
+        for block in blocks {
+            requests.on_sent(now, PieceIndex::new(0), BlockIndex(block));
+        }
+    }
+
+    #[test]
+    fn the_window_follows_the_rate_and_never_passes_reqq() {
+        let mut requests = Requests::new();
+        assert_eq!(requests.room(0), 4);
+        assert_eq!(requests.room(1 << 20), 196, "3 s of 1 MiB/s");
+        assert_eq!(requests.room(1 << 40), 250, "unsaid reqq");
+        requests.on_reqq(1 << 33);
+        assert_eq!(requests.room(1 << 40), 500);
+        requests.on_reqq(-5);
+        assert_eq!(requests.room(1 << 40), 1);
+    }
+
+    #[test]
+    fn snubbed_peer_keeps_one_request_and_late_blocks_count() {
+        let mut requests = Requests::new();
+        out(&mut requests, at(0), 0..4);
+        assert!(requests.handle_timeout(at(19_999)).is_empty());
+        assert_eq!(requests.handle_timeout(at(20_000)).len(), 4);
+        assert!(requests.is_snubbed());
+        assert_eq!((requests.room(1 << 20), requests.deadline()), (0, None));
+        assert!(requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released));
+        assert!(!requests.is_snubbed());
+    }
+
+    #[test]
+    fn a_quick_peer_is_snubbed_sooner() {
+        let mut requests = Requests::new();
+        out(&mut requests, at(0), 0..10);
+        for block in 0..8 {
+            requests.on_block(at(10 * u64::from(block) + 10), PieceIndex::new(0), BlockIndex(block));
+        }
+        assert_eq!(requests.deadline(), Some(at(80) + TIMEOUT_MIN));
+    }
+
+    #[test]
+    fn blocks_never_asked_for_are_told_apart() {
+        let mut requests = Requests::new();
+        out(&mut requests, at(0), 0..1);
+        assert_eq!(requests.on_block(at(1), PieceIndex::new(0), BlockIndex(7)), None);
+        assert_eq!(requests.len(), 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! A peer's requests at us: queued, being read, on their way out. Every stage is bounded.
+
+use std::collections::VecDeque;
+
+use crate::disk::ReadBlock;
+use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX};
+
+/// What one peer asked us for.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    queue: VecDeque<ReadBlock>,
+    /// Given to the disk, or back from it; taken back ones are no longer here.
+    reading: Vec<ReadBlock>,
+    reading_bytes: u64,
+    /// Given to the driver and not yet written to the socket.
+    unsent_bytes: u64,
+}
+
+impl Uploads {
+    /// Queues a request. False when the queue is full, which a peer that keeps to our `reqq` never sees.
+    pub(crate) fn push(&mut self, block: ReadBlock) -> bool {
+        let room = self.queue.len() + self.reading.len() < REQUESTS_QUEUED_MAX as usize;
+        if room {
+            self.queue.push_back(block);
+        }
+        room
+    }
+
+    /// Takes a request back; true if it was not answered yet.
+    pub(crate) fn cancel(&mut self, block: ReadBlock) -> bool {
+        if let Some(at) = self.queue.iter().position(|queued| *queued == block) {
+            self.queue.remove(at);
+            return true;
+        }
+        let at = self.reading.iter().position(|reading| *reading == block);
+        at.is_some_and(|at| {
+            self.reading.remove(at);
+            true
+        })
+    }
+
+    /// Empties the queue, as a choke does, but for the pieces in `keep`; gives what was dropped. What is being read
+    /// still goes out.
+    pub(crate) fn drop_queued(&mut self, keep: &[crate::ids::PieceIndex]) -> Vec<ReadBlock> {
+        let (kept, dropped) = self.queue.drain(..).partition(|block| keep.contains(&block.piece));
+        self.queue = kept;
+        dropped
+    }
+
+    /// The next blocks to read, when the socket can take them soon; none while enough is under way.
+    pub(crate) fn next_read(&mut self) -> Vec<ReadBlock> {
+        let mut batch = Vec::new();
+        let under_way = self.unsent_bytes + self.reading_bytes;
+        if under_way > UNDER_WAY_BYTES_MAX - READ_BYTES {
+            return batch;
+        }
+        let mut bytes = 0;
+        while let Some(block) = self.queue.front()
+            && (batch.is_empty() || bytes + u64::from(block.length) <= READ_BYTES)
+        {
+            bytes += u64::from(block.length);
+            batch.extend(self.queue.pop_front());
+        }
+        self.reading.extend(&batch);
+        self.reading_bytes += bytes;
+        batch
+    }
+
+    /// A read that `next_read` gave is over.
+    pub(crate) fn on_read_over(&mut self, batch: &[ReadBlock]) {
+        self.reading_bytes -= batch.iter().map(|block| u64::from(block.length)).sum::<u64>();
+    }
+
+    /// A block of such a read is there. False when the peer took it back meanwhile.
+    pub(crate) fn on_read(&mut self, block: ReadBlock) -> bool {
+        let at = self.reading.iter().position(|reading| *reading == block);
+        at.is_some_and(|at| {
+            self.reading.remove(at);
+            self.unsent_bytes += u64::from(block.length);
+            true
+        })
+    }
+
+    /// Bytes went out to the socket.
+    pub(crate) fn on_sent(&mut self, bytes: u64) {
+        self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
+    }
+
+    /// Whether anything waits to be read.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}
+
+/// One read for a peer.
+const READ_BYTES: u64 = 16 * BLOCK_BYTES as u64;
+/// Read and not yet on the socket, for one peer.
+const UNDER_WAY_BYTES_MAX: u64 = 4 * READ_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PieceIndex;
+
+    fn block(n: u32) -> ReadBlock {
+        ReadBlock { piece: PieceIndex::new(n / 4), begin: n % 4 * BLOCK_BYTES, length: BLOCK_BYTES }
+    }
+
+    #[test]
+    fn reading_waits_for_the_socket() {
+        let mut uploads = Uploads::default();
+        assert!((0..100).all(|n| uploads.push(block(n))));
+        let mut batches = Vec::new();
+        loop {
+            let batch = uploads.next_read();
+            if batch.is_empty() {
+                break;
+            }
+            batches.push(batch);
+        }
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 16, 16]);
+        uploads.on_read_over(&batches[0]);
+        assert!(batches[0].iter().all(|block| uploads.on_read(*block)));
+        assert!(uploads.next_read().is_empty(), "read, but not on the socket yet");
+        uploads.on_sent(16 * 16384);
+        assert_eq!(uploads.next_read().len(), 16);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_sent() {
+        let mut uploads = Uploads::default();
+        assert!((0..3).all(|n| uploads.push(block(n))));
+        assert!(uploads.cancel(block(1)));
+        let batch = uploads.next_read();
+        assert_eq!(batch, [block(0), block(2)]);
+        assert!(uploads.cancel(block(2)));
+        assert!(!uploads.cancel(block(9)));
+        uploads.on_read_over(&batch);
+        assert_eq!(batch.iter().map(|b| uploads.on_read(*b)).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn the_queue_is_as_long_as_we_say() {
+        let mut uploads = Uploads::default();
+        assert_eq!((0..REQUESTS_QUEUED_MAX + 5).filter(|n| uploads.push(block(*n))).count(), 500);
+        assert_eq!(uploads.drop_queued(&[PieceIndex::new(0)]).len(), 496);
+    }
+}

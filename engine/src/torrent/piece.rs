@@ -1,0 +1,400 @@
+//! Every piece is in exactly one state, and so is every block of a piece under way.
+//!
+//! `Missing` -> `Partial` (some block asked for or received) -> `Verifying` (all received) -> `Have`, or back to
+//! `Missing` when the hash was wrong. A partial piece has an owner, the peer that began it: others join it when the
+//! owner is gone, or when nothing else is left, so most pieces come from one peer and a liar is known at once.
+//! It never decides what to ask for next; it says what can be asked for.
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bitfield::Bitfield;
+use crate::block::BlockData;
+use crate::disk::Run;
+use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
+use crate::limits::BLOCK_BYTES;
+use crate::metainfo::Layout;
+
+/// The states of all pieces of a torrent.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    states: Vec<State>,
+    partials: BTreeMap<PieceIndex, Partial>,
+    /// Partial pieces with a block that nobody was asked for, oldest first.
+    open: BTreeSet<(u64, PieceIndex)>,
+    begun: u64,
+    missing_count: u32,
+    /// Blocks not received, over all pieces.
+    blocks_wanted: u64,
+    buffered_bytes: u64,
+}
+
+/// Where a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing of it is here or asked for.
+    Missing,
+    /// Some of it is here or asked for.
+    Partial,
+    /// All of it was received; hash and write are under way.
+    Verifying,
+    /// Its hash is right and it is on disk.
+    Have,
+}
+
+#[derive(Debug)]
+struct Partial {
+    number: u64,
+    owner: Option<ConnectionId>,
+    /// Only the owner may be asked: a piece that failed before comes from one peer alone.
+    exclusive: bool,
+    blocks: Vec<Block>,
+    free_count: u32,
+    wanted_count: u32,
+    buffered_bytes: u64,
+    /// Whether some of it was written early and is no longer in memory.
+    stored: bool,
+    contributors: BTreeSet<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+enum Block {
+    Free,
+    /// Asked of these, the first one first.
+    Requested(ConnectionId, Vec<ConnectionId>),
+    Buffered(BlockData),
+    Stored,
+}
+
+/// What became of a block that came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Filed {
+    /// It was here already, or its piece is.
+    Duplicate,
+    /// It was new.
+    New {
+        /// Others it was asked of: to be told that it is no longer wanted.
+        others: Vec<ConnectionId>,
+        /// It was the last one of its piece.
+        complete: bool,
+    },
+}
+
+/// A piece all of whose blocks were received.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// In order, if all are in memory.
+    pub(crate) blocks: Option<Vec<BlockData>>,
+    /// What is still to be written.
+    pub(crate) runs: Vec<Run>,
+    /// Everyone who sent a block of it.
+    pub(crate) contributors: BTreeSet<SocketAddr>,
+    /// Bytes of `runs`.
+    pub(crate) bytes: u64,
+}
+
+impl Pieces {
+    pub(crate) fn new(layout: &Layout, have: &Bitfield) -> Self {
+        let state = |piece| if have.has(piece) { State::Have } else { State::Missing };
+        let states: Vec<_> = layout.pieces().map(state).collect();
+        let blocks_wanted = have.iter_missing().map(|piece| u64::from(layout.block_count(piece))).sum();
+        Self {
+            missing_count: have.piece_count() - have.count(),
+            states,
+            partials: BTreeMap::new(),
+            open: BTreeSet::new(),
+            begun: 0,
+            blocks_wanted,
+            buffered_bytes: 0,
+        }
+    }
+
+    pub(crate) fn state(&self, piece: PieceIndex) -> State {
+        self.states[piece.at()]
+    }
+
+    /// Blocks not received yet, over all pieces.
+    pub(crate) fn blocks_wanted(&self) -> u64 {
+        self.blocks_wanted
+    }
+
+    /// Whether every block that is not here was asked of somebody.
+    pub(crate) fn all_requested(&self) -> bool {
+        self.missing_count == 0 && self.open.is_empty()
+    }
+
+    /// Bytes in memory of pieces that are not whole.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes
+    }
+
+    /// Begins a missing piece with `owner`.
+    pub(crate) fn begin(&mut self, layout: &Layout, piece: PieceIndex, owner: ConnectionId, exclusive: bool) {
+        assert_eq!(self.state(piece), State::Missing, "only a missing piece is begun");
+        let block_count = layout.block_count(piece);
+        self.states[piece.at()] = State::Partial;
+        self.missing_count -= 1;
+        self.begun += 1;
+        self.open.insert((self.begun, piece));
+        self.partials.insert(
+            piece,
+            Partial {
+                number: self.begun,
+                owner: Some(owner),
+                exclusive,
+                blocks: vec![Block::Free; block_count as usize],
+                free_count: block_count,
+                wanted_count: block_count,
+                buffered_bytes: 0,
+                stored: false,
+                contributors: BTreeSet::new(),
+            },
+        );
+    }
+
+    /// Partial pieces that `peer` may be asked for, best first: its own, then those nobody owns. With `join`, those of
+    /// others as well.
+    pub(crate) fn open_for(&self, peer: ConnectionId, join: bool) -> Vec<PieceIndex> {
+        let rank = |piece: &PieceIndex| match &self.partials[piece] {
+            partial if partial.owner == Some(peer) => Some(0),
+            partial if partial.owner.is_none() => Some(1),
+            partial if join && !partial.exclusive => Some(2),
+            _ => None,
+        };
+        let mut ranked: Vec<_> =
+            self.open.iter().filter_map(|(number, piece)| Some((rank(piece)?, *number, *piece))).collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, _, piece)| piece).collect()
+    }
+
+    /// Asks `peer` for up to `count` blocks of a partial piece that nobody was asked for, but for those in `not`.
+    pub(crate) fn claim(
+        &mut self,
+        piece: PieceIndex,
+        peer: ConnectionId,
+        count: u32,
+        not: impl Fn(BlockIndex) -> bool,
+    ) -> Vec<BlockIndex> {
+        let Some(partial) = self.partials.get_mut(&piece) else { return Vec::new() };
+        let mut claimed = Vec::new();
+        if partial.owner.is_none() {
+            partial.owner = Some(peer);
+        }
+        for (index, block) in partial.blocks.iter_mut().enumerate() {
+            if claimed.len() as u32 == count || partial.free_count == 0 {
+                break;
+            }
+            let index = BlockIndex(index as u32);
+            if matches!(block, Block::Free) && !not(index) {
+                *block = Block::Requested(peer, Vec::new());
+                partial.free_count -= 1;
+                claimed.push(index);
+            }
+        }
+        if partial.free_count == 0 {
+            self.open.remove(&(partial.number, piece));
+        }
+        claimed
+    }
+
+    /// Asks `peer` as well for a block that others were asked for: of those it `serves`, the one asked of the fewest,
+    /// at most `requesters_max` in all.
+    pub(crate) fn claim_duplicate(
+        &mut self,
+        peer: ConnectionId,
+        requesters_max: usize,
+        serves: impl Fn(PieceIndex) -> bool,
+        not: impl Fn(PieceIndex, BlockIndex) -> bool,
+    ) -> Option<(PieceIndex, BlockIndex)> {
+        let mut best: Option<(usize, PieceIndex, usize)> = None;
+        for (piece, partial) in self.partials.iter().filter(|(piece, partial)| {
+            serves(**piece) && (!partial.exclusive || partial.owner == Some(peer))
+        }) {
+            for (at, block) in partial.blocks.iter().enumerate() {
+                let Block::Requested(first, more) = block else { continue };
+                let asked = 1 + more.len();
+                let ours = *first == peer || more.contains(&peer) || not(*piece, BlockIndex(at as u32));
+                if !ours && asked < requesters_max && best.is_none_or(|(least, ..)| asked < least) {
+                    best = Some((asked, *piece, at));
+                }
+            }
+        }
+        let (_, piece, at) = best?;
+        if let Some(Block::Requested(_, more)) =
+            self.partials.get_mut(&piece).and_then(|partial| partial.blocks.get_mut(at))
+        {
+            more.push(peer);
+        }
+        Some((piece, BlockIndex(at as u32)))
+    }
+
+    /// `peer` is no longer counted on for a block; others may be asked. True if nobody is asked for it now.
+    pub(crate) fn release(&mut self, piece: PieceIndex, block: BlockIndex, peer: ConnectionId) -> bool {
+        let Some(partial) = self.partials.get_mut(&piece) else { return false };
+        if partial.owner == Some(peer) {
+            partial.owner = None;
+        }
+        let Some(place @ Block::Requested(..)) = partial.blocks.get_mut(block.0 as usize) else { return false };
+        let Block::Requested(first, more) = place else { return false };
+        more.retain(|other| *other != peer);
+        if *first != peer {
+            return false;
+        }
+        if more.is_empty() {
+            *place = Block::Free;
+            partial.free_count += 1;
+            self.open.insert((partial.number, piece));
+            return true;
+        }
+        *first = more.remove(0);
+        false
+    }
+
+    /// A peer is gone or stopped serving: its partial pieces are nobody's.
+    pub(crate) fn disown(&mut self, peer: ConnectionId) {
+        for partial in self.partials.values_mut().filter(|partial| partial.owner == Some(peer)) {
+            partial.owner = None;
+        }
+    }
+
+    /// Pieces that must come from one peer alone and whose owner is gone after it sent a part: to be begun anew.
+    pub(crate) fn abandoned_exclusives(&self) -> Vec<PieceIndex> {
+        let abandoned =
+            |partial: &Partial| partial.exclusive && partial.owner.is_none() && !partial.contributors.is_empty();
+        self.partials.iter().filter(|(_, partial)| abandoned(partial)).map(|(piece, _)| *piece).collect()
+    }
+
+    /// Files a block under its piece.
+    pub(crate) fn file(
+        &mut self,
+        piece: PieceIndex,
+        block: BlockIndex,
+        data: BlockData,
+        peer: ConnectionId,
+        address: SocketAddr,
+    ) -> Filed {
+        let Some(partial) = self.partials.get_mut(&piece) else { return Filed::Duplicate };
+        let Some(place) = partial.blocks.get_mut(block.0 as usize) else { return Filed::Duplicate };
+        let others = match place {
+            Block::Buffered(_) | Block::Stored => return Filed::Duplicate,
+            Block::Free => {
+                partial.free_count -= 1;
+                if partial.free_count == 0 {
+                    self.open.remove(&(partial.number, piece));
+                }
+                Vec::new()
+            }
+            Block::Requested(first, more) => {
+                let mut others = std::mem::take(more);
+                others.insert(0, *first);
+                others.retain(|other| *other != peer);
+                others
+            }
+        };
+        let bytes = u64::from(data.len());
+        *place = Block::Buffered(data);
+        partial.buffered_bytes += bytes;
+        self.buffered_bytes += bytes;
+        partial.wanted_count -= 1;
+        self.blocks_wanted -= 1;
+        partial.contributors.insert(address);
+        Filed::New { others, complete: partial.wanted_count == 0 }
+    }
+
+    /// The partial piece with the most bytes in memory.
+    pub(crate) fn largest_buffered(&self) -> Option<PieceIndex> {
+        let (piece, partial) = self.partials.iter().max_by_key(|(_, partial)| partial.buffered_bytes)?;
+        (partial.buffered_bytes > 0).then_some(*piece)
+    }
+
+    /// Lets go of what is in memory of a partial piece, for writing it early.
+    pub(crate) fn flush(&mut self, piece: PieceIndex) -> Vec<Run> {
+        let Some(partial) = self.partials.get_mut(&piece) else { return Vec::new() };
+        let runs = partial.take_runs();
+        self.buffered_bytes -= partial.buffered_bytes;
+        partial.buffered_bytes = 0;
+        partial.stored = true;
+        runs
+    }
+
+    /// A piece all of whose blocks were received goes to be verified.
+    pub(crate) fn take_whole(&mut self, piece: PieceIndex) -> Whole {
+        let mut partial = self.partials.remove(&piece).expect("only a partial piece becomes whole");
+        assert_eq!(partial.wanted_count, 0, "only a whole piece is verified");
+        self.states[piece.at()] = State::Verifying;
+        self.buffered_bytes -= partial.buffered_bytes;
+        let in_memory = |block: &Block| match block {
+            Block::Buffered(data) => Some(data.clone()),
+            _ => None,
+        };
+        let blocks = if partial.stored { None } else { partial.blocks.iter().map(in_memory).collect() };
+        Whole {
+            blocks,
+            bytes: partial.buffered_bytes,
+            runs: partial.take_runs(),
+            contributors: partial.contributors,
+        }
+    }
+
+    /// Hash and write of a piece are over.
+    pub(crate) fn on_verified(&mut self, layout: &Layout, piece: PieceIndex, good: bool) {
+        assert_eq!(self.state(piece), State::Verifying, "only a piece being verified has a verdict");
+        if good {
+            self.states[piece.at()] = State::Have;
+        } else {
+            self.states[piece.at()] = State::Missing;
+            self.missing_count += 1;
+            self.blocks_wanted += u64::from(layout.block_count(piece));
+        }
+    }
+
+    /// What is here of a partial piece is thrown away; gives the blocks that were asked for, and of whom.
+    pub(crate) fn reset(&mut self, layout: &Layout, piece: PieceIndex) -> Vec<(BlockIndex, ConnectionId)> {
+        let Some(partial) = self.partials.remove(&piece) else { return Vec::new() };
+        self.open.remove(&(partial.number, piece));
+        self.states[piece.at()] = State::Missing;
+        self.missing_count += 1;
+        self.buffered_bytes -= partial.buffered_bytes;
+        self.blocks_wanted += u64::from(layout.block_count(piece) - partial.wanted_count);
+        let mut asked = Vec::new();
+        for (at, block) in partial.blocks.iter().enumerate() {
+            if let Block::Requested(first, more) = block {
+                let all = std::iter::once(first).chain(more);
+                asked.extend(all.map(|peer| (BlockIndex(at as u32), *peer)));
+            }
+        }
+        asked
+    }
+
+    /// A piece that was there is gone from disk.
+    pub(crate) fn on_lost(&mut self, layout: &Layout, piece: PieceIndex) {
+        assert_eq!(self.state(piece), State::Have, "only what we have is lost");
+        self.states[piece.at()] = State::Missing;
+        self.missing_count += 1;
+        self.blocks_wanted += u64::from(layout.block_count(piece));
+    }
+}
+
+impl Partial {
+    /// What is in memory, as runs of neighbours; the blocks count as stored from now on.
+    fn take_runs(&mut self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut next = None;
+        for (at, block) in self.blocks.iter_mut().enumerate() {
+            if !matches!(block, Block::Buffered(_)) {
+                continue;
+            }
+            let Block::Buffered(data) = std::mem::replace(block, Block::Stored) else { continue };
+            match runs.last_mut() {
+                Some(run) if next == Some(at) => run.blocks.push(data),
+                _ => runs.push(Run { begin: at as u32 * BLOCK_BYTES, blocks: vec![data] }),
+            }
+            next = Some(at + 1);
+        }
+        runs
+    }
+}
+
+#[cfg(test)]
+#[path = "piece_tests.rs"]
+mod tests;
