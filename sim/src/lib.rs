@@ -9,8 +9,13 @@
 
 pub mod content;
 pub mod disk;
+pub mod events;
 pub mod link;
+pub mod oracle;
 pub mod plan;
+pub mod run;
 pub mod scenario;
 pub mod trace;
+pub mod tracker;
+pub mod turmoil;
 pub mod units;
