@@ -11,20 +11,29 @@
 //! What it never does: see payload bytes (a block is an opaque [`BlockData`]), read a real clock, or iterate in an
 //! order that a seed does not decide.
 
+pub mod address;
 pub mod alert;
+mod bandwidth;
 pub mod bencode;
 pub mod bitfield;
 pub mod block;
 pub mod command;
 pub mod config;
+mod context;
 pub mod disk;
+mod engine;
 pub mod ids;
 pub mod input;
 pub mod limits;
 pub mod metainfo;
 pub mod output;
+mod peer;
+mod rate;
+pub mod record;
 pub mod rng;
 pub mod time;
+mod timers;
+mod torrent;
 pub mod tracker_server;
 pub mod wire;
 
@@ -36,6 +45,7 @@ pub use bitfield::Bitfield;
 pub use block::BlockData;
 pub use command::{AddTorrent, Command, ResumeMode};
 pub use config::{Config, StartValues};
+pub use engine::Engine;
 pub use ids::{
     BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex,
     ResolveId, TorrentId,
@@ -43,29 +53,3 @@ pub use ids::{
 pub use input::Input;
 pub use output::Output;
 pub use time::Instant;
-
-/// The whole client behind one value.
-#[derive(Debug)]
-pub struct Engine {}
-
-impl Engine {
-    /// An engine without torrents.
-    pub fn new(_config: Config, _start: StartValues) -> Self {
-        todo!()
-    }
-
-    /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
-    pub fn handle_input(&mut self, _now: Instant, _input: Input) {
-        todo!()
-    }
-
-    /// What is asked of the world, in order; none when all was taken.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
-    }
-
-    /// When [`Input::Timeout`] is due, at the latest. None: never, until something else happens.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-}

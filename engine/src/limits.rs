@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Directories in a path of a torrent, its name and the file included; libtorrent 2.1 has the same limit.
+pub const PATH_COMPONENTS_MAX: usize = 100;
+/// A name on disk: what Linux and Windows file systems take.
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+/// A path below the download directory; Linux takes 4,096 bytes with the directory.
+pub const PATH_BYTES_MAX: usize = 3072;
 /// What we ask for at once, and the most we accept in a `piece` message (BEP 3: "all current implementations use 16 KiB").
 pub const BLOCK_BYTES: u32 = 1 << 14;
 /// The longest block another client may ask of us; more is nonsense (`reliability.md` B4).
@@ -50,3 +56,31 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Disk jobs under way at once over all torrents; the driver's channel for results is as long.
 pub const JOBS_MAX: usize = 256;
+/// Connections accepted that have not named a torrent yet.
+pub const STRANGERS_MAX: usize = 100;
+/// A tracker's URL, given or redirected to.
+pub const TRACKER_URL_BYTES_MAX: usize = 4096;
+/// A tracker's failure reason or warning; more is cut.
+pub const TRACKER_TEXT_BYTES_MAX: usize = 512;
+/// A tracker id, which goes back to the tracker with each announce; a longer one is ignored.
+pub const TRACKER_ID_BYTES_MAX: usize = 256;
+/// Addresses of one tracker's name that are tried before the tracker has failed.
+pub const TRACKER_ADDRESSES_MAX: usize = 4;
+/// The shortest time between announces that is believed, and the least a tracker can ask for.
+pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(30);
+/// The longest time between announces that is believed.
+pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Between announces where the tracker does not say.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// The least time between announces where the tracker does not say; libtorrent's.
+pub const ANNOUNCE_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// From the first failure of a tracker to the next try; doubles with each.
+pub const ANNOUNCE_RETRY_FIRST: Duration = Duration::from_secs(5);
+/// The longest of those times, before up to half as much is added at random.
+pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// The path and query of a request to our tracker.
+pub const TRACKER_QUERY_BYTES_MAX: usize = 16 << 10;
+/// Info-hashes in one scrape of our tracker.
+pub const SCRAPE_HASHES_MAX: usize = 100;
+/// Torrents in the answer to a scrape of everything.
+pub const SCRAPE_ALL_MAX: usize = 1000;

@@ -187,6 +187,7 @@ async fn write_all<R, W: AsyncWrite + Unpin>(
     report: &mut Report<R, W>,
 ) -> Result<(), CloseReason> {
     let mut stream = Stream::default();
+    let mut messages = Vec::new();
     let mut chunks = VecDeque::new();
     let mut spent = 0;
     loop {
@@ -195,12 +196,12 @@ async fn write_all<R, W: AsyncWrite + Unpin>(
             let grant = outbox.write_granted - spent;
             if grant > 0 && chunks.is_empty() {
                 let count = outbox.messages.len().min(MESSAGES_PER_WRITE);
-                for message in outbox.messages.drain(..count) {
-                    stream.encode(&message, &mut chunks);
-                }
+                messages.extend(outbox.messages.drain(..count));
             }
             grant
         };
+        stream.encode(&messages, &mut chunks);
+        messages.clear();
         if grant == 0 || chunks.is_empty() {
             writer.flush().await.map_err(|error| CloseReason::Network(net_error(&error)))?;
             if !report.settle().await {

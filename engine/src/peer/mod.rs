@@ -7,6 +7,7 @@ mod requests;
 mod uploads;
 
 use core::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(crate) use self::requests::{Outstanding, Requests};
@@ -55,6 +56,12 @@ pub(crate) struct Peer {
     pub(crate) upload_steady: Rate,
     /// When it was last unchoked or choked by us.
     pub(crate) choke_changed: Instant,
+    /// Pieces of which it rejected a request; asked for again when it unchokes us anew.
+    pub(crate) rejected: BTreeSet<PieceIndex>,
+    /// Rejects since its last block.
+    pub(crate) rejects: u32,
+    /// Its pieces are counted in the picker one by one; a seed's are not.
+    pub(crate) counted: bool,
     /// Nothing could be picked for it, and nothing changed since.
     pub(crate) picked_dry: bool,
     last_received: Instant,
@@ -105,6 +112,9 @@ impl Peer {
             download_steady: Rate::over(Duration::from_secs(20)),
             upload_steady: Rate::over(Duration::from_secs(20)),
             choke_changed: now,
+            rejected: BTreeSet::new(),
+            rejects: 0,
+            counted: true,
             picked_dry: false,
             last_received: now,
             last_sent: now,
@@ -134,7 +144,9 @@ impl Peer {
 
     /// Whether it will serve a request for `piece` now.
     pub(crate) fn serves(&self, piece: PieceIndex) -> bool {
-        self.has.has(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+        self.has.has(piece)
+            && (!self.peer_choking || self.allowed_fast.contains(&piece))
+            && !self.rejected.contains(&piece)
     }
 
     /// Whether it will serve any request now.

@@ -146,8 +146,8 @@ impl Requests {
         self.counted = 0;
         let mut released = Vec::new();
         for out in self.outstanding.iter_mut().filter(|out| !out.released) {
-            out.released = true;
             released.push(*out);
+            out.released = true;
         }
         released
     }

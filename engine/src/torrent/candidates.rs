@@ -7,6 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::address::{Scope, is_dialable};
 use crate::limits::CANDIDATES_MAX;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -46,7 +47,7 @@ impl Candidates {
 
     /// Learns of an address. Known ones are left as they are.
     pub(crate) fn add(&mut self, now: Instant, address: SocketAddr) {
-        if address.port() == 0 || self.is_banned(address) || self.known.contains_key(&address) {
+        if !is_dialable(address) || self.is_banned(address) || self.known.contains_key(&address) {
             return;
         }
         if self.known.len() >= CANDIDATES_MAX && !self.evict() {
@@ -141,14 +142,9 @@ impl Candidates {
 }
 
 fn ban_of(address: SocketAddr) -> Banned {
-    if is_local(address.ip()) { Banned::Socket(address) } else { Banned::Host(address.ip()) }
-}
-
-/// Loopback, link-local and private ranges: many hosts of one user, or one host, behind one address.
-pub(crate) fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    match Scope::of(address.ip()) {
+        Scope::Public => Banned::Host(address.ip().to_canonical()),
+        Scope::Loopback | Scope::Private => Banned::Socket(address),
     }
 }
 

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::bencode::{self, Value};
+
 /// What a peer says of itself (BEP 10). Every field is optional on the wire; one of a wrong type is as if absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExtendedHandshake {
@@ -37,7 +39,9 @@ impl ExtendedHandshake {
         let mut encoder = Encoder::new();
         encoder.emit_dict(|mut dict| {
             dict.emit_pair_with(b"m", |m| {
-                m.emit_dict(|mut m| extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), *id)))
+                m.emit_dict(|mut m| {
+                    extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), *id))
+                })
             })?;
             if let Some(size) = self.metadata_size {
                 dict.emit_pair(b"metadata_size", size)?;
@@ -64,8 +68,67 @@ impl ExtendedHandshake {
         encoder.get_output()
     }
 
-    /// From a bencoded dictionary; none when it is not one.
-    pub fn decode(_payload: &[u8]) -> Option<Self> {
-        Some(Self::default())
+    /// From a bencoded dictionary; none when it is not one. Extensions beyond the first [`EXTENSIONS_MAX`] and names
+    /// that are not UTF-8 are passed over; bytes after the dictionary are, too.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        let (value, _) = bencode::parse_prefix(payload).ok()?;
+        value.as_dict()?;
+        let int = |key: &[u8]| value.get(key).and_then(Value::as_int);
+        let number = |id: &Value<'_>| id.as_int().and_then(|id| u8::try_from(id).ok());
+        let m = value.get(b"m").and_then(Value::as_dict).map_or_else(Vec::new, |m| {
+            let named = m.iter().filter_map(|(name, id)| Some((str::from_utf8(name).ok()?.to_owned(), number(id)?)));
+            named.take(EXTENSIONS_MAX).collect()
+        });
+        let yourip = value.get(b"yourip").and_then(Value::as_bytes).and_then(|ip| match ip.len() {
+            4 => <[u8; 4]>::try_from(ip).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(ip).ok().map(IpAddr::from),
+            _ => None,
+        });
+        let version = value.get(b"v").and_then(Value::as_bytes);
+        Some(Self {
+            m,
+            p: int(b"p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
+            v: version.map(|v| Bytes::copy_from_slice(v.get(..VERSION_BYTES_MAX).unwrap_or(v))),
+            reqq: int(b"reqq"),
+            yourip,
+            upload_only: int(b"upload_only").map(|flag| flag != 0),
+            metadata_size: int(b"metadata_size"),
+        })
+    }
+}
+
+/// Extensions of one peer that are looked at.
+pub const EXTENSIONS_MAX: usize = 64;
+/// Of a client's name and version that is kept.
+const VERSION_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let handshake = ExtendedHandshake {
+            m: vec![("ut_metadata".into(), 3), ("ut_pex".into(), 1)],
+            p: Some(6881),
+            v: Some(Bytes::from_static(b"taipei 0.1")),
+            reqq: Some(500),
+            yourip: Some(IpAddr::from([10, 0, 0, 1])),
+            upload_only: Some(true),
+            metadata_size: Some(12_345),
+        };
+        assert_eq!(ExtendedHandshake::decode(&handshake.encode()), Some(handshake));
+        let nothing = ExtendedHandshake::default();
+        assert_eq!(ExtendedHandshake::decode(&nothing.encode()), Some(nothing));
+    }
+
+    #[test]
+    fn fields_of_a_wrong_type_are_as_if_absent() {
+        let got = ExtendedHandshake::decode(b"d1:mi3e1:pi70000e4:reqq3:abc6:yourip3:abce");
+        assert_eq!(got, Some(ExtendedHandshake::default()));
+        assert_eq!(ExtendedHandshake::decode(b"le"), None);
+        assert_eq!(ExtendedHandshake::decode(b""), None);
+        let got = ExtendedHandshake::decode(b"d1:md1:ai300e1:bi2eee").map(|got| got.m);
+        assert_eq!(got, Some(vec![("b".to_owned(), 2)]));
     }
 }

@@ -391,8 +391,11 @@ mod tests {
     }
 
     fn any_message() -> impl Strategy<Value = Message> {
-        let request = (any::<u32>(), any::<u32>(), any::<u32>())
-            .prop_map(|(piece, begin, length)| Request { piece, begin, length });
+        let request = (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(piece, begin, length)| Request {
+            piece,
+            begin,
+            length,
+        });
         let bytes = proptest::collection::vec(any::<u8>(), 0..600);
         prop_oneof![
             Just(Message::KeepAlive),
@@ -410,7 +413,8 @@ mod tests {
             request.clone().prop_map(Message::Cancel),
             request.prop_map(Message::RejectRequest),
             bytes.clone().prop_map(|bits| Message::Bitfield(bits.into())),
-            (1u8.., bytes.clone()).prop_map(|(id, payload)| Message::Extended { id, payload: payload.into() }),
+            (1u8.., bytes.clone())
+                .prop_map(|(id, payload)| Message::Extended { id, payload: payload.into() }),
             (any::<u32>(), any::<u32>(), bytes).prop_map(|(piece, begin, data)| Message::Piece {
                 piece,
                 begin,
@@ -444,7 +448,8 @@ mod tests {
 
     #[test]
     fn a_block_is_shared_not_copied() {
-        let sent = [handshake(), Message::Piece { piece: 1, begin: 0, data: Bytes::from(vec![9; 16384]).into() }];
+        let sent =
+            [handshake(), Message::Piece { piece: 1, begin: 0, data: Bytes::from(vec![9; 16384]).into() }];
         let bytes = Bytes::from(bytes_of(&sent));
         let mut messages = Vec::new();
         Stream::default().handle_bytes(bytes.clone(), &mut messages).unwrap();

@@ -1,0 +1,346 @@
+//! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
+
+use core::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
+
+use tracing::{debug, info};
+
+use crate::alert::{AddError, Alert};
+use crate::bandwidth::{Bandwidth, Dials};
+use crate::bitfield::Bitfield;
+use crate::command::{AddTorrent, Command};
+use crate::config::{Config, StartValues};
+use crate::context::{Context, Routes, Wake};
+use crate::disk::{JobResult, Place};
+use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
+use crate::input::Input;
+use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
+use crate::metainfo::{Metainfo, PathRules};
+use crate::output::Output;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::timers::Timers;
+use crate::torrent::{Start, Torrent};
+use crate::wire::Message;
+
+/// The whole client behind one value.
+///
+/// Inputs go in with their time, outputs come out in order; after each input take all outputs. Time never goes back.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    start: StartValues,
+    our_id: PeerId,
+    key: u32,
+    port: Option<u16>,
+    torrents: BTreeMap<TorrentId, Torrent>,
+    /// Who connected to us and has not named a torrent yet.
+    strangers: BTreeMap<ConnectionId, Stranger>,
+    outputs: VecDeque<Output>,
+    timers: Timers<Wake>,
+    bandwidth: Bandwidth,
+    dials: Dials,
+    routes: Routes,
+    now: Instant,
+    stopping: bool,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    remote: SocketAddr,
+    since: Instant,
+}
+
+impl Engine {
+    /// An engine without torrents.
+    pub fn new(config: Config, start: StartValues) -> Self {
+        let mut rng = Rng::stream(start.seed, "session", 0);
+        Self {
+            our_id: peer_id(&mut rng),
+            key: rng.next_u32(),
+            port: None,
+            torrents: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            timers: Timers::default(),
+            bandwidth: Bandwidth::new(config.buffer_bytes),
+            dials: Dials::new(config.dials_per_second_max),
+            routes: Routes::default(),
+            now: Instant::START,
+            stopping: false,
+            stopped: false,
+            config,
+            start,
+        }
+    }
+
+    /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Timeout => self.handle_timeout(),
+            Input::Command(command) => self.handle_command(command),
+            Input::Listening { port, .. } => self.port = Some(port),
+            Input::Accepted { connection, remote } => self.handle_accepted(connection, remote),
+            Input::Connected { connection, .. } => {
+                self.with_connection(connection, |torrent, context| torrent.handle_connected(context, connection));
+            }
+            Input::Closed { connection, reason } => {
+                if self.strangers.remove(&connection).is_some() {
+                    self.split(|_, context| context.forget(connection));
+                }
+                self.with_connection(connection, |torrent, context| {
+                    torrent.handle_closed(context, connection, &reason);
+                });
+            }
+            Input::Received { connection, read_bytes, messages } => {
+                self.handle_received(connection, read_bytes, messages);
+            }
+            Input::Sent { connection, written_bytes } => {
+                self.with_connection(connection, |torrent, context| {
+                    torrent.handle_sent(context, connection, written_bytes);
+                });
+            }
+            Input::JobDone { job, result } => self.handle_job(job, result),
+            Input::Resolved { query, result } => {
+                if let Some(torrent) = self.routes.lookups.remove(&query) {
+                    self.with_torrent(torrent, |torrent, context| torrent.handle_resolved(context, query, result));
+                }
+            }
+            Input::HttpDone { request, result } => {
+                if let Some(torrent) = self.routes.requests.remove(&request) {
+                    self.with_torrent(torrent, |torrent, context| torrent.handle_http(context, request, result));
+                }
+            }
+        }
+        self.bandwidth.settle(&mut self.outputs);
+        self.drop_closed();
+    }
+
+    /// What is asked of the world, in order; none when all was taken.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due, at the latest. None: never, until something else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The pieces of a torrent that are on disk and verified. For oracles and embedders.
+    pub fn have(&self, torrent: TorrentId) -> Option<&Bitfield> {
+        self.torrents.get(&torrent).map(Torrent::have)
+    }
+
+    fn handle_timeout(&mut self) {
+        while let Some(wake) = self.timers.pop_due(self.now) {
+            match wake {
+                Wake::Torrent(id) => self.with_torrent(id, |torrent, context| torrent.handle_timeout(context)),
+                Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
+                    self.close_stranger(connection);
+                }
+                Wake::Connection(connection) => self.with_connection(connection, |torrent, context| {
+                    torrent.handle_connection_timeout(context, connection);
+                }),
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::AddTorrent(add) => {
+                let torrent = add.torrent;
+                if let Err(error) = self.add(*add) {
+                    self.outputs.push_back(Output::Alert(Alert::AddFailed { torrent, error }));
+                }
+            }
+            Command::AddPeers { torrent, peers } => {
+                self.with_torrent(torrent, |torrent, context| torrent.add_peers(context, peers));
+            }
+            Command::ReportStats { torrent } => {
+                if let Some(torrent) = self.torrents.get(&torrent) {
+                    let stats = Box::new(torrent.stats(self.now));
+                    self.outputs.push_back(Output::Alert(Alert::Stats(stats)));
+                }
+            }
+            Command::RemoveTorrent { torrent } => {
+                self.with_torrent(torrent, |torrent, context| torrent.stop(context));
+            }
+            Command::Shutdown => {
+                self.stopping = true;
+                let torrents: Vec<_> = self.torrents.keys().copied().collect();
+                for torrent in torrents {
+                    self.with_torrent(torrent, |torrent, context| torrent.stop(context));
+                }
+                let strangers: Vec<_> = self.strangers.keys().copied().collect();
+                strangers.into_iter().for_each(|connection| self.close_stranger(connection));
+            }
+        }
+    }
+
+    fn add(&mut self, add: AddTorrent) -> Result<(), AddError> {
+        if self.stopping {
+            return Err(AddError::Stopping);
+        }
+        let rules = if self.config.windows_paths { PathRules::Windows } else { PathRules::Unix };
+        let metainfo = Metainfo::parse(&add.torrent_file, rules)?;
+        let info_hash = metainfo.info_hashes.v1.ok_or(AddError::V2Only)?;
+        let known = self.torrents.values().any(|torrent| torrent.info_hash() == info_hash);
+        if known || self.torrents.contains_key(&add.torrent) {
+            return Err(AddError::Duplicate);
+        }
+        let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
+        if add.use_trackers {
+            tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
+        }
+        let start = Start {
+            id: add.torrent,
+            info_hash,
+            place: Place {
+                info_hash,
+                root: add.output,
+                state_root: self.config.state_directory.clone(),
+                layout: metainfo.layout,
+                piece_hashes: metainfo.piece_hashes,
+                boot_id: self.start.boot_id,
+            },
+            private: metainfo.private,
+            metadata_bytes: metainfo.info_bytes,
+            tiers,
+            resume: add.resume,
+            peers: add.peers,
+            seed: self.start.seed,
+        };
+        let torrent = self.split(|_, context| Torrent::new(context, start));
+        self.torrents.insert(add.torrent, torrent);
+        Ok(())
+    }
+
+    fn handle_accepted(&mut self, connection: ConnectionId, remote: SocketAddr) {
+        let full = self.routes.connections.len() + self.strangers.len() >= self.config.peers_max as usize;
+        if self.stopping || full || self.strangers.len() >= STRANGERS_MAX {
+            self.outputs.push_back(Output::Close { connection });
+            return;
+        }
+        self.strangers.insert(connection, Stranger { remote, since: self.now });
+        self.timers.set(Wake::Connection(connection), Some(self.now + HANDSHAKE_TIMEOUT));
+        self.bandwidth.open(connection, &mut self.outputs);
+    }
+
+    fn handle_received(&mut self, connection: ConnectionId, read_bytes: u32, mut messages: Vec<Message>) {
+        let known = self.strangers.contains_key(&connection) || self.routes.connections.contains_key(&connection);
+        if !known {
+            return;
+        }
+        self.bandwidth.on_read(connection, u64::from(read_bytes));
+        if let Some(stranger) = self.strangers.get(&connection) {
+            let Some(Message::Handshake(theirs)) = messages.first().cloned() else {
+                if !messages.is_empty() {
+                    self.close_stranger(connection);
+                }
+                return;
+            };
+            messages.remove(0);
+            let (remote, waited) = (stranger.remote, self.now.since(stranger.since));
+            debug!(?waited, "stranger named a torrent");
+            let found = self.torrents.iter().find(|(_, torrent)| torrent.info_hash() == theirs.info_hash);
+            let Some(torrent) = found.map(|(id, _)| *id) else { return self.close_stranger(connection) };
+            self.strangers.remove(&connection);
+            self.timers.remove(Wake::Connection(connection));
+            self.routes.connections.insert(connection, torrent);
+            let mut let_in = false;
+            self.with_torrent(torrent, |torrent, context| {
+                let_in = torrent.handle_accepted(context, connection, remote, theirs);
+                if !let_in {
+                    context.close(connection);
+                }
+            });
+            if !let_in {
+                return;
+            }
+        }
+        self.with_connection(connection, |torrent, context| {
+            torrent.handle_messages(context, connection, messages);
+        });
+    }
+
+    fn handle_job(&mut self, job: JobId, result: JobResult) {
+        let Some(torrent) = self.routes.jobs.remove(&job) else { return };
+        self.routes.jobs_out -= 1;
+        self.routes.release_jobs(&mut self.outputs);
+        self.with_torrent(torrent, |torrent, context| torrent.handle_job(context, job, result));
+    }
+
+    fn close_stranger(&mut self, connection: ConnectionId) {
+        self.strangers.remove(&connection);
+        self.split(|_, context| context.close(connection));
+    }
+
+    /// Torrents that are closed leave, and the engine stops with the last one.
+    fn drop_closed(&mut self) {
+        let closed = |(id, torrent): (&TorrentId, &Torrent)| torrent.is_closed().then_some(*id);
+        while let Some(id) = self.torrents.iter().find_map(closed) {
+            self.torrents.remove(&id);
+            self.timers.remove(Wake::Torrent(id));
+            self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
+        }
+        if self.stopping && !self.stopped && self.torrents.is_empty() {
+            self.stopped = true;
+            info!("stopped");
+            self.outputs.push_back(Output::Alert(Alert::Stopped));
+        }
+    }
+
+    fn with_connection(
+        &mut self,
+        connection: ConnectionId,
+        act: impl FnOnce(&mut Torrent, &mut Context<'_>),
+    ) {
+        if let Some(torrent) = self.routes.connections.get(&connection).copied() {
+            self.with_torrent(torrent, act);
+        }
+    }
+
+    fn with_torrent(&mut self, id: TorrentId, act: impl FnOnce(&mut Torrent, &mut Context<'_>)) {
+        self.split(|torrents, context| {
+            let Some(torrent) = torrents.get_mut(&id) else { return };
+            let before = torrent.buffered_bytes();
+            act(torrent, context);
+            context.bandwidth.on_buffered(before, torrent.buffered_bytes());
+        });
+    }
+
+    /// Lends everything but the torrents to `act` as a context.
+    fn split<T>(&mut self, act: impl FnOnce(&mut BTreeMap<TorrentId, Torrent>, &mut Context<'_>) -> T) -> T {
+        let mut context = Context {
+            now: self.now,
+            config: &self.config,
+            our_id: self.our_id,
+            key: self.key,
+            port: self.port,
+            outputs: &mut self.outputs,
+            timers: &mut self.timers,
+            bandwidth: &mut self.bandwidth,
+            dials: &mut self.dials,
+            dials_from: Instant::START,
+            routes: &mut self.routes,
+        };
+        act(&mut self.torrents, &mut context)
+    }
+}
+
+/// `-TP`, the version as four digits, `-`, and twelve random characters (BEP 20).
+fn peer_id(rng: &mut Rng) -> PeerId {
+    let mut id = *b"-TP0000-............";
+    let version = [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    for (digit, part) in id[3..6].iter_mut().zip(version) {
+        *digit = part.bytes().last().unwrap_or(b'0');
+    }
+    for byte in &mut id[8..] {
+        *byte = ALPHABET[rng.below(ALPHABET.len() as u64) as usize];
+    }
+    PeerId(id)
+}
+
+const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

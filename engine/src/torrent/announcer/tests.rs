@@ -1,0 +1,541 @@
+//! An announcer against scripted trackers, in its own time. Each answer takes 100 ms.
+
+use super::*;
+
+type Answer = Option<Result<HttpResponse, NetError>>;
+type Script = Box<dyn FnMut(Instant, &Get) -> Answer>;
+
+struct World {
+    announcer: Announcer,
+    now: Instant,
+    script: Script,
+    figures: Figures,
+    /// What came back and has not been handed over: when, to which token.
+    answers: Vec<(Instant, Token, Result<HttpResponse, NetError>)>,
+    /// Requests as `SECOND HOST EVENT`, cancels, ends.
+    log: Vec<String>,
+    peers: Vec<SocketAddr>,
+    reports: Vec<Report>,
+    gets: Vec<(Instant, Get)>,
+}
+
+impl World {
+    fn new(tiers: &[&[&str]], script: impl FnMut(Instant, &Get) -> Answer + 'static) -> Self {
+        let tiers: Vec<Vec<String>> =
+            tiers.iter().map(|tier| tier.iter().map(|url| (*url).into()).collect()).collect();
+        Self {
+            announcer: Announcer::new(&tiers, Rng::stream(3, "announcer", 0)),
+            now: Instant::START,
+            script: Box::new(script),
+            figures: Figures {
+                info_hash: InfoHash([1; 20]),
+                peer_id: PeerId([2; 20]),
+                key: 3,
+                port: 6881,
+                uploaded: 0,
+                downloaded: 0,
+                left: 100,
+                numwant: 50,
+            },
+            answers: Vec::new(),
+            log: Vec::new(),
+            peers: Vec::new(),
+            reports: Vec::new(),
+            gets: Vec::new(),
+        }
+    }
+
+    fn started(tiers: &[&[&str]], script: impl FnMut(Instant, &Get) -> Answer + 'static) -> Self {
+        let mut world = Self::new(tiers, script);
+        world.announcer.start(Instant::START);
+        world.drain();
+        world
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.announcer.poll_action(&self.figures) {
+            match action {
+                // `v6.` names have a dead IPv6 address first; names with `local` lead to a local network.
+                Action::Resolve { token, host } => {
+                    let addresses = match host.as_str() {
+                        "nowhere" => Err(NetError::NotFound),
+                        "empty" => Ok(vec![]),
+                        host if host.starts_with("v6.") => Ok(vec!["2001:db8::1".parse().unwrap(), PUBLIC]),
+                        "localhost" => Ok(vec!["127.0.0.1".parse().unwrap()]),
+                        host if host.contains("local") => Ok(vec!["192.168.1.1".parse().unwrap()]),
+                        _ => Ok(vec![PUBLIC]),
+                    };
+                    self.announcer.handle_resolved(self.now, token, addresses);
+                }
+                Action::Get(get) => {
+                    let event = get.path.split_once("event=").map_or("-", |(_, event)| event);
+                    self.log.push(format!("{} {} {event}", self.now.0 / 1_000_000_000, get.host));
+                    if let Some(answer) = (self.script)(self.now, &get) {
+                        self.answers.push((self.now + Duration::from_millis(100), get.token, answer));
+                    }
+                    self.gets.push((self.now, *get));
+                }
+                Action::Cancel { .. } => self.log.push(format!("{} cancel", self.now.0 / 1_000_000_000)),
+                Action::Peers(peers) => self.peers.extend(peers),
+                Action::Report(report) => self.reports.push(*report),
+                Action::Stopped => self.log.push("stopped".into()),
+            }
+        }
+    }
+
+    /// Lets time pass. Nothing may be polled more often than it has something to do.
+    fn run(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        for _ in 0..100_000 {
+            let answer = self.answers.iter().map(|(at, ..)| *at).min();
+            let next = answer.into_iter().chain(self.announcer.poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            match self.answers.iter().position(|(at, ..)| *at <= self.now) {
+                Some(at) => {
+                    let (_, token, answer) = self.answers.remove(at);
+                    self.announcer.handle_http(self.now, token, answer);
+                }
+                None => self.announcer.handle_timeout(self.now),
+            }
+            self.drain();
+        }
+        panic!("it spins: {:?}", self.log.iter().rev().take(5).collect::<Vec<_>>());
+    }
+
+    fn completed(&mut self) {
+        self.figures.left = 0;
+        self.announcer.completed(self.now);
+        self.drain();
+    }
+
+    fn stop(&mut self) {
+        self.announcer.stop(self.now);
+        self.drain();
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.log.iter().filter(|line| line.contains(what)).count()
+    }
+
+    fn last_error(&self) -> Option<TrackerError> {
+        self.reports.last().and_then(|report| report.result.clone().err())
+    }
+}
+
+const PUBLIC: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(9, 9, 9, 9));
+
+fn body(status: u16, body: impl Into<Bytes>) -> Answer {
+    Some(Ok(HttpResponse { status, location: None, body: body.into() }))
+}
+
+fn good(_: Instant, _: &Get) -> Answer {
+    body(200, &b"d8:intervali600e12:min intervali60e5:peers6:\x08\x08\x08\x08\x1a\xe1e"[..])
+}
+
+fn redirect(to: &str) -> Answer {
+    Some(Ok(HttpResponse { status: 302, location: Some(to.into()), body: Bytes::new() }))
+}
+
+#[test]
+fn first_announce_is_started_then_the_interval_is_kept() {
+    let mut world = World::started(&[&["http://a/announce?pk=1"]], good);
+    world.run(1300);
+    assert_eq!(world.log, ["0 a started", "600 a -", "1200 a -"]);
+    assert_eq!(world.peers.first(), Some(&"8.8.8.8:6881".parse().unwrap()));
+    let get = &world.gets[0].1;
+    assert!(get.path.starts_with("/announce?pk=1&info_hash=%01%01"), "{}", get.path);
+    assert_eq!((get.target.to_string(), get.tls, get.authority.as_str()), ("9.9.9.9:80".into(), false, "a"));
+}
+
+#[test]
+fn https_and_ports_and_literal_addresses_are_kept() {
+    let mut world = World::started(&[&["https://[2001:db8::9]:8443/x"]], good);
+    world.run(1);
+    let get = &world.gets[0].1;
+    assert_eq!(get.target, "[2001:db8::9]:8443".parse().unwrap());
+    assert_eq!(
+        (get.tls, get.host.as_str(), get.authority.as_str()),
+        (true, "2001:db8::9", "[2001:db8::9]:8443")
+    );
+}
+
+#[test]
+fn life_cycle_is_told_once_each() {
+    let mut world = World::started(&[&["http://a/announce"]], good);
+    world.run(100);
+    world.completed();
+    world.completed();
+    world.run(2000);
+    world.stop();
+    world.stop();
+    world.run(2000);
+    world.announcer.give_up();
+    world.drain();
+    assert_eq!((world.count("started"), world.count("completed"), world.count("a stopped")), (1, 1, 1));
+    assert_eq!(world.log.last().unwrap(), "stopped");
+    assert_eq!(world.count("stopped"), 2, "the end is said once");
+    assert_eq!(world.announcer.poll_timeout(), None);
+    assert!(world.gets.last().unwrap().1.path.contains("&numwant=0&"));
+}
+
+#[test]
+fn completion_at_once_and_stop_at_once_are_told_in_order() {
+    let mut world = World::started(&[&["http://a/announce"]], good);
+    world.completed();
+    world.stop();
+    world.run(10);
+    assert_eq!(world.log, ["0 a started", "0 a completed", "0 a stopped", "stopped"]);
+}
+
+#[test]
+fn stop_says_nothing_to_those_that_never_took_started() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| Some(Err(NetError::Refused)));
+    world.run(100);
+    world.completed();
+    world.stop();
+    assert_eq!(world.log.last().unwrap(), "stopped");
+    assert_eq!((world.count("completed"), world.count("a stopped")), (0, 0));
+}
+
+#[test]
+fn a_stop_before_the_start_and_without_trackers_ends() {
+    for mut world in [World::new(&[&["http://a/announce"]], good), World::started(&[], good)] {
+        world.stop();
+        assert_eq!(world.log, ["stopped"]);
+    }
+}
+
+#[test]
+fn stop_waits_for_a_start_that_is_under_way() {
+    let mut world = World::started(&[&["http://a/announce"]], good);
+    world.stop();
+    world.run(10);
+    assert_eq!(world.log, ["0 a started", "0 a stopped", "stopped"]);
+}
+
+#[test]
+fn stop_gives_up_a_tracker_that_hangs() {
+    let mut world = World::started(&[&["http://a/announce"]], |now, get| {
+        if get.path.contains("stopped") { None } else { good(now, get) }
+    });
+    world.run(10);
+    world.stop();
+    world.run(60);
+    assert_eq!(world.log, ["0 a started", "10 a stopped", "40 cancel", "stopped"]);
+}
+
+#[test]
+fn giving_up_cancels_what_is_under_way() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| None);
+    world.run(3);
+    world.stop();
+    world.announcer.give_up();
+    world.drain();
+    assert_eq!(world.log, ["0 a started", "3 cancel", "stopped"]);
+}
+
+#[test]
+fn the_next_tier_is_asked_only_when_all_of_this_one_failed() {
+    let mut world =
+        World::started(&[&["http://a/announce", "http://b/announce"], &["http://c/announce"]], |now, get| {
+            if get.host == "c" { good(now, get) } else { Some(Err(NetError::Refused)) }
+        });
+    world.run(1);
+    assert_eq!(world.log.len(), 3);
+    assert_eq!(world.log[2], "0 c started");
+    world.run(700);
+    // At the next announce the first tier comes first again.
+    assert!(world.log[3].ends_with("started") && !world.log[3].contains('c'), "{:?}", world.log);
+}
+
+#[test]
+fn the_one_that_answers_moves_to_the_front_of_its_tier() {
+    let urls: Vec<String> = (0..8).map(|n| format!("http://t{n}/announce")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let mut world =
+        World::started(&[&urls], |now, get| if get.host == "t5" { good(now, get) } else { body(500, "no") });
+    world.run(2000);
+    let regular: Vec<_> = world.log.iter().filter(|line| line.ends_with('-')).collect();
+    assert_eq!(regular, ["600 t5 -", "1200 t5 -", "1800 t5 -"].iter().collect::<Vec<_>>());
+    let orders: std::collections::BTreeSet<_> = (0..20)
+        .map(|seed| {
+            let tier = urls.iter().map(|url| (*url).to_owned()).collect();
+            let announcer = Announcer::new(&[tier], Rng::stream(seed, "announcer", 0));
+            announcer.trackers.into_iter().map(|tracker| tracker.text).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(orders.len() > 15, "tiers are shuffled");
+}
+
+#[test]
+fn a_tracker_that_comes_back_is_told_once() {
+    let down = |now: Instant| now < Instant::START + Duration::from_secs(100);
+    let mut world = World::started(&[&["http://a/announce"]], move |now, get| {
+        if down(now) { Some(Err(NetError::Unreachable)) } else { good(now, get) }
+    });
+    world.run(50);
+    world.completed();
+    world.run(500);
+    let told: Vec<_> =
+        world.log.iter().rev().take(2).rev().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(told, ["a started", "a completed"]);
+}
+
+#[test]
+fn completed_goes_to_a_tracker_that_knows_us_and_is_retried() {
+    let mut world = World::started(&[&["http://a/announce"], &["http://b/announce"]], |now, get| {
+        let seconds = now.0 / 1_000_000_000;
+        // The first is down until 60, the second refuses `completed` until 300.
+        let up =
+            if get.host == "a" { seconds > 60 } else { !get.path.contains("completed") || seconds > 300 };
+        if up { good(now, get) } else { body(503, "") }
+    });
+    world.run(50);
+    world.completed();
+    world.run(10);
+    assert_eq!(world.log.iter().find(|line| line.contains("completed")).unwrap(), "50 b completed");
+    world.run(600);
+    // As the first came back before the second would take it, it was told `started`, then `completed`.
+    let ok: Vec<_> =
+        world.reports.iter().filter(|one| one.result.is_ok()).filter(|one| one.event.is_some()).collect();
+    let ok: Vec<_> = ok.iter().map(|one| (one.url.as_str(), one.event.unwrap().as_str())).collect();
+    assert_eq!(
+        ok,
+        [
+            ("http://b/announce", "started"),
+            ("http://a/announce", "started"),
+            ("http://a/announce", "completed")
+        ]
+    );
+    world.stop();
+    world.run(40);
+    assert_eq!(world.count("stopped"), 3, "{:?}", world.log);
+}
+
+#[test]
+fn need_peers_keeps_the_minimum_interval() {
+    let mut world = World::started(&[&["http://a/announce"], &["http://b/announce"]], good);
+    world.run(10);
+    for _ in 0..300 {
+        world.announcer.need_peers(world.now);
+        world.drain();
+        world.run(1);
+    }
+    let at: Vec<u64> = world.gets.iter().map(|(at, _)| at.0 / 1_000_000_000).collect();
+    assert_eq!(at, [0, 60, 120, 180, 240, 300]);
+    assert_eq!(world.count(" b "), 0);
+}
+
+#[test]
+fn an_outage_is_over_within_the_back_off() {
+    let mut world = World::started(&[&["http://a/announce"]], |now, get| {
+        let seconds = now.0 / 1_000_000_000;
+        if (1000..4600).contains(&seconds) { Some(Err(NetError::Unreachable)) } else { good(now, get) }
+    });
+    world.run(20_000);
+    let failed = world.reports.iter().filter(|report| report.result.is_err()).count();
+    assert!((5..15).contains(&failed), "{failed} tries");
+    let back = world.gets.iter().map(|(at, _)| at.0 / 1_000_000_000).find(|at| *at >= 4600).unwrap();
+    assert!(back <= 4600 + ANNOUNCE_RETRY_MAX.as_secs() * 3 / 2, "{back}");
+    assert_eq!(world.count("started"), 1);
+}
+
+#[test]
+fn retries_grow_and_stay_within_the_cap() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| Some(Err(NetError::Refused)));
+    world.run(86_400);
+    let at: Vec<u64> = world.gets.iter().map(|(at, _)| at.0).collect();
+    let gaps: Vec<u64> = at.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    assert!((5_000..7_700).contains(&gaps[0]), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap <= 2_700_200) && *gaps.last().unwrap() >= 1_800_000);
+}
+
+#[test]
+fn junk_answers_are_failures_and_are_named() {
+    let deep = b"l".repeat(100_000);
+    let check = |status, text: &[u8], want: TrackerError| {
+        let text = Bytes::copy_from_slice(text);
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| body(status, text.clone()));
+        world.run(1);
+        assert_eq!(world.last_error(), Some(want));
+    };
+    check(200, b"<html>", TrackerError::Answer(AnswerError::NotBencode));
+    check(200, b"", TrackerError::Answer(AnswerError::NotBencode));
+    check(200, &deep, TrackerError::Answer(AnswerError::NotBencode));
+    check(200, b"de", TrackerError::Answer(AnswerError::Empty));
+    check(500, b"oops", TrackerError::Status(500));
+    check(500, b"d8:intervali60ee", TrackerError::Status(500));
+    check(302, b"", TrackerError::Status(302));
+    check(403, b"d14:failure reason4:\x1b[2Je", TrackerError::Refused("\x1b[2J".into()));
+}
+
+#[test]
+fn absurd_intervals_are_clamped() {
+    for (interval, seconds) in
+        [("-1", 30), ("0", 30), ("5", 30), ("2147483648", 86_400), ("9223372036854775807", 86_400)]
+    {
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| {
+            body(200, format!("d8:intervali{interval}ee"))
+        });
+        world.run(seconds + 10);
+        assert_eq!(world.gets.len(), 2, "{interval}");
+        assert_eq!(world.gets[1].0.since(world.gets[0].0).as_secs(), seconds, "{interval}");
+    }
+}
+
+#[test]
+fn a_refusal_says_when_to_come_again() {
+    for (retry, seconds) in [("i7e", 420), ("5:never", 86_400), ("i-1e", 30)] {
+        let text = format!("d14:failure reason2:no8:retry in{retry}e");
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| body(200, text.clone()));
+        world.run(86_410);
+        assert_eq!(world.gets[1].0.since(world.gets[0].0).as_secs(), seconds, "{retry}");
+    }
+}
+
+#[test]
+fn redirects_are_followed_to_a_limit() {
+    let mut world =
+        World::started(&[&["http://a/announce"]], |_, get| redirect(&format!("http://{}a/x", get.host)));
+    world.run(1);
+    assert_eq!(world.gets.len(), 1 + REDIRECTS_MAX as usize);
+    assert_eq!(world.last_error(), Some(TrackerError::TooManyRedirects));
+    for bad in ["ftp://a/", "file:///etc/passwd", "http://", &"x".repeat(9000)] {
+        let bad = bad.to_owned();
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| redirect(&bad));
+        world.run(1);
+        assert_eq!(world.last_error(), Some(TrackerError::RedirectTarget));
+    }
+}
+
+#[test]
+fn a_redirect_target_gets_the_announce_unless_it_has_it() {
+    let mut world = World::started(&[&["http://a/announce"]], |now, get| match get.host.as_str() {
+        "a" => redirect("//b/ann?pk=7"),
+        "b" => redirect("https://c/ann?info_hash=zz"),
+        _ => good(now, get),
+    });
+    world.run(1);
+    assert!(world.gets[1].1.path.starts_with("/ann?pk=7&info_hash=%01"));
+    let last = &world.gets[2].1;
+    assert_eq!((last.path.as_str(), last.tls, last.target.port()), ("/ann?info_hash=zz", true, 443));
+    assert!(world.reports.iter().all(|report| report.url == "http://a/announce" && report.result == Ok(1)));
+}
+
+#[test]
+fn no_redirect_leads_from_the_public_into_a_local_network() {
+    for local in [
+        "http://127.0.0.1/announce",
+        "http://localhost/announce",
+        "http://local.b/x",
+        "http://[::1]/announce",
+        "http://[::ffff:10.0.0.1]/x",
+    ] {
+        let to = local.to_owned();
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| redirect(&to));
+        world.run(1);
+        assert_eq!(world.last_error(), Some(TrackerError::RedirectToLocal), "{local}");
+        assert_eq!(world.gets.len(), 1);
+    }
+    // Through a second public host as well; and a local one may lead outwards.
+    let mut world = World::started(&[&["http://local.a/announce"]], |_, get| match get.host.as_str() {
+        "local.a" => redirect("http://b/x"),
+        _ => redirect("http://local.a/x"),
+    });
+    world.run(1);
+    assert_eq!((world.gets.len(), world.last_error()), (2, Some(TrackerError::RedirectToLocal)));
+}
+
+#[test]
+fn on_this_machine_only_announce_paths_are_asked() {
+    let mut world = World::started(&[&["http://127.0.0.1:8080/api/delete"]], good);
+    world.run(1);
+    assert_eq!((world.gets.len(), world.last_error()), (0, Some(TrackerError::LoopbackPath)));
+    let mut world = World::started(&[&["http://localhost:8080/announce/key"]], good);
+    world.run(1);
+    assert_eq!(world.last_error(), None);
+}
+
+#[test]
+fn trackers_that_cannot_be_used_are_reported_once() {
+    let urls = ["udp://a:1", "nonsense", "http://a/?info_hash=x", "wss://b/", "http://c/announce"];
+    let tiers: Vec<&[&str]> = urls.chunks(1).collect();
+    let mut world = World::started(&tiers, good);
+    world.run(5000);
+    let errors: Vec<_> = world.reports.iter().filter_map(|report| report.result.clone().err()).collect();
+    let unsupported = |scheme: &str| TrackerError::Unsupported(scheme.into());
+    assert_eq!(
+        errors,
+        [unsupported("udp"), TrackerError::BadUrl, TrackerError::Imitation, unsupported("wss")]
+    );
+    assert!(world.count(" c ") > 5);
+}
+
+#[test]
+fn every_address_is_tried_before_the_tracker_has_failed() {
+    let mut world = World::started(&[&["http://v6.a/announce"]], |now, get| {
+        if get.target.is_ipv6() { None } else { good(now, get) }
+    });
+    world.run(40);
+    assert_eq!(world.log, ["0 v6.a started", "30 cancel", "30 v6.a started"]);
+    assert_eq!(world.reports.len(), 1);
+    assert_eq!(world.last_error(), None);
+    for (host, error) in [("nowhere", NetError::NotFound), ("empty", NetError::NotFound)] {
+        let mut world = World::started(&[&[&format!("http://{host}/announce")]], good);
+        world.run(1);
+        assert_eq!(world.last_error(), Some(error.into()));
+    }
+}
+
+#[test]
+fn late_answers_change_nothing() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| None);
+    world.run(31);
+    let token = world.gets[0].1.token;
+    world.announcer.handle_http(world.now, token, good(world.now, &world.gets[0].1).unwrap());
+    world.announcer.handle_resolved(world.now, token, Ok(vec![PUBLIC]));
+    world.drain();
+    assert!(world.peers.is_empty());
+    assert_eq!(world.last_error(), Some(NetError::TimedOut.into()));
+}
+
+#[test]
+fn peers_that_nobody_can_be_at_are_dropped() {
+    let list =
+        b"\x08\x08\x08\x08\x00\x00\x00\x00\x00\x00\x1a\xe1\xe0\x00\x00\x01\x1a\xe1\xff\xff\xff\xff\x1a\xe1\
+                 \x7f\x00\x00\x01\x1a\xe1\x0a\x00\x00\x01\x1a\xe1\x08\x08\x08\x08\x1a\xe1";
+    let check = |url: &str, want: &[&str]| {
+        let text = [&b"d8:intervali60e5:peers42:"[..], list, b"e"].concat();
+        let mut world = World::started(&[&[url]], move |_, _| body(200, text.clone()));
+        world.run(1);
+        let peers: Vec<String> = world.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(peers, want, "{url}");
+    };
+    check("http://a/announce", &["8.8.8.8:6881"]);
+    check("http://local.a/announce", &["10.0.0.1:6881", "8.8.8.8:6881"]);
+    check("http://127.0.0.1/announce", &["127.0.0.1:6881", "10.0.0.1:6881", "8.8.8.8:6881"]);
+}
+
+#[test]
+fn a_tracker_id_goes_back_and_warnings_are_passed_on() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| {
+        body(200, &b"d8:intervali60e5:peers0:10:tracker id2:x\xff15:warning message5:relaxe"[..])
+    });
+    world.run(70);
+    assert!(world.gets[1].1.path.contains("&trackerid=x%FF"));
+    assert_eq!(world.reports[0].warning.as_deref(), Some("relax"));
+}
+
+#[test]
+fn same_seed_same_announces() {
+    let run = || {
+        let mut world = World::started(&[&["http://a/announce", "http://b/announce"]], |_, _| body(500, ""));
+        world.run(10_000);
+        world.log
+    };
+    assert_eq!(run(), run());
+}

@@ -1,0 +1,74 @@
+//! Hashing what is on disk before peers and trackers begin: a few jobs at once, each a few pieces.
+
+use super::{Purpose, Torrent};
+use crate::bitfield::Bitfield;
+use crate::context::Context;
+use crate::disk::Work;
+use crate::ids::PieceIndex;
+use crate::metainfo::Layout;
+
+/// The pieces to hash.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    waiting: Vec<PieceIndex>,
+    under_way: u32,
+    jobs_out: u32,
+    pieces_a_job: usize,
+    bytes_done: u64,
+}
+
+impl Check {
+    pub(crate) fn begin(&mut self, layout: &Layout, pieces: Bitfield) {
+        self.waiting = pieces.iter().collect();
+        self.waiting.reverse();
+        self.pieces_a_job = (JOB_BYTES / layout.piece_length().max(1)).clamp(1, PIECES_A_JOB_MAX) as usize;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
+    pub(crate) fn bytes_done(&self) -> u64 {
+        self.bytes_done
+    }
+
+    fn next_job(&mut self) -> Option<Vec<PieceIndex>> {
+        if self.jobs_out >= JOBS_OUT_MAX || self.waiting.is_empty() {
+            return None;
+        }
+        let rest = self.waiting.len().saturating_sub(self.pieces_a_job);
+        let pieces: Vec<_> = self.waiting.drain(rest..).rev().collect();
+        self.under_way += pieces.len() as u32;
+        self.jobs_out = self.under_way.div_ceil(self.pieces_a_job as u32);
+        Some(pieces)
+    }
+
+    fn on_checked(&mut self, bytes: u32) {
+        self.under_way -= 1;
+        self.jobs_out = self.under_way.div_ceil(self.pieces_a_job as u32);
+        self.bytes_done += u64::from(bytes);
+    }
+}
+
+impl Torrent {
+    pub(super) fn check_on(&mut self, context: &mut Context<'_>) {
+        while let Some(pieces) = self.check.next_job() {
+            self.submit(context, Purpose::Check { pieces: pieces.clone() }, Work::Check { pieces });
+        }
+        if self.check.is_over() {
+            self.begin_swarm(context);
+        }
+    }
+
+    pub(super) fn on_checked(&mut self, piece: PieceIndex, good: bool) {
+        self.check.on_checked(self.place.layout.piece_bytes(piece));
+        if good {
+            self.on_have(piece);
+            self.resume.on_good(piece);
+        }
+    }
+}
+
+const JOB_BYTES: u32 = 16 << 20;
+const PIECES_A_JOB_MAX: u32 = 256;
+const JOBS_OUT_MAX: u32 = 8;

@@ -1,0 +1,349 @@
+//! Blocks: who is asked for what, and what becomes of a block that came.
+//!
+//! A peer is asked for the rest of its own pieces, then of pieces nobody owns, then for a new piece, then it joins
+//! others' pieces. When every missing block was asked of somebody, *endgame* begins: a block may be asked of a second
+//! peer (of four when fewer than ten are missing), a few at a time, and is taken back everywhere when it comes. So
+//! nothing ever waits for one slow peer while another could serve.
+
+use tracing::{debug, info, trace};
+
+use super::Torrent;
+use super::piece::Filed;
+use super::verify::Verdict;
+use super::{Purpose, TorrentState};
+use crate::alert::Alert;
+use crate::block::BlockData;
+use crate::context::Context;
+use crate::disk::{Run, Work};
+use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
+use crate::limits::BLOCK_BYTES;
+use crate::peer::Outstanding;
+use crate::wire::{Message, Request};
+
+impl Torrent {
+    /// Tops up the requests at one peer.
+    pub(super) fn refill(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        if !self.is_fetching() {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if !peer.serves_any() || peer.picked_dry || !peer.am_interested {
+            return;
+        }
+        let mut room = peer.requests.room(peer.download.per_second(context.now));
+        if room == 0 {
+            return;
+        }
+        let layout = &self.place.layout;
+        let collide = peer.requests.may_collide();
+        let mut chosen: Vec<(PieceIndex, BlockIndex)> = Vec::new();
+        let mut claim = |pieces: &mut super::Pieces, piece: PieceIndex, room: &mut u32| {
+            let blocks = pieces.claim(piece, connection, *room, |block| {
+                collide && peer.requests.contains(piece, block)
+            });
+            *room -= blocks.len() as u32;
+            chosen.extend(blocks.into_iter().map(|block| (piece, block)));
+        };
+        for piece in self.pieces.open_for(connection, false) {
+            if room > 0 && peer.serves(piece) {
+                claim(&mut self.pieces, piece, &mut room);
+            }
+        }
+        while room > 0 {
+            let random = self.have.count() < RANDOM_PIECES;
+            let Some(piece) = self.picker.pick(random, |piece| peer.serves(piece)) else { break };
+            self.picker.remove(piece);
+            self.pieces.begin(layout, piece, connection, self.verify.is_suspect(piece));
+            claim(&mut self.pieces, piece, &mut room);
+        }
+        if room > 0 {
+            for piece in self.pieces.open_for(connection, true) {
+                if room > 0 && peer.serves(piece) {
+                    claim(&mut self.pieces, piece, &mut room);
+                }
+            }
+        }
+        if room > 0 && self.pieces.all_requested() {
+            let requesters = if self.pieces.blocks_wanted() < FEW_BLOCKS { REQUESTERS_FEW } else { REQUESTERS };
+            while chosen.len() + peer.requests.len() < ENDGAME_REQUESTS && room > 0 {
+                let duplicate = self.pieces.claim_duplicate(
+                    connection,
+                    requesters,
+                    |piece| peer.serves(piece),
+                    |piece, block| peer.requests.contains(piece, block) || chosen.contains(&(piece, block)),
+                );
+                let Some(duplicate) = duplicate else { break };
+                trace!(piece = duplicate.0.get(), block = duplicate.1.0, "endgame");
+                chosen.push(duplicate);
+                room -= 1;
+            }
+        }
+        peer.picked_dry = chosen.is_empty();
+        let mut first = false;
+        for (piece, block) in chosen {
+            peer.requests.on_sent(context.now, piece, block);
+            first |= peer.send(Message::Request(request_of(layout, piece, block)));
+        }
+        if first {
+            self.unsent.push(connection);
+        }
+        context.wake_connection(connection, peer.deadline());
+    }
+
+    /// Something can be asked for that could not before.
+    pub(super) fn refill_all(&mut self, context: &mut Context<'_>) {
+        let connections: Vec<_> = self.peers.keys().copied().collect();
+        for connection in connections {
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                peer.picked_dry = false;
+            }
+            self.refill(context, connection);
+        }
+    }
+
+    /// A block came.
+    pub(super) fn on_block(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        piece: PieceIndex,
+        begin: u32,
+        data: BlockData,
+    ) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        let bytes = u64::from(data.len());
+        let block = BlockIndex(begin / BLOCK_BYTES);
+        let asked = request_of(&self.place.layout, piece, block);
+        self.download.add(context.now, bytes);
+        peer.download.add(context.now, bytes);
+        peer.download_steady.add(context.now, bytes);
+        let fits = asked.begin == begin && asked.length == data.len();
+        if !fits || peer.requests.on_block(context.now, piece, block).is_none() {
+            self.wasted_bytes += bytes;
+            return;
+        }
+        peer.rejects = 0;
+        peer.picked_dry = false;
+        match self.pieces.file(piece, block, data, connection, peer.remote) {
+            Filed::Duplicate => self.wasted_bytes += bytes,
+            Filed::New { others, complete } => {
+                for other in others {
+                    self.take_back(context, other, piece, block);
+                }
+                if complete {
+                    self.on_whole(context, piece);
+                }
+            }
+        }
+    }
+
+    /// A block is no longer wanted of a peer.
+    fn take_back(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        piece: PieceIndex,
+        block: BlockIndex,
+    ) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if peer.requests.take(piece, block).is_some() {
+            if peer.send(Message::Cancel(request_of(&self.place.layout, piece, block))) {
+                self.unsent.push(connection);
+            }
+            peer.picked_dry = false;
+            self.refill(context, connection);
+        }
+    }
+
+    /// Requests of a peer are void, or no longer counted on; others may be asked.
+    pub(super) fn release(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        requests: &[Outstanding],
+    ) {
+        let mut freed = false;
+        for out in requests.iter().filter(|out| !out.released) {
+            freed |= self.pieces.release(out.piece, out.block, connection);
+        }
+        for piece in self.pieces.abandoned_exclusives() {
+            if self.verify.is_writing(piece) {
+                continue;
+            }
+            let layout = &self.place.layout;
+            let asked = self.pieces.reset(layout, piece);
+            self.picker.insert(piece);
+            freed = true;
+            for (block, other) in asked {
+                self.take_back(context, other, piece, block);
+            }
+        }
+        if freed || !requests.is_empty() {
+            self.refill_all(context);
+        }
+    }
+
+    /// All blocks of a piece are here: write and hash.
+    fn on_whole(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
+        let whole = self.pieces.take_whole(piece);
+        if !whole.runs.is_empty() {
+            self.write(context, piece, whole.runs);
+        }
+        self.verify.begin(piece, whole.blocks, whole.contributors, whole.bytes);
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, piece: PieceIndex, runs: Vec<Run>) {
+        self.verify.on_write_out(piece);
+        self.submit(context, Purpose::Write { piece, runs: runs.clone() }, Work::Write { piece, runs });
+    }
+
+    /// Over the memory budget, the largest partial pieces are written early.
+    pub(super) fn flush_excess(&mut self, context: &mut Context<'_>) {
+        if self.state == TorrentState::DiskError {
+            return;
+        }
+        let mut excess = context.bandwidth.excess().min(self.pieces.buffered_bytes());
+        while excess > 0
+            && let Some(piece) = self.pieces.largest_buffered()
+        {
+            let before = self.pieces.buffered_bytes();
+            let runs = self.pieces.flush(piece);
+            debug!(piece = piece.get(), "written early");
+            self.write(context, piece, runs);
+            excess = excess.saturating_sub(before - self.pieces.buffered_bytes());
+        }
+    }
+
+    pub(super) fn on_written(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
+        self.resume.on_touched(piece);
+        if let Some(verdict) = self.verify.on_written(piece) {
+            self.on_verdict(context, verdict);
+        }
+    }
+
+    pub(super) fn on_hashed(&mut self, context: &mut Context<'_>, piece: PieceIndex, good: bool) {
+        if let Some(verdict) = self.verify.on_hashed(piece, good) {
+            self.on_verdict(context, verdict);
+        }
+    }
+
+    fn on_verdict(&mut self, context: &mut Context<'_>, verdict: Verdict) {
+        let Verdict { piece, good, sole, .. } = verdict;
+        self.pieces.on_verified(&self.place.layout, piece, good);
+        if good {
+            self.on_have(piece);
+            self.resume.on_good(piece);
+            context.alert(Alert::PieceFinished { torrent: self.id, piece });
+            self.tell_have(piece);
+            if self.have.is_full() {
+                self.on_complete(context);
+            }
+            return;
+        }
+        info!(torrent = %self.info_hash.short(), piece = piece.get(), "wrong hash, fetched again");
+        self.wasted_bytes += u64::from(self.place.layout.piece_bytes(piece));
+        context.alert(Alert::PieceFailed { torrent: self.id, piece });
+        self.picker.insert(piece);
+        if let Some(address) = sole {
+            self.ban(context, address);
+        }
+        self.refill_all(context);
+    }
+
+    /// Tells the peers that lack it of a new piece.
+    fn tell_have(&mut self, piece: PieceIndex) {
+        for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
+            if peer.has.has(piece) {
+                peer.wanted_count -= 1;
+                if peer.wanted_count == 0 && peer.am_interested {
+                    peer.am_interested = false;
+                    if peer.send(Message::NotInterested) {
+                        self.unsent.push(*connection);
+                    }
+                }
+            } else if peer.send(Message::Have(piece.get())) {
+                self.unsent.push(*connection);
+            }
+        }
+    }
+
+    fn on_complete(&mut self, context: &mut Context<'_>) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        info!(torrent = %self.info_hash.short(), "complete");
+        self.announcer.completed(context.now);
+        self.resume.on_changed(context.now);
+        context.alert(Alert::Completed { torrent: self.id });
+        if self.state == TorrentState::Downloading {
+            self.enter(context, TorrentState::Seeding);
+        }
+        let seeds: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.is_up() && peer.is_seed()).map(|(id, _)| *id).collect();
+        for connection in seeds {
+            self.close_redundant(context, connection);
+        }
+    }
+
+    /// A piece that we had cannot be read any more: it is fetched again.
+    pub(super) fn on_lost(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
+        if !self.have.clear(piece) {
+            return;
+        }
+        self.bytes_have -= u64::from(self.place.layout.piece_bytes(piece));
+        self.pieces.on_lost(&self.place.layout, piece);
+        self.picker.insert(piece);
+        self.resume.on_changed(context.now);
+        for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.has.has(piece)) {
+            peer.wanted_count += 1;
+            if !peer.am_interested && peer.is_up() {
+                peer.am_interested = true;
+                if peer.send(Message::Interested) {
+                    self.unsent.push(*connection);
+                }
+            }
+        }
+        if self.state == TorrentState::Seeding {
+            self.enter(context, TorrentState::Downloading);
+        }
+        self.refill_all(context);
+    }
+
+    /// Takes every request back.
+    pub(super) fn cancel_everything(&mut self) {
+        for (connection, peer) in &mut self.peers {
+            for out in peer.requests.take_all() {
+                if !out.released {
+                    self.pieces.release(out.piece, out.block, *connection);
+                }
+                if peer.send(Message::Cancel(request_of(&self.place.layout, out.piece, out.block))) {
+                    self.unsent.push(*connection);
+                }
+            }
+        }
+    }
+}
+
+/// The request for a block; its length is short at the end of a piece.
+fn request_of(layout: &crate::metainfo::Layout, piece: PieceIndex, block: BlockIndex) -> Request {
+    let begin = block.0.saturating_mul(BLOCK_BYTES);
+    let length = layout.piece_bytes(piece).saturating_sub(begin).min(BLOCK_BYTES);
+    Request { piece: piece.get(), begin, length }
+}
+
+/// The block that a rejected request was for, if it could have been one of ours.
+pub(super) fn block_of(layout: &crate::metainfo::Layout, request: &Request) -> Option<(PieceIndex, BlockIndex)> {
+    let piece = layout.piece(request.piece)?;
+    let block = BlockIndex(request.begin / BLOCK_BYTES);
+    (request_of(layout, piece, block) == *request).then_some((piece, block))
+}
+
+/// Pieces begun at random before the rarest come first, so that there is something to trade soon.
+const RANDOM_PIECES: u32 = 4;
+/// Peers asked for one block in endgame.
+const REQUESTERS: usize = 2;
+/// The same when only few blocks are missing.
+const REQUESTERS_FEW: usize = 4;
+const FEW_BLOCKS: u64 = 10;
+/// Requests out at one peer while it takes duplicates.
+const ENDGAME_REQUESTS: usize = 4;

@@ -1,0 +1,487 @@
+//! One torrent in its swarm. This file routes and joins; what decides has a part with a name of its own.
+//!
+//! States: `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
+//! `Seeding`; `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
+//! and state is saved. Peers and trackers begin with the end of the check, so that what we tell them is true.
+
+mod announcer;
+mod candidates;
+mod check;
+mod choker;
+mod fetch;
+mod piece;
+mod picker;
+mod resume;
+mod serve;
+mod swarm;
+mod trackers;
+mod verify;
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use self::announcer::{Announcer, Token};
+use self::candidates::Candidates;
+use self::check::Check;
+use self::choker::Choker;
+use self::picker::Picker;
+use self::piece::Pieces;
+use self::resume::{Resume, Save};
+use self::verify::Verify;
+use crate::alert::{AddError, Alert, TorrentState, TorrentStats};
+use crate::bitfield::Bitfield;
+use crate::command::ResumeMode;
+use crate::context::Context;
+use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, StorageError, Totals, Work};
+use crate::ids::{ConnectionId, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
+use crate::output::Output;
+use crate::peer::Peer;
+use crate::rate::Rate;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// One torrent.
+#[derive(Debug)]
+pub(crate) struct Torrent {
+    id: TorrentId,
+    info_hash: InfoHash,
+    place: Arc<Place>,
+    private: bool,
+    metadata_bytes: u32,
+    state: TorrentState,
+    have: Bitfield,
+    bytes_have: u64,
+    pieces: Pieces,
+    picker: Picker,
+    verify: Verify,
+    check: Check,
+    resume: Resume,
+    peers: BTreeMap<ConnectionId, Peer>,
+    candidates: Candidates,
+    choker: Choker,
+    announcer: Announcer,
+    /// The announcer has told everybody, after `stop`.
+    trackers_told: bool,
+    /// Tracker look-ups and requests under way, with the announcer's names for them.
+    lookups: BTreeMap<ResolveId, Token>,
+    requests: BTreeMap<HttpId, Token>,
+    jobs: BTreeMap<JobId, Purpose>,
+    /// Jobs that the disk refused, to be tried again.
+    refused: Vec<(Purpose, Work)>,
+    retry_at: Option<Instant>,
+    /// Peers with messages to send.
+    unsent: Vec<ConnectionId>,
+    download: Rate,
+    upload: Rate,
+    wasted_bytes: u64,
+    /// Counted by earlier runs.
+    totals_before: Totals,
+    stop_by: Option<Instant>,
+    /// The last job of a stopping torrent is out.
+    closing: bool,
+    closed: bool,
+}
+
+/// What a job is for, kept until its result comes.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Open,
+    Check { pieces: Vec<PieceIndex> },
+    Write { piece: PieceIndex, runs: Vec<Run> },
+    Hash { pieces: Vec<PieceIndex> },
+    Read { connection: ConnectionId, blocks: Vec<ReadBlock> },
+    Record { good: Vec<PieceIndex>, touched: Vec<PieceIndex> },
+    Snapshot,
+    Close,
+}
+
+/// What a torrent begins with.
+pub(crate) struct Start {
+    pub(crate) id: TorrentId,
+    pub(crate) info_hash: InfoHash,
+    pub(crate) place: Place,
+    pub(crate) private: bool,
+    pub(crate) metadata_bytes: u32,
+    pub(crate) tiers: Vec<Vec<String>>,
+    pub(crate) resume: ResumeMode,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) seed: u64,
+}
+
+impl Torrent {
+    /// Begins by reading what earlier runs left.
+    pub(crate) fn new(context: &mut Context<'_>, start: Start) -> Self {
+        let piece_count = start.place.layout.piece_count();
+        let stream = |name| Rng::stream(start.seed, name, u64::from(start.id.0));
+        let have = Bitfield::new(piece_count);
+        let mut torrent = Self {
+            id: start.id,
+            info_hash: start.info_hash,
+            private: start.private,
+            metadata_bytes: start.metadata_bytes,
+            state: TorrentState::Opening,
+            bytes_have: 0,
+            pieces: Pieces::new(&start.place.layout, &have),
+            have,
+            picker: Picker::new(piece_count, stream("picker")),
+            verify: Verify::default(),
+            check: Check::default(),
+            resume: Resume::default(),
+            peers: BTreeMap::new(),
+            candidates: Candidates::new(stream("candidates")),
+            choker: Choker::new(stream("choker")),
+            announcer: Announcer::new(&start.tiers, stream("announcer")),
+            trackers_told: false,
+            lookups: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            refused: Vec::new(),
+            retry_at: None,
+            unsent: Vec::new(),
+            download: Rate::over(Duration::from_secs(2)),
+            upload: Rate::over(Duration::from_secs(2)),
+            wasted_bytes: 0,
+            totals_before: Totals::default(),
+            stop_by: None,
+            closing: false,
+            closed: false,
+            place: Arc::new(start.place),
+        };
+        for address in start.peers {
+            torrent.candidates.add(context.now, address);
+        }
+        info!(torrent = %torrent.info_hash.short(), "added");
+        torrent.alert_state(context);
+        torrent.submit(context, Purpose::Open, Work::Open { resume: start.resume });
+        torrent
+    }
+
+    pub(crate) fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// Whether nothing is left to do and it can be dropped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Payload in memory that is not on disk.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.pieces.buffered_bytes() + self.verify.bytes()
+    }
+
+    pub(crate) fn add_peers(&mut self, context: &mut Context<'_>, peers: Vec<SocketAddr>) {
+        for address in peers {
+            self.candidates.add(context.now, address);
+        }
+        self.settle(context);
+    }
+
+    /// A deadline of this torrent has come.
+    pub(crate) fn handle_timeout(&mut self, context: &mut Context<'_>) {
+        if self.choker.deadline().is_some_and(|at| at <= context.now) {
+            self.choke_round(context);
+        }
+        if self.retry_at.is_some_and(|at| at <= context.now) {
+            self.retry(context);
+        }
+        self.announcer.handle_timeout(context.now);
+        self.settle(context);
+    }
+
+    /// A job is done.
+    pub(crate) fn handle_job(&mut self, context: &mut Context<'_>, job: JobId, result: JobResult) {
+        let Some(purpose) = self.jobs.remove(&job) else { return };
+        match (purpose, result) {
+            (Purpose::Open, JobResult::Opened(Ok(opened))) => self.on_opened(context, opened),
+            (Purpose::Open, JobResult::Opened(Err(error))) => {
+                warn!(torrent = %self.info_hash.short(), %error, "cannot be opened");
+                let error = AddError::Storage(error);
+                context.alert(Alert::AddFailed { torrent: self.id, error });
+                self.state = TorrentState::Stopping;
+                self.closed = true;
+            }
+            (Purpose::Check { pieces }, JobResult::Checked(Ok(good))) => {
+                for (piece, good) in pieces.into_iter().zip(good) {
+                    self.on_checked(piece, good);
+                }
+            }
+            (Purpose::Check { pieces }, JobResult::Checked(Err(error))) => {
+                let work = Work::Check { pieces: pieces.clone() };
+                self.on_disk_error(context, error, Purpose::Check { pieces }, work);
+            }
+            (Purpose::Write { piece, .. }, JobResult::Written(Ok(()))) => self.on_written(context, piece),
+            (Purpose::Write { piece, runs }, JobResult::Written(Err(error))) => {
+                let work = Work::Write { piece, runs: runs.clone() };
+                self.on_disk_error(context, error, Purpose::Write { piece, runs }, work);
+            }
+            (Purpose::Hash { pieces }, JobResult::Hashed(Ok(good))) => {
+                self.verify.on_batch_over();
+                for (piece, good) in pieces.into_iter().zip(good) {
+                    self.on_hashed(context, piece, good);
+                }
+            }
+            (Purpose::Hash { pieces }, JobResult::Hashed(Err(error))) => {
+                self.verify.on_batch_over();
+                pieces.iter().for_each(|piece| self.verify.on_hash_failed(*piece));
+                self.pause_for_disk(context, error);
+            }
+            (Purpose::Read { connection, blocks }, JobResult::Read(result)) => {
+                self.on_read(context, connection, blocks, result);
+            }
+            (Purpose::Record { .. }, JobResult::Recorded(Ok(()))) | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
+                self.resume.on_saved(context.now, None);
+            }
+            (Purpose::Record { good, touched }, JobResult::Recorded(Err(error))) => {
+                self.resume.on_saved(context.now, Some(Save::Record { good, touched }));
+                self.pause_for_disk(context, error);
+            }
+            (Purpose::Snapshot, JobResult::Saved(Err(error))) => {
+                self.resume.on_saved(context.now, Some(Save::Snapshot));
+                self.pause_for_disk(context, error);
+            }
+            (Purpose::Close, _) => {
+                self.closed = true;
+                self.closing = false;
+            }
+            (purpose, result) => panic!("a job gives the result of its kind: {purpose:?}, {result:?}"),
+        }
+        self.settle(context);
+    }
+
+    /// Begins to stop: tells trackers, closes peers, saves state.
+    pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
+        if self.stop_by.is_some() {
+            return;
+        }
+        self.stop_by = Some(context.now + context.config.stop_timeout);
+        self.announcer.stop(context.now);
+        let connections: Vec<_> = self.peers.keys().copied().collect();
+        for connection in connections {
+            self.close_peer(context, connection);
+        }
+        self.refused.clear();
+        self.retry_at = None;
+        self.enter(context, TorrentState::Stopping);
+        self.settle(context);
+    }
+
+    /// Does all that became possible: dials, hashes, saves, announces, sends; and sets the deadline.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        if matches!(self.state, TorrentState::Checking) {
+            self.check_on(context);
+        }
+        self.flush_excess(context);
+        while let Some(pieces) = self.verify.next_batch() {
+            let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
+            self.submit(context, purpose, Work::Hash { pieces });
+        }
+        if self.state != TorrentState::DiskError && !self.closing && !self.closed {
+            self.save(context);
+        }
+        self.dial(context);
+        self.announce(context);
+        if self.state == TorrentState::Stopping {
+            self.finish_stopping(context);
+        }
+        self.flush(context);
+        let deadline = self.deadline(context);
+        context.wake_torrent(self.id, deadline);
+    }
+
+    fn deadline(&self, context: &Context<'_>) -> Option<Instant> {
+        let dial = if self.wants_dials(context) { self.candidates.next_at() } else { None };
+        [
+            self.choker.deadline(),
+            self.retry_at,
+            self.announcer.poll_timeout(),
+            dial.map(|at| at.max(context.dials_from)),
+            if self.state == TorrentState::DiskError { None } else { self.resume.deadline() },
+            self.stop_by.filter(|_| !self.trackers_told),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn on_opened(&mut self, context: &mut Context<'_>, opened: Opened) {
+        if opened.stateful {
+            self.resume.enable();
+        }
+        self.totals_before = opened.totals;
+        for piece in opened.have.iter() {
+            self.on_have(piece);
+        }
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        self.check.begin(&self.place.layout, opened.unchecked);
+        self.enter(context, TorrentState::Checking);
+        if self.check.is_over() {
+            self.begin_swarm(context);
+        }
+    }
+
+    /// The check is over: peers and trackers begin.
+    fn begin_swarm(&mut self, context: &mut Context<'_>) {
+        self.pieces = Pieces::new(&self.place.layout, &self.have);
+        for piece in self.have.iter_missing() {
+            self.picker.insert(piece);
+        }
+        let whole = self.have.is_full();
+        self.announcer.start(context.now);
+        self.resume.on_changed(context.now);
+        self.enter(context, if whole { TorrentState::Seeding } else { TorrentState::Downloading });
+    }
+
+    /// A piece is on disk and its hash is right.
+    fn on_have(&mut self, piece: PieceIndex) {
+        if self.have.set(piece) {
+            self.bytes_have += u64::from(self.place.layout.piece_bytes(piece));
+        }
+    }
+
+    fn enter(&mut self, context: &mut Context<'_>, state: TorrentState) {
+        if self.state != state {
+            self.state = state;
+            self.alert_state(context);
+        }
+    }
+
+    fn alert_state(&self, context: &mut Context<'_>) {
+        debug!(torrent = %self.info_hash.short(), state = ?self.state, "state");
+        context.alert(Alert::StateChanged { torrent: self.id, state: self.state });
+    }
+
+    /// Whether blocks are asked for.
+    fn is_fetching(&self) -> bool {
+        self.state == TorrentState::Downloading
+    }
+
+    fn save(&mut self, context: &mut Context<'_>) {
+        match self.resume.poll(context.now) {
+            Some(Save::Record { good, touched }) => {
+                let purpose = Purpose::Record { good: good.clone(), touched: touched.clone() };
+                self.submit(context, purpose, Work::Record { good, touched });
+            }
+            Some(Save::Snapshot) => {
+                let work = Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: false };
+                self.submit(context, Purpose::Snapshot, work);
+            }
+            None => {}
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            downloaded: self.totals_before.downloaded + self.download.total(),
+            uploaded: self.totals_before.uploaded + self.upload.total(),
+        }
+    }
+
+    /// The last job goes out when nothing else is under way and the trackers were told, or their time is up; the
+    /// torrent is closed when it is back.
+    fn finish_stopping(&mut self, context: &mut Context<'_>) {
+        if self.closing || self.closed || !self.jobs.is_empty() || !self.trackers_told {
+            return;
+        }
+        self.closing = true;
+        let work = if self.resume.is_enabled() {
+            Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: true }
+        } else {
+            Work::Close
+        };
+        self.submit(context, Purpose::Close, work);
+    }
+
+    fn submit(&mut self, context: &mut Context<'_>, purpose: Purpose, work: Work) {
+        let job = context.submit(self.id, Job { place: Arc::clone(&self.place), work });
+        self.jobs.insert(job, purpose);
+    }
+
+    /// The disk failed at `work`, which will be tried again.
+    fn on_disk_error(&mut self, context: &mut Context<'_>, error: StorageError, purpose: Purpose, work: Work) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        self.refused.push((purpose, work));
+        self.pause_for_disk(context, error);
+    }
+
+    /// Asks for nothing more until the disk works again; what is there is still served.
+    fn pause_for_disk(&mut self, context: &mut Context<'_>, error: StorageError) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        warn!(torrent = %self.info_hash.short(), %error, "disk failed, trying again in 30 s");
+        if self.retry_at.is_none() {
+            self.retry_at = Some(context.now + DISK_RETRY);
+            context.alert(Alert::DiskFailed { torrent: self.id, error });
+        }
+        if self.is_fetching() {
+            self.cancel_everything();
+        }
+        self.enter(context, TorrentState::DiskError);
+    }
+
+    /// Tries again what the disk refused.
+    fn retry(&mut self, context: &mut Context<'_>) {
+        self.retry_at = None;
+        let state = if !self.check.is_over() {
+            TorrentState::Checking
+        } else if self.have.is_full() {
+            TorrentState::Seeding
+        } else {
+            TorrentState::Downloading
+        };
+        self.enter(context, state);
+        for (purpose, work) in std::mem::take(&mut self.refused) {
+            self.submit(context, purpose, work);
+        }
+        self.refill_all(context);
+    }
+
+    /// Gives the queued messages of each peer to the driver.
+    fn flush(&mut self, context: &mut Context<'_>) {
+        for connection in std::mem::take(&mut self.unsent) {
+            if let Some(peer) = self.peers.get_mut(&connection) {
+                let messages = peer.take_outbox(context.now);
+                context.outputs.push_back(Output::Send { connection, messages });
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> TorrentStats {
+        let up = || self.peers.values().filter(|peer| peer.is_up());
+        TorrentStats {
+            torrent: self.id,
+            info_hash: self.info_hash,
+            state: self.state,
+            pieces_have: self.have.count(),
+            pieces_total: self.have.piece_count(),
+            bytes_have: self.bytes_have,
+            bytes_total: self.place.layout.total_bytes(),
+            bytes_checked: self.check.bytes_done(),
+            downloaded_bytes: self.download.total(),
+            uploaded_bytes: self.upload.total(),
+            wasted_bytes: self.wasted_bytes,
+            download_rate: self.download.per_second(now),
+            upload_rate: self.upload.per_second(now),
+            peers: up().count() as u32,
+            seeds: up().filter(|peer| peer.is_seed()).count() as u32,
+            candidates: self.candidates.len() as u32,
+            endgame: self.is_fetching() && self.pieces.all_requested() && self.pieces.blocks_wanted() > 0,
+        }
+    }
+
+    /// What we have, for oracles and embedders.
+    pub(crate) fn have(&self) -> &Bitfield {
+        &self.have
+    }
+}
+
+const DISK_RETRY: Duration = Duration::from_secs(30);

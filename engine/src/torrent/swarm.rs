@@ -1,0 +1,502 @@
+//! Connections of one torrent: dialled, greeted, listened to, dropped.
+
+use core::net::{IpAddr, SocketAddr};
+
+use sha1::{Digest as _, Sha1};
+use tracing::{debug, trace};
+
+use super::Torrent;
+use super::TorrentState;
+use super::fetch::block_of;
+use crate::alert::Alert;
+use crate::bitfield::{Bitfield, BitfieldError};
+use crate::context::Context;
+use crate::ids::{ConnectionId, InfoHash, PieceIndex};
+use crate::input::CloseReason;
+use crate::limits::REQUESTS_QUEUED_MAX;
+use crate::metainfo::Layout;
+use crate::peer::{Peer, Stage};
+use crate::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
+
+/// Why we drop a peer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("its handshake is for another torrent")]
+    OtherTorrent,
+    #[error("it is ourselves")]
+    Ourselves,
+    #[error("connected twice")]
+    Twice,
+    #[error("a message before its handshake, or a second handshake")]
+    Order,
+    #[error("{0}")]
+    Bitfield(#[from] BitfieldError),
+    #[error("said twice what it has")]
+    HasTwice,
+    #[error("piece {0} does not exist")]
+    NoSuchPiece(u32),
+    #[error("asked for {0:?}")]
+    Request(Request),
+    #[error("rejects all requests")]
+    Rejects,
+    #[error("too slow to connect or to say anything")]
+    TimedOut,
+    #[error("both have everything")]
+    Redundant,
+}
+
+impl Torrent {
+    /// Dials candidates while there is room.
+    pub(super) fn dial(&mut self, context: &mut Context<'_>) {
+        while self.wants_dials(context)
+            && self.candidates.next_at().is_some_and(|at| at <= context.now)
+            && context.now >= context.dials_from
+        {
+            if let Err(later) = context.dials.take(context.now) {
+                context.dials_from = later;
+                return;
+            }
+            let Some(remote) = self.candidates.take_next(context.now) else { return };
+            let connection = context.connect(self.id, remote);
+            let peer = Peer::new(context.now, connection, remote, Stage::Dialling, self.have.piece_count());
+            context.wake_connection(connection, peer.deadline());
+            self.peers.insert(connection, peer);
+        }
+    }
+
+    pub(super) fn wants_dials(&self, context: &Context<'_>) -> bool {
+        matches!(self.state, TorrentState::Downloading | TorrentState::Seeding)
+            && self.peers.len() < context.config.peers_per_torrent_max as usize
+            && context.has_room()
+    }
+
+    /// A dial succeeded.
+    pub(crate) fn handle_connected(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        peer.enter(context.now, Stage::Handshaking);
+        context.bandwidth.open(connection, context.outputs);
+        context.wake_connection(connection, peer.deadline());
+        self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
+        self.flush(context);
+    }
+
+    /// Somebody connected to us and named this torrent. False when it is not let in.
+    pub(crate) fn handle_accepted(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        remote: SocketAddr,
+        theirs: Handshake,
+    ) -> bool {
+        let open = matches!(
+            self.state,
+            TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError
+        );
+        let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
+        if !open || !self.check.is_over() || !room || self.candidates.is_banned(remote) {
+            return false;
+        }
+        let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
+        self.peers.insert(connection, peer);
+        self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
+        if let Err(fault) = self.on_handshake(context, connection, theirs) {
+            self.drop_peer(context, connection, &fault);
+        }
+        self.flush(context);
+        true
+    }
+
+    /// Everything that one read gave.
+    pub(crate) fn handle_messages(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        messages: Vec<Message>,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.on_received(context.now);
+        }
+        for message in messages {
+            if let Err(fault) = self.on_message(context, connection, message) {
+                self.drop_peer(context, connection, &fault);
+                break;
+            }
+        }
+        self.refill(context, connection);
+        self.settle(context);
+    }
+
+    /// A deadline of a connection has come.
+    pub(crate) fn handle_connection_timeout(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if peer.is_timed_out(context.now) {
+            self.drop_peer(context, connection, &Fault::TimedOut);
+        } else {
+            let released = peer.requests.handle_timeout(context.now);
+            let keep_alive = peer.wants_keep_alive(context.now);
+            if !released.is_empty() {
+                debug!(torrent = %self.info_hash.short(), requests = released.len(), "snubbed");
+                self.release(context, connection, &released);
+            }
+            if keep_alive {
+                self.send(connection, Message::KeepAlive);
+            }
+        }
+        self.settle(context);
+        if let Some(peer) = self.peers.get(&connection) {
+            context.wake_connection(connection, peer.deadline());
+        }
+    }
+
+    /// A connection is gone, or never came.
+    pub(crate) fn handle_closed(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        reason: &CloseReason,
+    ) {
+        debug!(torrent = %self.info_hash.short(), %reason, "peer gone");
+        self.forget_peer(context, connection);
+        self.settle(context);
+    }
+
+    fn on_message(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        message: Message,
+    ) -> Result<(), Fault> {
+        let layout = &self.place.layout;
+        let piece = |index| layout.piece(index).ok_or(Fault::NoSuchPiece(index));
+        let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        trace!(?message);
+        match message {
+            Message::Handshake(theirs) if peer.stage == Stage::Handshaking => {
+                return self.on_handshake(context, connection, theirs);
+            }
+            _ if peer.stage != Stage::Up => return Err(Fault::Order),
+            Message::Handshake(_) => return Err(Fault::Order),
+            Message::KeepAlive | Message::Port(_) | Message::SuggestPiece(_) | Message::Unknown(_) => {}
+            Message::Extended { .. } => {}
+            Message::Choke => {
+                peer.peer_choking = true;
+                if !peer.fast() {
+                    let void = peer.requests.take_all();
+                    self.release(context, connection, &void);
+                }
+            }
+            Message::Unchoke => {
+                peer.peer_choking = false;
+                peer.rejected.clear();
+                peer.picked_dry = false;
+            }
+            Message::Interested => self.on_interested(context, connection),
+            Message::NotInterested => peer.peer_interested = false,
+            Message::Have(index) => {
+                let piece = piece(index)?;
+                peer.has_said = true;
+                if peer.has.set(piece) {
+                    if peer.counted {
+                        self.picker.on_gained(piece);
+                    }
+                    peer.wanted_count += u32::from(!self.have.has(piece));
+                    peer.picked_dry = false;
+                    self.show_interest(connection);
+                    self.close_if_redundant(context, connection);
+                }
+            }
+            Message::Bitfield(bits) => {
+                let has = Bitfield::from_wire(&bits, layout.piece_count())?;
+                self.on_has(context, connection, has)?;
+            }
+            Message::HaveAll => {
+                let all = Bitfield::full(layout.piece_count());
+                self.on_has(context, connection, all)?;
+            }
+            Message::HaveNone => {
+                let none = Bitfield::new(layout.piece_count());
+                self.on_has(context, connection, none)?;
+            }
+            Message::Request(request) => self.on_request(context, connection, request)?,
+            Message::Cancel(request) => self.on_cancel(connection, request),
+            Message::Piece { piece: index, begin, data } => {
+                let piece = piece(index)?;
+                self.on_block(context, connection, piece, begin, data);
+            }
+            Message::RejectRequest(request) => self.on_reject(context, connection, request)?,
+            Message::AllowedFast(index) => {
+                let piece = piece(index)?;
+                if peer.allowed_fast.len() < ALLOWED_FAST_TAKEN_MAX && !peer.allowed_fast.contains(&piece) {
+                    peer.allowed_fast.push(piece);
+                    peer.picked_dry = false;
+                }
+            }
+            Message::ExtendedHandshake(theirs) => {
+                if let Some(reqq) = theirs.reqq {
+                    peer.requests.on_reqq(reqq);
+                }
+                peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
+                if let Some(port) = theirs.p
+                    && connection.is_accepted()
+                {
+                    let listens_at = SocketAddr::new(peer.remote.ip(), port);
+                    peer.listens_at = Some(listens_at);
+                    self.candidates.add(context.now, listens_at);
+                    self.candidates.on_connected(listens_at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_handshake(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        theirs: Handshake,
+    ) -> Result<(), Fault> {
+        if theirs.info_hash != self.info_hash {
+            return Err(Fault::OtherTorrent);
+        }
+        let twin = self.peers.iter().find(|(_, peer)| peer.id == Some(theirs.peer_id)).map(|(twin, _)| *twin);
+        let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        if theirs.peer_id == context.our_id {
+            return Err(Fault::Ourselves);
+        }
+        peer.reserved = theirs.reserved;
+        peer.id = Some(theirs.peer_id);
+        peer.enter(context.now, Stage::Up);
+        if let Some(twin) = twin {
+            // Both sides keep the same one: dialled by whoever has the greater peer id.
+            let keep_dialled = context.our_id.0 > theirs.peer_id.0;
+            let same_way = twin.is_accepted() == connection.is_accepted();
+            if same_way || connection.is_accepted() == keep_dialled {
+                return Err(Fault::Twice);
+            }
+            self.drop_peer(context, twin, &Fault::Twice);
+        }
+        self.greet(context, connection, theirs);
+        Ok(())
+    }
+
+    /// Says what we have and what we can do.
+    fn greet(&mut self, context: &mut Context<'_>, connection: ConnectionId, theirs: Handshake) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        let fast = theirs.reserved.fast();
+        let has = if fast && self.have.is_full() {
+            Some(Message::HaveAll)
+        } else if fast && self.have.is_empty() {
+            Some(Message::HaveNone)
+        } else if self.have.is_empty() {
+            None
+        } else {
+            Some(Message::Bitfield(bytes::Bytes::copy_from_slice(self.have.as_bytes())))
+        };
+        let remote = peer.remote;
+        let extended = theirs.reserved.extended().then(|| {
+            Message::ExtendedHandshake(Box::new(ExtendedHandshake {
+                m: Vec::new(),
+                p: context.port,
+                v: Some(bytes::Bytes::from_static(CLIENT.as_bytes())),
+                reqq: Some(i64::from(REQUESTS_QUEUED_MAX)),
+                yourip: Some(remote.ip().to_canonical()),
+                upload_only: self.have.is_full().then_some(true),
+                metadata_size: Some(i64::from(self.metadata_bytes)),
+            }))
+        });
+        let allowed = match remote.ip().to_canonical() {
+            IpAddr::V4(ip) if fast && !self.have.is_empty() => {
+                allowed_fast_set(ip.octets(), self.info_hash, &self.place.layout, ALLOWED_FAST_GIVEN)
+            }
+            _ => Vec::new(),
+        };
+        peer.allowed_fast_given = allowed.clone();
+        context.wake_connection(connection, peer.deadline());
+        let allowed = allowed.into_iter().map(|piece| Message::AllowedFast(piece.get()));
+        for message in has.into_iter().chain(extended).chain(allowed) {
+            self.send(connection, message);
+        }
+    }
+
+    /// A peer says, once, what it has.
+    fn on_has(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        has: Bitfield,
+    ) -> Result<(), Fault> {
+        let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        if peer.has_said {
+            return Err(Fault::HasTwice);
+        }
+        peer.has_said = true;
+        peer.counted = !has.is_full();
+        if peer.counted {
+            has.iter().for_each(|piece| self.picker.on_gained(piece));
+            peer.wanted_count = has.iter().filter(|piece| !self.have.has(*piece)).count() as u32;
+        } else {
+            peer.wanted_count = self.have.piece_count() - self.have.count();
+        }
+        peer.has = has;
+        self.show_interest(connection);
+        self.close_if_redundant(context, connection);
+        Ok(())
+    }
+
+    fn show_interest(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if peer.wanted_count > 0 && !peer.am_interested {
+            peer.am_interested = true;
+            self.send(connection, Message::Interested);
+        }
+    }
+
+    fn on_reject(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        request: Request,
+    ) -> Result<(), Fault> {
+        let Some((piece, block)) = block_of(&self.place.layout, &request) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        let Some(out) = peer.requests.take(piece, block) else { return Ok(()) };
+        peer.rejects += 1;
+        if peer.rejects > REJECTS_MAX {
+            return Err(Fault::Rejects);
+        }
+        if !peer.peer_choking {
+            peer.rejected.insert(piece);
+        }
+        peer.allowed_fast.retain(|allowed| *allowed != piece);
+        self.release(context, connection, &[out]);
+        Ok(())
+    }
+
+    /// Two peers that both have everything have nothing to do with each other.
+    fn close_if_redundant(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        if self.have.is_full() && self.peers.get(&connection).is_some_and(Peer::is_seed) {
+            self.close_redundant(context, connection);
+        }
+    }
+
+    pub(super) fn close_redundant(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        self.flush(context);
+        self.drop_peer(context, connection, &Fault::Redundant);
+    }
+
+    /// Sent wrong data: never again.
+    pub(super) fn ban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
+        tracing::warn!(torrent = %self.info_hash.short(), "a peer sent wrong data and is banned");
+        self.candidates.ban(address);
+        context.alert(Alert::PeerBanned { torrent: self.id, address });
+        let banned: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| self.candidates.is_banned(peer.remote))
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in banned {
+            self.close_peer(context, connection);
+        }
+    }
+
+    fn drop_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: &Fault) {
+        debug!(torrent = %self.info_hash.short(), %fault, "peer dropped");
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        let (address, id) = (peer.listens_at, peer.id);
+        if matches!(fault, Fault::Twice) {
+            peer.listens_at = None;
+        }
+        self.close_peer(context, connection);
+        match (fault, address) {
+            (Fault::Ourselves | Fault::Redundant, Some(address)) => self.candidates.forget(address),
+            (Fault::Twice, Some(address)) => {
+                if let Some(twin) = self.peers.values_mut().find(|peer| peer.id == id && peer.listens_at.is_none()) {
+                    twin.listens_at = Some(address);
+                }
+            }
+            (Fault::TimedOut, _) | (_, None) => {}
+            (_, Some(address)) => self.candidates.on_failed(context.now, address),
+        }
+    }
+
+    /// Drops a connection from our side.
+    pub(super) fn close_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        context.close(connection);
+        self.forget_peer(context, connection);
+    }
+
+    /// Takes a connection out of everything that counts it.
+    fn forget_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        context.forget(connection);
+        let Some(mut peer) = self.peers.remove(&connection) else { return };
+        if peer.counted {
+            peer.has.iter().for_each(|piece| self.picker.on_lost(piece));
+        }
+        match peer.listens_at {
+            Some(address) if peer.stage == Stage::Up => self.candidates.on_closed(context.now, address),
+            Some(address) => self.candidates.on_failed(context.now, address),
+            None => {}
+        }
+        let void = peer.requests.take_all();
+        self.pieces.disown(connection);
+        self.release(context, connection, &void);
+    }
+
+    /// Queues a message for a peer.
+    pub(super) fn send(&mut self, connection: ConnectionId, message: Message) {
+        if let Some(peer) = self.peers.get_mut(&connection)
+            && peer.send(message)
+        {
+            self.unsent.push(connection);
+        }
+    }
+}
+
+fn handshake(context: &Context<'_>, info_hash: InfoHash) -> Handshake {
+    Handshake { reserved: Reserved::OURS, info_hash, peer_id: context.our_id }
+}
+
+/// The pieces that a peer at this address may ask for while choked (BEP 6, "Allowed Fast Set Generation").
+fn allowed_fast_set(ip: [u8; 4], info_hash: InfoHash, layout: &Layout, count: usize) -> Vec<PieceIndex> {
+    let mut set = Vec::new();
+    let piece_count = layout.piece_count();
+    if piece_count as usize <= count {
+        return layout.pieces().collect();
+    }
+    let seed = [ip[0], ip[1], ip[2], 0];
+    let mut hash: [u8; 20] = Sha1::new().chain_update(seed).chain_update(info_hash.0).finalize().into();
+    while set.len() < count {
+        for word in hash.as_chunks::<4>().0 {
+            let piece = layout.piece(u32::from_be_bytes(*word) % piece_count);
+            if let Some(piece) = piece.filter(|piece| set.len() < count && !set.contains(piece)) {
+                set.push(piece);
+            }
+        }
+        hash = Sha1::digest(hash).into();
+    }
+    set
+}
+
+/// Said in `v` of the extended handshake.
+const CLIENT: &str = concat!("taipei ", env!("CARGO_PKG_VERSION"));
+/// k of BEP 6.
+const ALLOWED_FAST_GIVEN: usize = 10;
+const ALLOWED_FAST_TAKEN_MAX: usize = 64;
+/// Rejects in a row, without a block between, after which a peer is of no use.
+const REJECTS_MAX: u32 = 2 * crate::limits::REQUESTS_OUT_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::layout::ListedFile;
+
+    #[test]
+    fn the_allowed_fast_set_is_that_of_the_bep() {
+        let path = crate::metainfo::StoragePath::state("x");
+        let layout = Layout::new(16384, vec![ListedFile::plain(path, 1313 * 16384)]).unwrap();
+        let set = allowed_fast_set([80, 4, 4, 200], InfoHash([0xaa; 20]), &layout, 9);
+        let set: Vec<_> = set.into_iter().map(PieceIndex::get).collect();
+        assert_eq!(set, [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
+    }
+}

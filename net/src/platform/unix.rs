@@ -1,0 +1,283 @@
+//! Unix: files by descriptor, one path component at a time, never through a symbolic link.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::time::ClockId;
+use taipei_engine::disk::{Stat, StorageErrorKind};
+use taipei_engine::input::NetError;
+use taipei_engine::metainfo::StoragePath;
+
+use super::{Access, LockOutcome};
+
+/// Whether a port whose last connections are not forgotten yet may be listened on at once. Here that is all it means.
+pub(crate) const REUSE_ADDRESS: bool = true;
+
+/// Whether a socket can be bound to an interface by its name.
+pub(crate) const BIND_BY_NAME: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Lets a socket use one interface alone.
+pub(crate) fn bind_to_interface(socket: &tokio::net::TcpSocket, name: &str) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        socket.bind_device(Some(name.as_bytes()))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = (socket, name);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Opens a plain file below `root`.
+pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<File> {
+    let (parents, name) = split(path);
+    let (directory, flags) = match access {
+        Access::Read => (open_directory(root, parents)?, OFlags::RDONLY),
+        Access::Write => (make_directory(root, parents)?, OFlags::RDWR | OFlags::CREATE),
+    };
+    // Opening a pipe or a device must not wait or become our terminal.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat(directory, name, flags, FILE_MODE)?;
+    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(Errno::ISDIR.into());
+    }
+    Ok(file.into())
+}
+
+/// Reads once.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(buffer, offset)
+}
+
+/// Writes once; maybe less than all.
+pub(crate) fn write_vectored_at(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    Ok(rustix::io::pwritev(file, &parts[..parts.len().min(SLICES_MAX)], offset)?)
+}
+
+/// Makes room on disk without changing the length.
+pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::FallocateFlags;
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = (file, length);
+        Ok(())
+    }
+}
+
+/// Whether a file that is open has no name any more.
+pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() == 0)
+}
+
+/// The figures of what is at a path, without following a link.
+pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
+    let (parents, name) = split(path);
+    let stat = rustix::fs::statat(open_directory(root, parents)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(Stat {
+        length: u64::try_from(stat.st_size).unwrap_or(0),
+        modified_ns: modified_ns(&stat),
+        is_file: FileType::from_raw_mode(stat.st_mode).is_file(),
+    })
+}
+
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the widths differ between systems")]
+fn modified_ns(stat: &rustix::fs::Stat) -> i64 {
+    (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
+}
+
+/// Makes names in the directory of `path` durable.
+pub(crate) fn sync_dir(root: &str, path: &StoragePath) -> io::Result<()> {
+    let (parents, _) = split(path);
+    Ok(rustix::fs::fsync(open_directory(root, parents)?)?)
+}
+
+/// Makes a directory and those above it.
+pub(crate) fn create_dir(root: &str, path: &StoragePath) -> io::Result<()> {
+    make_directory(root, path.as_str()).map(drop)
+}
+
+/// Renames over what is there.
+pub(crate) fn rename(root: &str, from: &StoragePath, to: &StoragePath) -> io::Result<()> {
+    let (from_parents, from_name) = split(from);
+    let (to_parents, to_name) = split(to);
+    let from_directory = open_directory(root, from_parents)?;
+    let to_directory = open_directory(root, to_parents)?;
+    Ok(rustix::fs::renameat(from_directory, from_name, to_directory, to_name)?)
+}
+
+/// Removes a file.
+pub(crate) fn remove(root: &str, path: &StoragePath) -> io::Result<()> {
+    let (parents, name) = split(path);
+    Ok(rustix::fs::unlinkat(open_directory(root, parents)?, name, AtFlags::empty())?)
+}
+
+/// Bytes free for us below a directory that may not be there yet.
+pub(crate) fn free_bytes(root: &str) -> io::Result<u64> {
+    let mut directory = Path::new(root);
+    loop {
+        let at = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        match rustix::fs::statvfs(at) {
+            Ok(figures) => return Ok(figures.f_bavail.saturating_mul(figures.f_frsize)),
+            Err(Errno::NOENT) if directory.parent().is_some() => {
+                directory = directory.parent().unwrap_or(Path::new("."));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes an exclusive lock on a file and writes our process number into it.
+pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
+    for _ in 0..LOCK_TRIES {
+        let mut file = open(root, path, Access::Write)?;
+        match file.try_lock() {
+            // The one who held it before us may have removed the file after we opened it.
+            Ok(()) if is_unlinked(&file)? => {}
+            Ok(()) => {
+                file.set_len(0)?;
+                write!(file, "{}", std::process::id())?;
+                return Ok(LockOutcome::Taken(file));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.take(16).read_to_string(&mut text)?;
+                if let Ok(holder) = text.trim().parse() {
+                    return Ok(LockOutcome::HeldBy(holder));
+                }
+                // It has not written its number yet.
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(LockOutcome::HeldBy(0))
+}
+
+/// Files that this process may have open.
+pub(crate) fn open_files_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds of a clock that goes on while the machine sleeps.
+pub(crate) fn boot_clock_ns() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(CLOCK);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The system's own name for this boot, where it has one: hexadecimal digits and dashes.
+pub(crate) fn boot_id_text() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
+/// Whether the system ran out of descriptors or buffers.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Whether an address, its family or its interface is missing on this machine.
+pub(crate) fn is_not_ours(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::NODEV)
+    )
+}
+
+/// What an error of a socket is called in the engine.
+pub(crate) fn net_error(error: &io::Error) -> NetError {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => NetError::Exhausted,
+        // A dial is refused like this by a firewall, or where there is no such family or interface.
+        Some(Errno::ACCESS | Errno::PERM | Errno::AFNOSUPPORT | Errno::NODEV) => NetError::Unreachable,
+        _ => taipei_engine::driver::net_error(error),
+    }
+}
+
+/// What an error of a file is called in the engine.
+pub(crate) fn storage_error(error: &io::Error) -> StorageErrorKind {
+    let Some(errno) = Errno::from_io_error(error) else {
+        return if error.kind() == io::ErrorKind::WriteZero {
+            StorageErrorKind::Full
+        } else {
+            StorageErrorKind::Io
+        };
+    };
+    match errno {
+        Errno::NOENT => StorageErrorKind::NotFound,
+        Errno::NOSPC | Errno::DQUOT => StorageErrorKind::Full,
+        Errno::ACCESS | Errno::PERM => StorageErrorKind::Denied,
+        Errno::ROFS => StorageErrorKind::ReadOnly,
+        Errno::MFILE | Errno::NFILE => StorageErrorKind::Exhausted,
+        Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::MLINK | Errno::EXIST | Errno::NXIO => {
+            StorageErrorKind::WrongKind
+        }
+        Errno::IO => StorageErrorKind::Io,
+        other => StorageErrorKind::Other(other.raw_os_error()),
+    }
+}
+
+/// The directories of a path, joined, and its last component.
+fn split(path: &StoragePath) -> (&str, &str) {
+    path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()))
+}
+
+/// Opens directories one after the other, none of them through a link below the root.
+fn open_directory(root: &str, directories: &str) -> io::Result<OwnedFd> {
+    let root = if root.is_empty() { "." } else { root };
+    let mut directory = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
+    for name in components(directories) {
+        directory = rustix::fs::openat(&directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+/// The same, and makes those that are missing, the root too.
+fn make_directory(root: &str, directories: &str) -> io::Result<OwnedFd> {
+    match open_directory(root, directories) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        outcome => return outcome,
+    }
+    std::fs::create_dir_all(root)?;
+    let mut directory = open_directory(root, "")?;
+    for name in components(directories) {
+        match rustix::fs::mkdirat(&directory, name, DIRECTORY_MODE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        directory = rustix::fs::openat(&directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+fn components(directories: &str) -> impl Iterator<Item = &str> {
+    directories.split('/').filter(|name| !name.is_empty())
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Narrowed by the user's umask.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// Narrowed by the user's umask.
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
+/// Slices in one call; Linux and the BSDs take 1024.
+const SLICES_MAX: usize = 1024;
+/// Times to look again at a lock that changes hands.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);

@@ -1,0 +1,293 @@
+//! Files below a download directory, through a shared pool of open handles.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use taipei_engine::disk::{At, Stat, Storage, StorageError, StorageErrorKind};
+use tracing::debug;
+
+use crate::platform::{self, Access, LockOutcome};
+
+/// The real disk. Clones share one pool of open files and one set of locks, so each thread has its own clone.
+///
+/// Files are opened when first used, for reading only until something is written, and the one that was not used for the
+/// longest time is closed when there are too many. Directories are walked by descriptor and no symbolic link below a
+/// root is followed.
+#[derive(Clone, Debug)]
+pub struct FileStorage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pool: Mutex<Pool>,
+    /// By root and path. Closing the file lets the lock go.
+    locks: Mutex<HashMap<(String, String), File>>,
+}
+
+impl Default for FileStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FileStorage {
+    /// Keeps 128 files open, or a quarter of what this process may, if that is less.
+    pub fn new() -> Self {
+        let quarter = usize::try_from(platform::open_files_max() / 4).unwrap_or(usize::MAX);
+        Self::with_open_files_max(quarter.min(OPEN_FILES_MAX))
+    }
+
+    /// Keeps this many files open, one at least.
+    pub fn with_open_files_max(open_files_max: usize) -> Self {
+        let pool = Pool { open_files_max: open_files_max.max(1), ..Pool::default() };
+        Self { shared: Arc::new(Shared { pool: Mutex::new(pool), locks: Mutex::default() }) }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locks(&self) -> MutexGuard<'_, HashMap<(String, String), File>> {
+        self.shared.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From the pool, or opened.
+    fn open(&self, at: At<'_>, access: Access) -> io::Result<Arc<File>> {
+        if let Some(file) = self.pool().find(at, access) {
+            return Ok(file);
+        }
+        let file = match platform::open(at.root, at.path, access) {
+            Err(error) if platform::is_exhausted(&error) => {
+                debug!("out of file descriptors: closing half of the pool");
+                self.pool().halve();
+                platform::open(at.root, at.path, access)?
+            }
+            outcome => outcome?,
+        };
+        let file = Arc::new(file);
+        self.pool().keep(at, access, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl Storage for FileStorage {
+    fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
+        named(at, || {
+            let file = self.open(at, Access::Read)?;
+            let mut done = 0;
+            while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+                match platform::read_at(&file, rest, offset.saturating_add(done as u64)) {
+                    Ok(0) => break,
+                    Ok(bytes) => done += bytes,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(done)
+        })
+    }
+
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+        named(at, || {
+            let file = self.open(at, Access::Write)?;
+            let mut slices: Vec<IoSlice<'_>> =
+                parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+            let mut slices = slices.as_mut_slice();
+            let mut offset = offset;
+            while !slices.is_empty() {
+                match platform::write_vectored_at(&file, slices, offset) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(bytes) => {
+                        IoSlice::advance_slices(&mut slices, bytes);
+                        offset = offset.saturating_add(bytes as u64);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
+        named(at, || match platform::stat(at.root, at.path) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn set_len(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError> {
+        named(at, || self.open(at, Access::Write)?.set_len(length))
+    }
+
+    fn allocate(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError> {
+        named(at, || platform::allocate(&*self.open(at, Access::Write)?, length))
+    }
+
+    fn sync(&mut self, at: At<'_>) -> Result<(), StorageError> {
+        named(at, || match self.open(at, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(file) => {
+                if platform::is_unlinked(&file)? {
+                    self.pool().forget(at.root, at.path.as_str());
+                }
+                file.sync_all()
+            }
+        })
+    }
+
+    fn sync_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {
+        named(at, || match platform::sync_dir(at.root, at.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        })
+    }
+
+    fn create_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {
+        named(at, || platform::create_dir(at.root, at.path))
+    }
+
+    fn rename(
+        &mut self,
+        from: At<'_>,
+        to: &taipei_engine::metainfo::StoragePath,
+    ) -> Result<(), StorageError> {
+        named(from, || {
+            let mut pool = self.pool();
+            pool.forget(from.root, from.path.as_str());
+            pool.forget(from.root, to.as_str());
+            // Under the lock of the pool, so that nobody opens the old name meanwhile.
+            platform::rename(from.root, from.path, to)
+        })
+    }
+
+    fn remove(&mut self, at: At<'_>) -> Result<(), StorageError> {
+        named(at, || {
+            let mut pool = self.pool();
+            pool.forget(at.root, at.path.as_str());
+            match platform::remove(at.root, at.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            }
+        })
+    }
+
+    fn free_bytes(&mut self, root: &str) -> Result<u64, StorageError> {
+        platform::free_bytes(root)
+            .map_err(|error| StorageError { path: root.to_owned(), kind: platform::storage_error(&error) })
+    }
+
+    fn lock(&mut self, at: At<'_>) -> Result<(), StorageError> {
+        let key = (at.root.to_owned(), at.path.as_str().to_owned());
+        let mut locks = self.locks();
+        let holder = if locks.contains_key(&key) {
+            std::process::id()
+        } else {
+            match named(at, || platform::lock(at.root, at.path))? {
+                LockOutcome::Taken(file) => {
+                    locks.insert(key, file);
+                    return Ok(());
+                }
+                LockOutcome::HeldBy(holder) => holder,
+            }
+        };
+        Err(StorageError { path: full_path(at), kind: StorageErrorKind::Locked(holder) })
+    }
+
+    fn unlock(&mut self, at: At<'_>) {
+        let key = (at.root.to_owned(), at.path.as_str().to_owned());
+        if let Some(file) = self.locks().remove(&key) {
+            // Removed while still locked, so that nobody locks a file that is about to lose its name.
+            if let Err(error) = platform::remove(at.root, at.path) {
+                debug!(%error, "cannot remove a lock file");
+            }
+            drop(file);
+        }
+    }
+}
+
+/// Open files by root and path.
+#[derive(Debug, Default)]
+struct Pool {
+    roots: HashMap<String, HashMap<String, Open>>,
+    count: usize,
+    open_files_max: usize,
+    /// Counts uses.
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: Arc<File>,
+    access: Access,
+    last_use: u64,
+}
+
+impl Pool {
+    /// The file, if it is open for this; one open for writing can be read as well.
+    fn find(&mut self, at: At<'_>, access: Access) -> Option<Arc<File>> {
+        let open = self.roots.get_mut(at.root)?.get_mut(at.path.as_str())?;
+        if access == Access::Write && open.access == Access::Read {
+            return None;
+        }
+        self.uses += 1;
+        open.last_use = self.uses;
+        Some(Arc::clone(&open.file))
+    }
+
+    fn keep(&mut self, at: At<'_>, access: Access, file: Arc<File>) {
+        self.forget(at.root, at.path.as_str());
+        while self.count >= self.open_files_max {
+            self.close_oldest();
+        }
+        self.uses += 1;
+        let open = Open { file, access, last_use: self.uses };
+        self.roots.entry(at.root.to_owned()).or_default().insert(at.path.as_str().to_owned(), open);
+        self.count += 1;
+    }
+
+    fn forget(&mut self, root: &str, path: &str) {
+        let Some(files) = self.roots.get_mut(root) else { return };
+        if files.remove(path).is_some() {
+            self.count -= 1;
+        }
+        if files.is_empty() {
+            self.roots.remove(root);
+        }
+    }
+
+    fn halve(&mut self) {
+        for _ in 0..self.count.div_ceil(2) {
+            self.close_oldest();
+        }
+    }
+
+    fn close_oldest(&mut self) {
+        let oldest = self
+            .roots
+            .iter()
+            .flat_map(|(root, files)| files.iter().map(move |(path, open)| (open.last_use, root, path)))
+            .min()
+            .map(|(_, root, path)| (root.clone(), path.clone()));
+        if let Some((root, path)) = oldest {
+            self.forget(&root, &path);
+        }
+    }
+}
+
+/// Does it; an error gets the path.
+fn named<T>(at: At<'_>, work: impl FnOnce() -> io::Result<T>) -> Result<T, StorageError> {
+    work().map_err(|error| StorageError { path: full_path(at), kind: platform::storage_error(&error) })
+}
+
+fn full_path(at: At<'_>) -> String {
+    format!("{}/{}", at.root.trim_end_matches('/'), at.path)
+}
+
+/// Files kept open; enough for the pieces under way in most torrents, few beside the sockets.
+const OPEN_FILES_MAX: usize = 128;

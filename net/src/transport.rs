@@ -1,0 +1,254 @@
+//! TCP on a real machine: dials, listeners, names, and which address they use.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::ops::RangeInclusive;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use taipei_engine::driver::{Connection, ListenError, SecureStream, Transport};
+use taipei_engine::input::NetError;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tracing::debug;
+
+use crate::platform;
+use crate::tls::Tls;
+
+/// Real sockets.
+#[derive(Clone, Debug)]
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bind: Bind,
+    tls: Tls,
+}
+
+/// Which of this machine's addresses are used, for listening and for dialling. What cannot go that way fails; it never
+/// goes another way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bind {
+    /// Whatever the system chooses.
+    #[default]
+    Any,
+    /// This one, and its family alone.
+    Address(IpAddr),
+    /// Those of this network interface.
+    Interface(String),
+}
+
+/// A `bind` that is neither an address nor the name of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Neither an address nor a name that an interface can have.
+    #[error("cannot bind to `{0}`: give an IP address or the name of a network interface")]
+    Unusable(String),
+    /// Interfaces cannot be named on this system.
+    #[error("cannot bind to the interface `{0}` on this system: give its address")]
+    AddressOnly(String),
+}
+
+impl FromStr for Bind {
+    type Err = BindError;
+
+    fn from_str(text: &str) -> Result<Self, BindError> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Address(address));
+        }
+        if text.is_empty() || text.len() > INTERFACE_NAME_BYTES_MAX || text.contains(['/', '\0', ' ']) {
+            return Err(BindError::Unusable(text.to_owned()));
+        }
+        if !platform::BIND_BY_NAME {
+            return Err(BindError::AddressOnly(text.to_owned()));
+        }
+        Ok(Self::Interface(text.to_owned()))
+    }
+}
+
+impl Bind {
+    /// The local address for a family; none when that family is not to be used.
+    fn address(&self, ipv6: bool) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => (address.is_ipv6() == ipv6).then_some(*address),
+            Self::Any | Self::Interface(_) if ipv6 => Some(Ipv6Addr::UNSPECIFIED.into()),
+            Self::Any | Self::Interface(_) => Some(Ipv4Addr::UNSPECIFIED.into()),
+        }
+    }
+
+    /// A socket that can only go this way.
+    fn socket(&self, ipv6: bool) -> io::Result<TcpSocket> {
+        let socket = if ipv6 { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+        if let Self::Interface(name) = self {
+            platform::bind_to_interface(&socket, name)?;
+        }
+        Ok(socket)
+    }
+}
+
+impl TcpTransport {
+    /// Uses these addresses.
+    pub fn new(bind: Bind) -> Self {
+        Self { shared: Arc::new(Shared { bind, tls: Tls::default() }) }
+    }
+
+    async fn dial(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        let bind = &self.shared.bind;
+        let source = bind.address(remote.is_ipv6()).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let socket = bind.socket(remote.is_ipv6())?;
+        if !source.is_unspecified() {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        socket.connect(remote).await
+    }
+
+    /// Both families on one port, or the one there is.
+    fn listen_at(&self, port: u16) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let mut listeners = Vec::new();
+        let mut missing = None;
+        for ipv6 in [false, true] {
+            let port = listeners.first().map_or(port, |(address, _): &(SocketAddr, _)| address.port());
+            match self.listen_family(ipv6, port) {
+                Ok(Some(listener)) => listeners.push((listener.local_addr()?, listener)),
+                Ok(None) => {}
+                // The family or its addresses are missing here; the other one may do.
+                Err(error) if platform::is_not_ours(&error) => {
+                    debug!(%error, ipv6, "cannot listen in this family");
+                    missing = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some(error) if listeners.is_empty() => Err(error),
+            _ => Ok(listeners),
+        }
+    }
+
+    fn listen_family(&self, ipv6: bool, port: u16) -> io::Result<Option<TcpListener>> {
+        let bind = &self.shared.bind;
+        let Some(address) = bind.address(ipv6) else { return Ok(None) };
+        let socket = bind.socket(ipv6)?;
+        if ipv6 {
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+        }
+        if platform::REUSE_ADDRESS {
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind(SocketAddr::new(address, port))?;
+        socket.listen(BACKLOG).map(Some)
+    }
+}
+
+impl Transport for TcpTransport {
+    type Reader = OwnedReadHalf;
+    type Writer = OwnedWriteHalf;
+    type Listener = TcpListener;
+
+    async fn connect(
+        &self,
+        remote: SocketAddr,
+    ) -> Result<Connection<OwnedReadHalf, OwnedWriteHalf>, NetError> {
+        let stream = self.dial(remote).await.map_err(|error| platform::net_error(&error))?;
+        open(stream, remote)
+    }
+
+    async fn listen(
+        &self,
+        ports: RangeInclusive<u16>,
+    ) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
+        let last = *ports.end();
+        for port in ports {
+            // The system may choose a port for one family that is taken in the other.
+            for _ in 0..if port == 0 { CHOSEN_PORT_TRIES } else { 1 } {
+                match self.listen_at(port) {
+                    Ok(listeners) => return Ok(listeners),
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                    Err(error) => return Err(self.listen_error(port, &error)),
+                }
+            }
+        }
+        Err(ListenError::InUse(last))
+    }
+
+    async fn accept(
+        &self,
+        listener: &mut TcpListener,
+    ) -> Result<Connection<OwnedReadHalf, OwnedWriteHalf>, NetError> {
+        loop {
+            match listener.accept().await {
+                Ok((stream, remote)) => match open(stream, remote) {
+                    Ok(connection) => return Ok(connection),
+                    // Gone again already.
+                    Err(error) => debug!(%error, "lost while accepting"),
+                },
+                Err(error) if platform::net_error(&error) == NetError::Reset => {}
+                Err(error) => return Err(platform::net_error(&error)),
+            }
+        }
+    }
+
+    async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, NetError> {
+        match tokio::net::lookup_host((host, 0)).await {
+            Ok(found) => {
+                let mut addresses = Vec::new();
+                for address in found.take(ADDRESSES_PER_NAME_MAX).map(|found| found.ip()) {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                if addresses.is_empty() { Err(NetError::NotFound) } else { Ok(addresses) }
+            }
+            Err(error) => match platform::net_error(&error) {
+                NetError::Exhausted => Err(NetError::Exhausted),
+                _ => Err(NetError::NotFound),
+            },
+        }
+    }
+
+    async fn secure(
+        &self,
+        connection: Connection<OwnedReadHalf, OwnedWriteHalf>,
+        host: &str,
+    ) -> Result<SecureStream, NetError> {
+        self.shared.tls.secure(tokio::io::join(connection.reader, connection.writer), host).await
+    }
+}
+
+impl TcpTransport {
+    fn listen_error(&self, port: u16, error: &io::Error) -> ListenError {
+        match &self.shared.bind {
+            Bind::Address(address) if platform::is_not_ours(error) => {
+                ListenError::NotOurs(address.to_string())
+            }
+            Bind::Interface(name) if platform::is_not_ours(error) => ListenError::NotOurs(name.clone()),
+            _ => ListenError::Failed { port, error: platform::net_error(error) },
+        }
+    }
+}
+
+/// Small messages go at once: a request held back costs a round trip.
+fn open(
+    stream: TcpStream,
+    remote: SocketAddr,
+) -> Result<Connection<OwnedReadHalf, OwnedWriteHalf>, NetError> {
+    let local = stream
+        .set_nodelay(true)
+        .and_then(|()| stream.local_addr())
+        .map_err(|error| platform::net_error(&error))?;
+    let (reader, writer) = stream.into_split();
+    Ok(Connection { reader, writer, local, remote })
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 256;
+/// Times to let the system choose a port until it is free in both families.
+const CHOSEN_PORT_TRIES: u32 = 16;
+/// Addresses taken from one look-up.
+const ADDRESSES_PER_NAME_MAX: usize = 64;
+/// `IFNAMSIZ` without its end on Linux.
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
