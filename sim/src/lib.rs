@@ -15,6 +15,7 @@ pub mod oracle;
 pub mod plan;
 pub mod run;
 pub mod scenario;
+pub mod sweep;
 pub mod trace;
 pub mod tracker;
 pub mod turmoil;
