@@ -12,7 +12,7 @@ use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
 use crate::context::{Context, Routes, Wake};
 use crate::disk::{JobResult, Place};
-use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
+use crate::ids::{ConnectionId, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
 use crate::metainfo::{Metainfo, PathRules};

@@ -2,12 +2,6 @@
 
 use std::time::Duration;
 
-/// Directories in a path of a torrent, its name and the file included; libtorrent 2.1 has the same limit.
-pub const PATH_COMPONENTS_MAX: usize = 100;
-/// A name on disk: what Linux and Windows file systems take.
-pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
-/// A path below the download directory; Linux takes 4,096 bytes with the directory.
-pub const PATH_BYTES_MAX: usize = 3072;
 /// What we ask for at once, and the most we accept in a `piece` message (BEP 3: "all current implementations use 16 KiB").
 pub const BLOCK_BYTES: u32 = 1 << 14;
 /// The longest block another client may ask of us; more is nonsense (`reliability.md` B4).
@@ -20,6 +14,12 @@ pub const PIECE_LENGTH_MAX: u32 = 1 << 29;
 pub const TOTAL_BYTES_MAX: u64 = 1 << 48;
 /// The largest torrent file read.
 pub const TORRENT_FILE_BYTES_MAX: usize = 32 << 20;
+/// Directories in a path of a torrent, its name and the file included; libtorrent 2.1 has the same limit.
+pub const PATH_COMPONENTS_MAX: usize = 100;
+/// A name on disk: what Linux and Windows file systems take.
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+/// A path below the download directory; Linux takes 4,096 bytes with the directory.
+pub const PATH_BYTES_MAX: usize = 3072;
 /// Nested lists and dictionaries in bencode from outside.
 pub const BENCODE_DEPTH_MAX: usize = 100;
 /// Values in one piece of bencode from outside.
@@ -38,6 +38,10 @@ pub const REQQ_DEFAULT: u32 = 250;
 pub const CANDIDATES_MAX: usize = 2000;
 /// Trackers of one torrent that are looked at.
 pub const TRACKERS_MAX: usize = 256;
+/// Web seeds of one torrent that are looked at.
+pub const WEB_SEEDS_MAX: usize = 256;
+/// DHT nodes of one torrent file that are looked at.
+pub const DHT_NODES_MAX: usize = 256;
 /// Peers taken from one announce answer.
 pub const TRACKER_PEERS_MAX: usize = 1000;
 /// The body of a tracker's answer.

@@ -130,10 +130,7 @@ pub(super) fn is_void(raw: &[u8]) -> bool {
 ///
 /// `FILE.EXT` becomes `FILE.1.EXT`, and so on up. Takes about as long as sorting the paths.
 pub fn make_unique(paths: &mut [StoragePath], last: impl Fn(usize) -> bool) {
-    // With NUL for the slash (it is in no path), all that lies below a directory follows it directly in order.
-    let key =
-        |path: &str| -> String { path.chars().map(|c| if c == '/' { '\0' } else { fold(c) }).collect() };
-    let keys: Vec<String> = paths.iter().map(|path| key(path.as_str())).collect();
+    let keys: Vec<String> = paths.iter().map(|path| unique_key(path.as_str())).collect();
     let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
     let is_directory = |key: &str| {
         let below = format!("{key}\0");
@@ -154,11 +151,11 @@ pub fn make_unique(paths: &mut [StoragePath], last: impl Fn(usize) -> bool) {
         let (stem, extension) = split_extension(name);
         let stem = cut(stem, PATH_COMPONENT_BYTES_MAX - extension.len() - NUMBER_BYTES_MAX);
         let front = if directory.is_empty() { stem.to_owned() } else { format!("{directory}/{stem}") };
-        let number = next_number.entry(key(&format!("{front}.{extension}"))).or_insert(1);
+        let number = next_number.entry(unique_key(&format!("{front}.{extension}"))).or_insert(1);
         let free = loop {
             let candidate = format!("{front}.{number}{extension}");
             *number += 1;
-            let candidate_key = key(&candidate);
+            let candidate_key = unique_key(&candidate);
             if !wanted.contains(candidate_key.as_str())
                 && !is_directory(&candidate_key)
                 && renamed.insert(candidate_key)
@@ -168,6 +165,15 @@ pub fn make_unique(paths: &mut [StoragePath], last: impl Fn(usize) -> bool) {
         };
         path.0 = free;
     }
+}
+
+/// What two paths have in common that cannot be two files. With NUL for the slash (it is in no path), all that lies below
+/// a directory follows it directly in order.
+fn unique_key(path: &str) -> String {
+    if path.is_ascii() {
+        return path.to_ascii_lowercase().replace('/', "\0");
+    }
+    path.chars().map(|c| if c == '/' { '\0' } else { fold(c) }).collect()
 }
 
 /// Makes one component safe; it is never empty.

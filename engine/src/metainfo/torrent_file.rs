@@ -1,0 +1,460 @@
+//! Reading a torrent file: which keys count, what is refused, what is passed over.
+
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use super::layout::{Layout, LayoutError, ListedFile};
+use super::paths::{self, PathRules};
+use super::{Metainfo, MetainfoError};
+use crate::bencode::{self, Dict, Value};
+use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
+use crate::limits::{
+    BLOCK_BYTES, DHT_NODES_MAX, PIECE_LENGTH_MAX, TORRENT_FILE_BYTES_MAX, TRACKERS_MAX, WEB_SEEDS_MAX,
+};
+
+pub(super) fn parse(torrent_file: &[u8], rules: PathRules) -> Result<Metainfo, MetainfoError> {
+    if torrent_file.len() > TORRENT_FILE_BYTES_MAX {
+        return Err(MetainfoError::TooLarge(torrent_file.len()));
+    }
+    let root = bencode::parse(torrent_file)?;
+    let root = root.as_dict().ok_or(MetainfoError::NotADict)?;
+    let info = dict(root, b"info").ok_or(MetainfoError::NoInfo)?;
+    let raw_info = bencode::raw_entry(torrent_file, b"info")?.ok_or(MetainfoError::NoInfo)?;
+
+    let version = info.get(b"meta version").and_then(Value::as_int);
+    let has_v2 = version == Some(2) && dict(info, b"file tree").is_some();
+    let piece_length = piece_length(info, version == Some(2))?;
+    let v1_hash = InfoHash(Sha1::digest(raw_info).into());
+    let name = name(info, &v1_hash, rules)?;
+    if info.get(b"pieces").is_none() {
+        match version {
+            Some(2) => return Err(MetainfoError::V2Only),
+            Some(other) if other != 1 => return Err(MetainfoError::UnknownVersion(other)),
+            _ => {}
+        }
+    }
+    let is_multi = info.get(b"files").is_some_and(|files| files.as_list().is_some());
+    let files = if is_multi { files(info, &name, rules)? } else { vec![single_file(info, &name, rules)?] };
+    let layout = Layout::new(piece_length, files).map_err(|error| match error {
+        LayoutError::PieceLength(_) => MetainfoError::PieceLength,
+        LayoutError::TotalBytes => MetainfoError::TotalLength,
+        LayoutError::TooManyPieces(pieces) => MetainfoError::TooManyPieces(pieces),
+        LayoutError::TooManyFiles(files) => MetainfoError::TooManyFiles(files),
+    })?;
+    let piece_hashes = piece_hashes(info, &layout)?;
+
+    Ok(Metainfo {
+        name,
+        info_hashes: InfoHashes {
+            v1: Some(v1_hash),
+            v2: has_v2.then(|| InfoHashV2(Sha256::digest(raw_info).into())),
+        },
+        layout,
+        piece_hashes,
+        private: info.get(b"private").and_then(Value::as_int).is_some_and(|private| private != 0),
+        tracker_tiers: tracker_tiers(root),
+        web_seeds: web_seeds(root, is_multi),
+        dht_nodes: dht_nodes(root),
+        comment: text(root, b"comment.utf-8").or_else(|| text(root, b"comment")),
+        created_by: text(root, b"created by.utf-8").or_else(|| text(root, b"created by")),
+        creation_date: root.get(b"creation date").and_then(Value::as_int),
+        source: text(info, b"source"),
+        info_bytes: u32::try_from(raw_info.len()).map_err(|_| MetainfoError::TooLarge(raw_info.len()))?,
+    })
+}
+
+fn dict<'d, 'a>(of: &'d Dict<'a>, key: &[u8]) -> Option<&'d Dict<'a>> {
+    of.get(key).and_then(Value::as_dict)
+}
+
+/// An optional text for people; what is no UTF-8 in it is replaced.
+fn text(of: &Dict<'_>, key: &[u8]) -> Option<String> {
+    let bytes = of.get(key)?.as_bytes()?;
+    Some(String::from_utf8_lossy(bytes).into_owned()).filter(|text| !text.is_empty())
+}
+
+fn piece_length(info: &Dict<'_>, v2: bool) -> Result<u32, MetainfoError> {
+    info.get(b"piece length")
+        .and_then(Value::as_int)
+        .and_then(|length| u32::try_from(length).ok())
+        .filter(|length| (1..=PIECE_LENGTH_MAX).contains(length))
+        .filter(|length| !v2 || (length.is_power_of_two() && *length >= BLOCK_BYTES))
+        .ok_or(MetainfoError::PieceLength)
+}
+
+/// The safe name: `name.utf-8` where that is valid, otherwise `name`. A name that says nothing (`..`) gives way to the
+/// info-hash, so that two such torrents do not meet in one directory.
+fn name(info: &Dict<'_>, hash: &InfoHash, rules: PathRules) -> Result<String, MetainfoError> {
+    let utf8 = info.get(b"name.utf-8").and_then(Value::as_str).map(str::as_bytes);
+    let name = utf8
+        .filter(|name| !paths::is_void(name))
+        .or_else(|| info.get(b"name").and_then(Value::as_bytes))
+        .ok_or(MetainfoError::Name)?;
+    let fallback = hash.to_string();
+    let name = if paths::is_void(name) { fallback.as_bytes() } else { name };
+    let path = paths::storage_path([name], rules).map_err(|_| MetainfoError::Name)?;
+    Ok(path.as_str().to_owned())
+}
+
+fn single_file(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<ListedFile, MetainfoError> {
+    let path = paths::storage_path([name.as_bytes()], rules).map_err(|_| MetainfoError::Name)?;
+    Ok(ListedFile::plain(path, length(info, 0)?))
+}
+
+fn length(entry: &Dict<'_>, file: usize) -> Result<u64, MetainfoError> {
+    let length = entry.get(b"length").and_then(Value::as_int);
+    length.and_then(|length| u64::try_from(length).ok()).ok_or(MetainfoError::Length(file))
+}
+
+fn files(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<Vec<ListedFile>, MetainfoError> {
+    let entries = info.get(b"files").and_then(Value::as_list).unwrap_or_default();
+    if entries.is_empty() {
+        return Err(MetainfoError::NoFiles);
+    }
+    let mut files = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        let entry = entry.as_dict().ok_or(MetainfoError::FileEntry(index))?;
+        files.push(file(entry, index, name, rules)?);
+    }
+    let pads: Vec<bool> = files.iter().map(|file| file.pad).collect();
+    let mut unique: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+    paths::make_unique(&mut unique, |index| pads.get(index).is_some_and(|pad| *pad));
+    for (file, path) in files.iter_mut().zip(unique) {
+        file.path = path;
+    }
+    Ok(files)
+}
+
+fn file(entry: &Dict<'_>, index: usize, name: &str, rules: PathRules) -> Result<ListedFile, MetainfoError> {
+    let components = strings(entry, b"path.utf-8")
+        .filter(|utf8| !utf8.is_empty() && utf8.iter().all(|name| std::str::from_utf8(name).is_ok()))
+        .or_else(|| strings(entry, b"path"))
+        .ok_or(MetainfoError::Path(index))?;
+    let below = |components: &[&[u8]]| {
+        if components.is_empty() {
+            return Err(MetainfoError::Path(index));
+        }
+        paths::storage_path(std::iter::once(name.as_bytes()).chain(components.iter().copied()), rules)
+            .map_err(|error| MetainfoError::UnstorablePath { file: index, error })
+    };
+    let path = below(&components)?;
+    let attributes = entry.get(b"attr").and_then(Value::as_bytes).unwrap_or_default();
+    // BEP 47, and what BitComet did before it.
+    let old_pad = components.last().is_some_and(|last| last.starts_with(b"_____padding_file_"));
+    let pad = attributes.contains(&b'p') || old_pad;
+    if attributes.contains(&b'l') && !pad {
+        let target = strings(entry, b"symlink path").ok_or(MetainfoError::FileEntry(index))?;
+        return Ok(ListedFile { path, length: 0, pad: false, symlink: Some(below(&target)?) });
+    }
+    Ok(ListedFile { path, length: length(entry, index)?, pad, symlink: None })
+}
+
+/// A list that consists of strings.
+fn strings<'d>(of: &'d Dict<'_>, key: &[u8]) -> Option<Vec<&'d [u8]>> {
+    of.get(key)?.as_list()?.iter().map(Value::as_bytes).collect()
+}
+
+fn piece_hashes(info: &Dict<'_>, layout: &Layout) -> Result<Vec<[u8; 20]>, MetainfoError> {
+    let pieces = info.get(b"pieces").and_then(Value::as_bytes).ok_or(MetainfoError::Pieces)?;
+    let (hashes, rest) = pieces.as_chunks::<20>();
+    if !rest.is_empty() || u32::try_from(hashes.len()) != Ok(layout.piece_count()) {
+        return Err(MetainfoError::PieceCount { got: pieces.len(), pieces: layout.piece_count() });
+    }
+    Ok(hashes.to_vec())
+}
+
+/// `announce-list` where it names a tracker, otherwise `announce` (BEP 12).
+fn tracker_tiers(root: &Dict<'_>) -> Vec<Vec<String>> {
+    let tiers = root.get(b"announce-list").and_then(Value::as_list).unwrap_or_default();
+    let mut left = TRACKERS_MAX;
+    let mut listed = Vec::new();
+    for tier in tiers {
+        // Some write the URLs of a tier without a list around them.
+        let urls = tier.as_list().unwrap_or(std::slice::from_ref(tier));
+        let tier: Vec<String> = urls.iter().filter_map(tracker).take(left).collect();
+        left -= tier.len();
+        if !tier.is_empty() {
+            listed.push(tier);
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    if listed.is_empty() {
+        listed.extend(root.get(b"announce").and_then(tracker).map(|url| vec![url]));
+    }
+    listed
+}
+
+fn tracker(value: &Value<'_>) -> Option<String> {
+    tracker_url(value.as_str()?).map(str::to_owned)
+}
+
+/// The URL trimmed, if it could be a tracker's.
+pub(super) fn tracker_url(url: &str) -> Option<&str> {
+    trim_url(url, &["http", "https", "udp", "ws", "wss"])
+}
+
+/// The URL trimmed, if it could be a web seed's.
+pub(super) fn web_seed_url(url: &str) -> Option<&str> {
+    trim_url(url, &["http", "https"])
+}
+
+/// A trimmed URL with one of these schemes. Others are not for us: `file:`, `javascript:` (`reliability.md` A13).
+fn trim_url<'u>(url: &'u str, schemes: &[&str]) -> Option<&'u str> {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://")?;
+    (!rest.is_empty() && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))).then_some(url)
+}
+
+/// BEP 19: a string or a list of strings. The URL of a torrent with several files names a directory.
+fn web_seeds(root: &Dict<'_>, is_multi: bool) -> Vec<String> {
+    let Some(list) = root.get(b"url-list") else { return Vec::new() };
+    let urls = list.as_list().unwrap_or(std::slice::from_ref(list));
+    let seeds = urls.iter().filter_map(|value| web_seed_url(value.as_str()?));
+    let named =
+        seeds.map(|seed| if is_multi && !seed.ends_with('/') { format!("{seed}/") } else { seed.to_owned() });
+    named.take(WEB_SEEDS_MAX).collect()
+}
+
+/// BEP 5: a list of `[host, port]`.
+fn dht_nodes(root: &Dict<'_>) -> Vec<(String, u16)> {
+    let nodes = root.get(b"nodes").and_then(Value::as_list).unwrap_or_default();
+    let node = |node: &Value<'_>| -> Option<(String, u16)> {
+        let [host, port] = node.as_list()? else { return None };
+        let port = u16::try_from(port.as_int()?).ok().filter(|port| *port != 0)?;
+        Some((host.as_str()?.trim().to_owned(), port)).filter(|(host, _)| !host.is_empty())
+    };
+    nodes.iter().filter_map(node).take(DHT_NODES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::StoragePath;
+    use super::*;
+
+    /// A small torrent: `info` and `root` are entries put in, or over those of the same key.
+    fn torrent(info: &[(&'static str, Value<'static>)], root: &[(&'static str, Value<'static>)]) -> Vec<u8> {
+        let entries = |given: &[(&'static str, Value<'static>)], base: &[(&'static str, Value<'static>)]| {
+            Value::dict(given.iter().chain(base).map(|(key, value)| (key.as_bytes(), value.clone())))
+        };
+        let base = [
+            ("length", Value::Int(40_000)),
+            ("name", Value::text("n")),
+            ("piece length", Value::Int(16384)),
+            ("pieces", Value::bytes(vec![7; 60])),
+        ];
+        bencode::encode(&entries(&[root, &[("info", entries(info, &base))]].concat(), &[]))
+    }
+
+    fn read(info: &[(&'static str, Value<'static>)], root: &[(&'static str, Value<'static>)]) -> Metainfo {
+        Metainfo::parse(&torrent(info, root), PathRules::Unix).unwrap()
+    }
+
+    fn refused(info: &[(&'static str, Value<'static>)]) -> &'static str {
+        Metainfo::parse(&torrent(info, &[]), PathRules::Unix).unwrap_err().class()
+    }
+
+    fn list(items: &[&'static str]) -> Value<'static> {
+        Value::List(items.iter().map(|item| Value::text(item)).collect())
+    }
+
+    fn entry(path: &[&'static str], more: &[(&'static str, Value<'static>)]) -> Value<'static> {
+        let more = more.iter().map(|(key, value)| (key.as_bytes(), value.clone()));
+        Value::dict(more.chain([(b"path".as_slice(), list(path)), (b"length", Value::Int(10_000))]))
+    }
+
+    fn paths_of(metainfo: &Metainfo) -> Vec<&str> {
+        metainfo.layout.files().iter().map(|file| file.path.as_str()).collect()
+    }
+
+    #[test]
+    fn required_fields_are_refused_by_name() {
+        let cases = [
+            ("piece length", Value::Int(0), "bad-piece-length"),
+            ("piece length", Value::Int(-1), "bad-piece-length"),
+            ("piece length", Value::Int(i64::from(PIECE_LENGTH_MAX) + 1), "bad-piece-length"),
+            ("piece length", Value::text("16384"), "bad-piece-length"),
+            ("piece length", Value::Int(1 << 15), "piece-count-mismatch"),
+            ("name", Value::Int(1), "bad-name"),
+            ("length", Value::Int(-1), "bad-length"),
+            ("length", Value::Int(i64::MAX), "bad-length"),
+            ("length", Value::Int(1 << 47), "too-many-pieces"),
+            ("length", list(&[]), "bad-length"),
+            ("pieces", Value::bytes(vec![7; 59]), "piece-count-mismatch"),
+            ("pieces", Value::Int(3), "bad-pieces"),
+            ("files", list(&[]), "no-files"),
+            ("files", list(&["x"]), "bad-file-entry"),
+            ("files", Value::List(vec![entry(&[], &[])]), "bad-path"),
+            ("files", Value::List(vec![entry(&["a"], &[("attr", Value::text("l"))])]), "bad-file-entry"),
+            ("files", Value::List(vec![entry(&["a"], &[("length", Value::Int(-1))])]), "bad-length"),
+        ];
+        for (key, value, class) in cases {
+            assert_eq!(refused(&[(key, value.clone())]), class, "{key} {value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_torrent_is_said_so() {
+        let class = |bytes: &[u8]| Metainfo::parse(bytes, PathRules::Unix).unwrap_err().class();
+        assert_eq!(class(b""), "bad-bencode");
+        assert_eq!(class(b"<html>"), "bad-bencode");
+        assert_eq!(class(b"4:spam"), "not-a-dict");
+        assert_eq!(class(b"d4:info4:spame"), "no-info");
+        assert_eq!(class(b"de"), "no-info");
+        assert_eq!(class(&[b'l'; 200]), "too-deep");
+        assert_eq!(class(&vec![b'l'; TORRENT_FILE_BYTES_MAX + 1]), "too-large");
+    }
+
+    #[test]
+    fn malformed_optional_keys_do_not_stop_the_load() {
+        let junk = [
+            Value::Int(-7),
+            Value::text("\u{7f}"),
+            list(&["x", "y"]),
+            Value::dict([(b"k".as_slice(), Value::Int(1))]),
+        ];
+        let keys = [
+            "announce",
+            "announce-list",
+            "url-list",
+            "nodes",
+            "comment",
+            "created by",
+            "creation date",
+            "httpseeds",
+            "encoding",
+            "comment.utf-8",
+        ];
+        for value in junk {
+            let root: Vec<_> = keys.iter().map(|key| (*key, value.clone())).collect();
+            let info = ["source", "private", "name.utf-8", "md5sum", "attr"].map(|key| (key, value.clone()));
+            assert_eq!(read(&info, &root).layout.total_bytes(), 40_000);
+        }
+    }
+
+    #[test]
+    fn trackers_come_in_tiers_trimmed_and_with_known_schemes() {
+        let tiers = Value::List(vec![
+            list(&[" http://a/x\n", "udp://b:1", "javascript://c"]),
+            list(&["file:///etc/passwd"]),
+            list(&["HTTPS://d/"]),
+            Value::text("http://e/"),
+        ]);
+        let announce = ("announce", Value::text("\thttp://f/"));
+        let both = read(&[], &[("announce-list", tiers), announce.clone()]);
+        assert_eq!(
+            both.tracker_tiers,
+            [vec!["http://a/x", "udp://b:1"], vec!["HTTPS://d/"], vec!["http://e/"]]
+        );
+        let empty = read(&[], &[("announce-list", Value::List(vec![list(&[])])), announce]);
+        assert_eq!(empty.tracker_tiers, [["http://f/"]]);
+        let many = read(&[], &[("announce-list", Value::List(vec![list(&["http://t/"; 200]); 3]))]);
+        assert_eq!(many.tracker_tiers.iter().map(Vec::len).sum::<usize>(), TRACKERS_MAX);
+    }
+
+    #[test]
+    fn utf8_names_are_preferred_where_they_are_valid() {
+        let files = Value::List(vec![
+            entry(&["latin"], &[("path.utf-8", list(&["ütf"]))]),
+            entry(&["plain"], &[("path.utf-8", Value::List(vec![Value::bytes(vec![0xff])]))]),
+            entry(&["also"], &[("path.utf-8", Value::Int(1))]),
+            entry(&["last"], &[("path.utf-8", Value::List(vec![]))]),
+        ]);
+        let metainfo = read(&[("files", files), ("name.utf-8", Value::text("nämé"))], &[]);
+        assert_eq!(paths_of(&metainfo), ["nämé/ütf", "nämé/plain", "nämé/also", "nämé/last"]);
+    }
+
+    #[test]
+    fn pad_files_and_symlinks_are_told_from_files() {
+        let files = Value::List(vec![
+            entry(&["a"], &[]),
+            entry(&[".pad", "7"], &[("attr", Value::text("p"))]),
+            entry(&["_____padding_file_0_"], &[]),
+            entry(&["d", "link"], &[("attr", Value::text("l")), ("symlink path", list(&["d", "..", "b"]))]),
+            entry(&["d", "b"], &[("attr", Value::text("x"))]),
+            entry(&[".pad", "7"], &[("attr", Value::text("p"))]),
+        ]);
+        let metainfo = read(&[("files", files), ("pieces", Value::bytes(vec![7; 80]))], &[]);
+        let kinds: Vec<_> =
+            metainfo.layout.files().iter().map(|f| (f.pad, f.symlink.is_some(), f.length)).collect();
+        let (plain, pad, link) = ((false, false, 10_000), (true, false, 10_000), (false, true, 0));
+        assert_eq!(kinds, [plain, pad, pad, link, plain, pad]);
+        assert_eq!(paths_of(&metainfo)[5], "n/.pad/7.1");
+        let target = metainfo.layout.files()[3].symlink.as_ref().map(StoragePath::as_str);
+        assert_eq!(target, Some("n/d/_/b"));
+    }
+
+    #[test]
+    fn a_name_that_says_nothing_gives_way_to_the_info_hash() {
+        for name in ["", ".", "..", "/", "\\.."] {
+            let metainfo = read(&[("name", Value::text(name))], &[]);
+            assert_eq!(Some(metainfo.name), metainfo.info_hashes.v1.map(|hash| hash.to_string()));
+        }
+        assert_eq!(read(&[("name", Value::text(".taipei"))], &[]).name, "_.taipei");
+    }
+
+    #[test]
+    fn web_seeds_of_several_files_name_a_directory() {
+        let seeds = ("url-list", list(&["http://a/x", "ftp://b", " http://c/ "]));
+        assert_eq!(read(&[], &[seeds.clone()]).web_seeds, ["http://a/x", "http://c/"]);
+        let files = Value::List(vec![entry(&["a"], &[]); 4]);
+        assert_eq!(read(&[("files", files)], &[seeds]).web_seeds, ["http://a/x/", "http://c/"]);
+        assert_eq!(read(&[], &[("url-list", Value::text("http://a"))]).web_seeds, ["http://a"]);
+        assert!(read(&[], &[("url-list", Value::text(""))]).web_seeds.is_empty());
+    }
+
+    #[test]
+    fn nodes_with_a_host_and_a_port_are_kept() {
+        let node = |host: &'static str, port| Value::List(vec![Value::text(host), Value::Int(port)]);
+        let nodes =
+            vec![node("h", 6881), node("h", 0), node("", 1), node("h", 70_000), list(&["h"]), node("::1", 2)];
+        let found = read(&[], &[("nodes", Value::List(nodes))]).dht_nodes;
+        assert_eq!(found, [("h".to_owned(), 6881), ("::1".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn the_info_hash_is_over_the_bytes_as_they_came() {
+        let sorted = torrent(&[], &[]);
+        let unsorted = b"d4:infod6:pieces60:".to_vec();
+        let unsorted =
+            [&unsorted[..], &[7; 60], b"4:name1:n12:piece lengthi16384e6:lengthi40000eee\n"].concat();
+        let raw = &unsorted[7..unsorted.len() - 2];
+        let a = Metainfo::parse(&sorted, PathRules::Unix).unwrap();
+        let b = Metainfo::parse(&unsorted, PathRules::Unix).unwrap();
+        assert_eq!(a.layout, b.layout);
+        assert_eq!(b.info_hashes.v1, Some(InfoHash(Sha1::digest(raw).into())));
+        assert_ne!(a.info_hashes, b.info_hashes);
+    }
+
+    #[test]
+    fn a_v2_part_is_told() {
+        let v2 =
+            [("meta version", Value::Int(2)), ("file tree", Value::dict([(b"f".as_slice(), Value::Int(1))]))];
+        assert!(read(&v2, &[]).info_hashes.v2.is_some());
+        let mut odd = v2.to_vec();
+        odd.push(("piece length", Value::Int(20_000)));
+        assert_eq!(refused(&odd), "bad-piece-length");
+        let text = b"d4:infod9:file treede12:meta versioni2e4:name1:n12:piece lengthi16384eee";
+        assert_eq!(Metainfo::parse(text, PathRules::Unix), Err(MetainfoError::V2Only));
+        let text = b"d4:infod12:meta versioni3e4:name1:n12:piece lengthi16384eee";
+        assert_eq!(Metainfo::parse(text, PathRules::Unix), Err(MetainfoError::UnknownVersion(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_torrents_do_not_panic(at in 0..400usize, byte: u8, cut in 0..400usize) {
+            let files = Value::List(vec![entry(&["a", "b"], &[]), entry(&["c"], &[("attr", Value::text("p"))])]);
+            let mut bytes = torrent(&[("files", files)], &[("announce", Value::text("http://x/"))]);
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            bytes.truncate(cut.max(100));
+            for rules in [PathRules::Unix, PathRules::Windows] {
+                let _ = Metainfo::parse(&bytes, rules);
+            }
+        }
+    }
+}

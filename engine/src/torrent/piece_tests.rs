@@ -1,0 +1,170 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::metainfo::StoragePath;
+use crate::metainfo::layout::ListedFile;
+
+fn layout(pieces: u32, blocks_a_piece: u32) -> Layout {
+    let bytes = u64::from(pieces * blocks_a_piece * BLOCK_BYTES);
+    let file = ListedFile::plain(StoragePath::state("x"), bytes - 5);
+    Layout::new(blocks_a_piece * BLOCK_BYTES, vec![file]).unwrap()
+}
+
+fn peer(n: u64) -> ConnectionId {
+    ConnectionId::dialled(n)
+}
+
+fn address(n: u64) -> SocketAddr {
+    ([10, 0, 0, 1], n as u16).into()
+}
+
+fn piece(n: u32) -> PieceIndex {
+    PieceIndex::new(n)
+}
+
+fn data() -> BlockData {
+    Bytes::from_static(&[1; 16]).into()
+}
+
+fn numbers(blocks: &[BlockIndex]) -> Vec<u32> {
+    blocks.iter().map(|block| block.0).collect()
+}
+
+#[test]
+fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
+    let layout = layout(2, 3);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(2));
+    for good in [false, true] {
+        pieces.begin(&layout, piece(0), peer(1), false);
+        assert_eq!(numbers(&pieces.claim(piece(0), peer(1), 9, |_| false)), [0, 1, 2]);
+        for block in 0..3 {
+            let filed = pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
+            assert_eq!(filed, Filed::New { others: vec![], complete: block == 2 });
+        }
+        let whole = pieces.take_whole(piece(0));
+        assert_eq!((whole.blocks.map(|blocks| blocks.len()), whole.runs.len(), whole.bytes), (Some(3), 1, 48));
+        assert_eq!((pieces.state(piece(0)), pieces.buffered_bytes()), (State::Verifying, 0));
+        pieces.on_verified(&layout, piece(0), good);
+    }
+    assert_eq!((pieces.state(piece(0)), pieces.blocks_wanted()), (State::Have, 3));
+}
+
+#[test]
+fn released_blocks_are_free_for_others() {
+    let layout = layout(1, 4);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.claim(piece(0), peer(1), 4, |_| false);
+    assert!(pieces.all_requested() && pieces.open_for(peer(2), true).is_empty());
+    assert!(pieces.release(piece(0), BlockIndex(2), peer(1)));
+    assert!(!pieces.release(piece(0), BlockIndex(2), peer(1)), "once");
+    assert_eq!(pieces.open_for(peer(2), false), [piece(0)], "nobody owns it now");
+    assert_eq!(numbers(&pieces.claim(piece(0), peer(2), 9, |_| false)), [2]);
+}
+
+#[test]
+fn others_join_a_piece_only_when_asked_to() {
+    let layout = layout(1, 4);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.claim(piece(0), peer(1), 1, |_| false);
+    assert_eq!((pieces.open_for(peer(2), false), pieces.open_for(peer(1), false)), (vec![], vec![piece(0)]));
+    assert_eq!(pieces.open_for(peer(2), true), [piece(0)]);
+}
+
+#[test]
+fn a_suspect_piece_is_asked_of_its_owner_alone() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), true);
+    pieces.claim(piece(0), peer(1), 1, |_| false);
+    assert_eq!(pieces.open_for(peer(2), true), []);
+    assert_eq!(pieces.claim_duplicate(peer(2), 4, |_| true, |_, _| false), None);
+    pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1));
+    assert_eq!(pieces.abandoned_exclusives(), []);
+    pieces.disown(peer(1));
+    assert_eq!(pieces.abandoned_exclusives(), [piece(0)]);
+    assert_eq!(pieces.reset(&layout, piece(0)), []);
+    assert_eq!((pieces.state(piece(0)), pieces.blocks_wanted(), pieces.buffered_bytes()), (State::Missing, 2, 0));
+}
+
+#[test]
+fn endgame_asks_a_second_peer_and_no_third() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.claim(piece(0), peer(1), 2, |_| false);
+    let duplicate = |pieces: &mut Pieces, n| pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false);
+    assert_eq!(duplicate(&mut pieces, 1), None, "not of whom it was asked already");
+    assert_eq!(duplicate(&mut pieces, 2), Some((piece(0), BlockIndex(0))));
+    assert_eq!(duplicate(&mut pieces, 3), Some((piece(0), BlockIndex(1))));
+    assert_eq!(duplicate(&mut pieces, 4), None);
+    let filed = pieces.file(piece(0), BlockIndex(0), data(), peer(2), address(2));
+    assert_eq!(filed, Filed::New { others: vec![peer(1)], complete: false });
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1)), Filed::Duplicate);
+}
+
+#[test]
+fn a_piece_written_early_is_read_back() {
+    let layout = layout(1, 4);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.claim(piece(0), peer(1), 4, |_| false);
+    for block in [0, 1, 3] {
+        pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
+    }
+    assert_eq!(pieces.largest_buffered(), Some(piece(0)));
+    let begins: Vec<_> = pieces.flush(piece(0)).iter().map(|run| (run.begin / BLOCK_BYTES, run.blocks.len())).collect();
+    assert_eq!((begins, pieces.buffered_bytes()), (vec![(0, 2), (3, 1)], 0));
+    pieces.file(piece(0), BlockIndex(2), data(), peer(1), address(1));
+    let whole = pieces.take_whole(piece(0));
+    assert_eq!((whole.blocks, whole.runs.len()), (None, 1));
+}
+
+proptest! {
+    /// Whatever peers do, every block is free, asked for, or here, and the counts say so.
+    #[test]
+    fn counts_hold_through_any_order(steps in proptest::collection::vec((0u8..7, 0u64..4, 0u32..3, 0u32..4), 0..200)) {
+        let layout = layout(3, 4);
+        let mut pieces = Pieces::new(&layout, &Bitfield::new(3));
+        for (step, n, index, block) in steps {
+            let (at, block) = (piece(index), BlockIndex(block));
+            match step {
+                0 if pieces.state(at) == State::Missing => pieces.begin(&layout, at, peer(n), n == 3),
+                1 => { pieces.claim(at, peer(n), 2, |_| false); }
+                2 => { pieces.release(at, block, peer(n)); }
+                3 => {
+                    if let Filed::New { complete: true, .. } = pieces.file(at, block, data(), peer(n), address(n)) {
+                        pieces.take_whole(at);
+                        pieces.on_verified(&layout, at, n % 2 == 0);
+                    }
+                }
+                4 => { pieces.flush(at); }
+                5 => { pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false); }
+                6 if n == 0 => { pieces.reset(&layout, at); }
+                _ => pieces.disown(peer(n)),
+            }
+            let mut wanted = 0;
+            let mut buffered = 0;
+            for at in layout.pieces() {
+                match pieces.partials.get(&at) {
+                    Some(partial) => {
+                        prop_assert_eq!(pieces.state(at), State::Partial);
+                        let count = |is: fn(&Block) -> bool| partial.blocks.iter().filter(|b| is(b)).count() as u32;
+                        let free = count(|block| matches!(block, Block::Free));
+                        let asked = count(|block| matches!(block, Block::Requested(..)));
+                        let in_memory = count(|block| matches!(block, Block::Buffered(_)));
+                        prop_assert_eq!((free, free + asked), (partial.free_count, partial.wanted_count));
+                        prop_assert_eq!(pieces.open.contains(&(partial.number, at)), free > 0);
+                        wanted += free + asked;
+                        buffered += in_memory * 16;
+                    }
+                    None if pieces.state(at) == State::Missing => wanted += layout.block_count(at),
+                    None => prop_assert_eq!(pieces.state(at), State::Have),
+                }
+            }
+            prop_assert_eq!((u64::from(wanted), u64::from(buffered)), (pieces.blocks_wanted(), pieces.buffered_bytes()));
+        }
+    }
+}
