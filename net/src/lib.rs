@@ -14,6 +14,7 @@ mod session;
 mod sha1_many;
 mod storage;
 mod tls;
+pub mod tracker;
 mod transport;
 
 pub use clock::{BootClock, boot_id, start_values};

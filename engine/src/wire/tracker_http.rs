@@ -459,7 +459,8 @@ fn encode<'a>(entries: impl IntoIterator<Item = (&'a str, Option<Value<'a>>)>) -
 /// Outside text, cut at a character to the cap. What is no UTF-8 is replaced.
 fn text(bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes.get(..TRACKER_TEXT_BYTES_MAX).unwrap_or(bytes)).into_owned();
-    text.truncate(text.floor_char_boundary(TRACKER_TEXT_BYTES_MAX));
+    let fits = (0..=TRACKER_TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(fits.unwrap_or(0));
     text
 }
 
