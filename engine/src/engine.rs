@@ -15,7 +15,7 @@ use crate::disk::{JobResult, Place};
 use crate::ids::{ConnectionId, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
-use crate::metainfo::{Metainfo, PathRules};
+use crate::metainfo::{Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -185,7 +185,7 @@ impl Engine {
         }
         let rules = if self.config.windows_paths { PathRules::Windows } else { PathRules::Unix };
         let metainfo = Metainfo::parse(&add.torrent_file, rules)?;
-        let info_hash = metainfo.info_hashes.v1.ok_or(AddError::V2Only)?;
+        let info_hash = metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?;
         let known = self.torrents.values().any(|torrent| torrent.info_hash() == info_hash);
         if known || self.torrents.contains_key(&add.torrent) {
             return Err(AddError::Duplicate);
@@ -205,7 +205,6 @@ impl Engine {
                 piece_hashes: metainfo.piece_hashes,
                 boot_id: self.start.boot_id,
             },
-            private: metainfo.private,
             metadata_bytes: metainfo.info_bytes,
             tiers,
             resume: add.resume,

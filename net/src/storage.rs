@@ -291,3 +291,6 @@ fn full_path(at: At<'_>) -> String {
 
 /// Files kept open; enough for the pieces under way in most torrents, few beside the sockets.
 const OPEN_FILES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests;

@@ -252,3 +252,83 @@ const CHOSEN_PORT_TRIES: u32 = 16;
 const ADDRESSES_PER_NAME_MAX: usize = 64;
 /// `IFNAMSIZ` without its end on Linux.
 const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn bound(text: &str) -> TcpTransport {
+        TcpTransport::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_or_an_interface_can_be_named() {
+        assert_eq!("::1".parse(), Ok(Bind::Address(Ipv6Addr::LOCALHOST.into())));
+        assert_eq!("127.0.0.1".parse(), Ok(Bind::Address(Ipv4Addr::LOCALHOST.into())));
+        assert_eq!("".parse::<Bind>(), Err(BindError::Unusable(String::new())));
+        assert_eq!("a/b".parse::<Bind>(), Err(BindError::Unusable("a/b".to_owned())));
+        if platform::BIND_BY_NAME {
+            assert_eq!("eth0".parse(), Ok(Bind::Interface("eth0".to_owned())));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways() {
+        let transport = bound("127.0.0.1");
+        let mut listeners = transport.listen(0..=0).await.unwrap();
+        let (address, listener) = &mut listeners[0];
+        let (dialled, accepted) = tokio::join!(transport.connect(*address), transport.accept(listener));
+        let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+        assert_eq!((dialled.remote, dialled.local), (*address, accepted.remote));
+        dialled.writer.write_all(b"hello").await.unwrap();
+        accepted.writer.write_all(b"you").await.unwrap();
+        drop((dialled.writer, accepted.writer));
+        let (mut there, mut here) = (Vec::new(), Vec::new());
+        accepted.reader.read_to_end(&mut there).await.unwrap();
+        dialled.reader.read_to_end(&mut here).await.unwrap();
+        assert_eq!((there.as_slice(), here.as_slice()), (b"hello".as_slice(), b"you".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn both_families_listen_on_one_port() {
+        let transport = TcpTransport::new(Bind::Any);
+        let listeners = transport.listen(0..=0).await.unwrap();
+        let port = listeners[0].0.port();
+        assert!(port != 0 && listeners.iter().all(|(address, _)| address.port() == port));
+        // The same port again is taken, the next one may do.
+        assert_eq!(transport.listen(port..=port).await.unwrap_err(), ListenError::InUse(port));
+        if let Some(end) = port.checked_add(20) {
+            assert_ne!(transport.listen(port..=end).await.unwrap()[0].0.port(), port);
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_have_names() {
+        let transport = bound("127.0.0.1");
+        let (address, listener) = transport.listen(0..=0).await.unwrap().remove(0);
+        drop(listener);
+        assert_eq!(transport.connect(address).await.unwrap_err(), NetError::Refused);
+        // The other family is not used at all.
+        let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port());
+        assert_eq!(transport.connect(other).await.unwrap_err(), NetError::Unreachable);
+        // An address of the documentation's range is nobody's.
+        let elsewhere = bound("192.0.2.1");
+        assert_eq!(elsewhere.listen(0..=0).await.unwrap_err(), ListenError::NotOurs("192.0.2.1".to_owned()));
+        assert_eq!(elsewhere.connect(address).await.unwrap_err(), NetError::Unreachable);
+        assert_eq!(transport.resolve("name.invalid").await, Err(NetError::NotFound));
+        assert!(transport.resolve("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
+    }
+
+    #[tokio::test]
+    async fn an_interface_that_is_not_there_fails_closed() {
+        if !platform::BIND_BY_NAME {
+            return;
+        }
+        let transport = bound("nosuchif0");
+        assert_eq!(transport.listen(0..=0).await.unwrap_err(), ListenError::NotOurs("nosuchif0".to_owned()));
+        let remote = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
+        assert_eq!(transport.connect(remote).await.unwrap_err(), NetError::Unreachable);
+    }
+}

@@ -1,6 +1,7 @@
 //! Alerts on their way to an embedder that may be slow: what waits, and what goes when too much does.
 
 use std::collections::VecDeque;
+use std::future::pending;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -28,13 +29,16 @@ impl AlertQueue {
         }
     }
 
-    /// Whether [`Self::drain_one`] has something to do.
+    /// Whether something does not fit into the channel.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Waits for room in the channel and fills it. Cancel safe.
+    /// Waits for room in the channel and fills it; for ever when nothing waits. Cancel safe.
     pub(super) async fn drain_one(&mut self) {
+        if self.waiting.is_empty() {
+            return pending().await;
+        }
         match self.sender.reserve().await {
             Ok(permit) => {
                 if let Some(alert) = self.waiting.pop_front() {

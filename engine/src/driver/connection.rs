@@ -299,3 +299,173 @@ const MESSAGES_PER_WRITE: usize = 32;
 const SLICES_PER_WRITE: usize = 64;
 /// Messages to a peer that reads nothing. Blocks are bounded by the engine; these are *have* mostly.
 pub(super) const MESSAGES_WAITING_MAX: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
+
+    use super::*;
+    use crate::block::BlockData;
+    use crate::driver::task::Task;
+    use crate::ids::{InfoHash, PeerId};
+    use crate::wire::{Handshake, Reserved, WireError};
+
+    type TestEvent = Event<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
+
+    struct Fixture {
+        channel: Channel,
+        events: mpsc::Receiver<TestEvent>,
+        other: DuplexStream,
+        _tasks: [Task; 2],
+    }
+
+    fn fixture(events_max: usize) -> Fixture {
+        let (ours, other) = tokio::io::duplex(1 << 20);
+        let (reader, writer) = tokio::io::split(ours);
+        let (sender, events) = mpsc::channel(events_max);
+        let channel = Channel::default();
+        let id = ConnectionId::dialled(0);
+        let _tasks = [
+            Task::spawn(read(id, reader, channel.clone(), sender.clone())),
+            Task::spawn(write(id, writer, channel.clone(), sender)),
+        ];
+        Fixture { channel, events, other, _tasks }
+    }
+
+    impl Fixture {
+        async fn next(&mut self) -> Input {
+            match self.events.recv().await {
+                Some(Event::Input(input)) => input,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Everything that tasks can do now is done.
+        async fn settle(&self) {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn handshake() -> Message {
+        let reserved = Reserved::OURS;
+        Message::Handshake(Handshake { reserved, info_hash: InfoHash([1; 20]), peer_id: PeerId([2; 20]) })
+    }
+
+    fn block(piece: u32) -> Message {
+        Message::Piece { piece, begin: 0, data: BlockData::from(Bytes::from(vec![piece as u8; 1 << 14])) }
+    }
+
+    fn encoded(messages: &[Message]) -> Vec<u8> {
+        let mut chunks = VecDeque::new();
+        Stream::default().encode(messages, &mut chunks);
+        chunks.iter().flatten().copied().collect()
+    }
+
+    #[tokio::test]
+    async fn one_read_is_one_input_within_its_grant() {
+        let mut fixture = fixture(16);
+        let sent = [handshake(), Message::Unchoke, block(1), Message::Have(7)];
+        let bytes = encoded(&sent);
+        fixture.other.write_all(&bytes).await.unwrap();
+        fixture.settle().await;
+        assert!(fixture.events.try_recv().is_err(), "nothing is read without a grant");
+
+        fixture.channel.grant_read(70);
+        let Input::Received { read_bytes: 70, messages, .. } = fixture.next().await else { panic!() };
+        assert_eq!(messages, sent[..1]);
+        fixture.channel.grant_read(u64::MAX);
+        let mut read = 70;
+        let mut received = messages;
+        while read < bytes.len() {
+            let Input::Received { read_bytes, messages, .. } = fixture.next().await else { panic!() };
+            read += read_bytes as usize;
+            received.extend(messages);
+        }
+        assert_eq!((read, received.as_slice()), (bytes.len(), sent.as_slice()));
+    }
+
+    #[tokio::test]
+    async fn messages_before_nonsense_are_handed_over() {
+        let mut fixture = fixture(16);
+        fixture.channel.grant_read(1 << 20);
+        let mut bytes = encoded(&[handshake(), Message::Choke]);
+        bytes.extend([0xff; 5]);
+        fixture.other.write_all(&bytes).await.unwrap();
+        let Input::Received { messages, .. } = fixture.next().await else { panic!() };
+        assert_eq!(messages, [handshake(), Message::Choke]);
+        let Input::Closed { reason, .. } = fixture.next().await else { panic!() };
+        assert!(matches!(reason, CloseReason::Wire(WireError::Length { .. })), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_once() {
+        let Fixture { channel, mut events, other, _tasks } = fixture(16);
+        channel.grant_read(1);
+        drop(other);
+        let Some(Event::Input(Input::Closed { reason, .. })) = events.recv().await else { panic!() };
+        assert_eq!(reason, CloseReason::EndOfStream);
+    }
+
+    #[tokio::test]
+    async fn writes_stay_within_their_grant_and_are_reported() {
+        let mut fixture = fixture(16);
+        let messages = [handshake(), block(1), block(2), Message::Interested];
+        let expected = encoded(&messages);
+        fixture.channel.send(&mut messages.to_vec(), 0);
+        fixture.settle().await;
+        assert!(fixture.events.try_recv().is_err(), "nothing is written without a grant");
+
+        fixture.channel.send(&mut Vec::new(), 100);
+        let Input::Sent { written_bytes: 100, .. } = fixture.next().await else { panic!() };
+        fixture.channel.send(&mut Vec::new(), u64::MAX);
+        let mut written = 100;
+        while written < expected.len() {
+            let Input::Sent { written_bytes, .. } = fixture.next().await else { panic!() };
+            written += written_bytes as usize;
+        }
+        let mut received = vec![0; expected.len()];
+        fixture.other.read_exact(&mut received).await.unwrap();
+        assert_eq!((written, received), (expected.len(), expected));
+    }
+
+    #[tokio::test]
+    async fn an_owner_without_room_gets_one_report_for_many_writes() {
+        let mut fixture = fixture(1);
+        let mut total = 0;
+        for piece in 0..5 {
+            let messages = [block(piece)];
+            total += encoded(&messages).len() as u64;
+            fixture.channel.send(&mut messages.to_vec(), 1 << 15);
+            fixture.settle().await;
+        }
+        let mut reports = Vec::new();
+        while reports.iter().sum::<u64>() < total {
+            let Input::Sent { written_bytes, .. } = fixture.next().await else { panic!() };
+            reports.push(u64::from(written_bytes));
+        }
+        assert_eq!(reports.iter().sum::<u64>(), total);
+    }
+
+    #[tokio::test]
+    async fn a_read_buffer_follows_what_comes() {
+        let (mut other, mut reader) = tokio::io::duplex(4 << 20);
+        let mut buffer = ReadBuffer::default();
+        other.write_all(&vec![0; 3 << 20]).await.unwrap();
+        let mut sizes = Vec::new();
+        for _ in 0..8 {
+            sizes.push(buffer.fill(&mut reader, u64::MAX).await.unwrap() as usize);
+            assert_eq!(buffer.take().len(), sizes[sizes.len() - 1]);
+        }
+        assert_eq!(sizes[..6], [16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10]);
+        assert!(sizes[6..].iter().all(|bytes| *bytes >= 256 << 10), "a read fills half of it at least");
+        let mut rest = (3 << 20) - sizes.iter().sum::<usize>();
+        while rest > 0 {
+            rest -= buffer.fill(&mut reader, 1 << 14).await.unwrap() as usize;
+            buffer.take();
+        }
+        assert_eq!(buffer.size, 4 << 14, "small reads shrink it to four times their size");
+        assert!(buffer.bytes.capacity() <= buffer.size * 4);
+    }
+}

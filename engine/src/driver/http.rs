@@ -1,9 +1,10 @@
 //! One HTTP GET over a transport. All policy (redirects, which address, time) is the engine's.
-#![allow(clippy::disallowed_macros, reason = "the driver waits; its selects are biased")]
 
 use std::error::Error as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
@@ -49,16 +50,23 @@ async fn exchange(stream: impl ReadWrite, get: &HttpGet) -> Result<HttpResponse,
         .await
         .map_err(|error| http_error(&error))?;
     let mut connection = pin!(connection);
+    let mut connected = true;
     let mut answer = pin!(async move {
         let response = sender.send_request(request).await.map_err(|error| http_error(&error))?;
         collect(response, get.body_bytes_max).await
     });
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // When it fails the answer fails too, with the better error.
-        _ = &mut connection => answer.await,
-    }
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(answer);
+        }
+        // When the connection fails, the answer fails too, with the better error.
+        if connected && connection.as_mut().poll(cx).is_ready() {
+            connected = false;
+            return answer.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn collect(response: Response<Incoming>, body_bytes_max: u32) -> Result<HttpResponse, NetError> {
@@ -95,3 +103,89 @@ fn http_error(error: &hyper::Error) -> NetError {
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::driver::testing::Pipes;
+    use crate::ids::HttpId;
+
+    /// What a server's bytes come to, when it closes after them; and what it was asked.
+    async fn check(answer: &[u8], body_bytes_max: u32) -> (Result<HttpResponse, NetError>, String) {
+        let (pipes, mut servers) = Pipes::new();
+        let request = HttpGet {
+            request: HttpId(0),
+            target: "192.0.2.1:80".parse().unwrap(),
+            tls: false,
+            host: "tracker.example".to_owned(),
+            authority: "tracker.example:8080".to_owned(),
+            path: "/announce?info_hash=%01%FF".to_owned(),
+            body_bytes_max,
+        };
+        let serve = async {
+            let mut server = servers.recv().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(server.read_u8().await.unwrap());
+            }
+            // A client that saw enough closes.
+            let _ = server.write_all(answer).await;
+            String::from_utf8(asked).unwrap()
+        };
+        tokio::join!(get(&pipes, &request), serve)
+    }
+
+    fn response(status: u16, body: &'static str) -> HttpResponse {
+        HttpResponse { status, location: None, body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    #[tokio::test]
+    async fn asks_for_what_it_was_told() {
+        let (answer, asked) = check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde", 10).await;
+        assert_eq!(answer, Ok(response(200, "de")));
+        let mut lines = asked.split("\r\n");
+        assert_eq!(lines.next(), Some("GET /announce?info_hash=%01%FF HTTP/1.1"));
+        let mut headers: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        headers.sort_unstable();
+        let agent = concat!("User-Agent: taipei/", env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            headers,
+            ["Accept-Encoding: identity", "Connection: close", "Host: tracker.example:8080", agent]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_may_end_with_the_connection() {
+        assert_eq!(check(b"HTTP/1.0 404 Not Found\r\n\r\nno", 10).await.0, Ok(response(404, "no")));
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+        assert_eq!(check(chunked, 10).await.0, Ok(response(200, "ab")));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let redirect = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n";
+        let expected = HttpResponse { location: Some("/x".to_owned()), ..response(302, "") };
+        assert_eq!(check(redirect, 10).await.0, Ok(expected));
+    }
+
+    #[tokio::test]
+    async fn more_than_asked_for_is_refused() {
+        assert_eq!(check(b"HTTP/1.1 200 OK\r\n\r\n12345", 5).await.0, Ok(response(200, "12345")));
+        assert_eq!(check(b"HTTP/1.1 200 OK\r\n\r\n123456", 5).await.0, Err(NetError::TooLarge));
+        let mut long = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
+        long.resize(100_000, b'x');
+        assert_eq!(check(&long, 5).await.0, Err(NetError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn nonsense_and_half_answers_are_errors() {
+        assert_eq!(check(b"220 mail ready\r\n\r\n", 5).await.0, Err(NetError::BadHttp));
+        assert_eq!(
+            check(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123", 9).await.0,
+            Err(NetError::Reset)
+        );
+        assert_eq!(check(b"", 9).await.0, Err(NetError::Reset));
+    }
+}

@@ -15,6 +15,8 @@ mod http;
 mod owner;
 mod recorder;
 mod task;
+#[cfg(test)]
+mod testing;
 
 use std::io;
 

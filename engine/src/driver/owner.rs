@@ -1,9 +1,11 @@
 //! The owner: the one task that holds the engine, feeds it and does what it asks.
-#![allow(clippy::disallowed_macros, reason = "the driver waits; its selects are biased")]
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,7 +21,8 @@ use super::task::Task;
 use crate::Engine;
 use crate::alert::Alert;
 use crate::command::Command;
-use crate::ids::{ConnectionId, HttpId, ResolveId};
+use crate::disk::JobResult;
+use crate::ids::{ConnectionId, HttpId, JobId, ResolveId};
 use crate::input::{CloseReason, Input, NetError};
 use crate::limits::JOBS_MAX;
 use crate::output::Output;
@@ -59,10 +62,18 @@ impl<T: Transport, C: Clock> Clone for World<T, C> {
     }
 }
 
+/// What ended a wait.
+enum Woken {
+    /// None: nobody is left to command.
+    Command(Option<Command>),
+    Job(JobId, JobResult),
+    Other,
+}
+
 /// Both ends of the way back for jobs.
 struct JobChannel {
-    sender: mpsc::Sender<(crate::JobId, crate::disk::JobResult)>,
-    receiver: mpsc::Receiver<(crate::JobId, crate::disk::JobResult)>,
+    sender: mpsc::Sender<(JobId, JobResult)>,
+    receiver: mpsc::Receiver<(JobId, JobResult)>,
 }
 
 /// A connection or a dial, as the owner sees it.
@@ -121,20 +132,14 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
             if self.stopped {
                 break;
             }
-            let deadline = self.engine.poll_timeout();
-            tokio::select! {
-                biased;
-                command = self.commands.recv(), if commands_open => match command {
-                    Some(command) => self.handle(Input::Command(command)),
-                    None => {
-                        commands_open = false;
-                        self.handle(Input::Command(Command::Shutdown));
-                    }
-                },
-                Some((job, result)) = self.jobs_done.receiver.recv() => self.handle(Input::JobDone { job, result }),
-                _ = self.incoming.recv_many(&mut burst, BURST_MAX) => {}
-                () = self.alerts.drain_one(), if self.alerts.is_waiting() => {}
-                () = sleep(&self.world.clock, deadline) => {}
+            match self.wait(commands_open, &mut burst).await {
+                Woken::Command(Some(command)) => self.handle(Input::Command(command)),
+                Woken::Command(None) => {
+                    commands_open = false;
+                    self.handle(Input::Command(Command::Shutdown));
+                }
+                Woken::Job(job, result) => self.handle(Input::JobDone { job, result }),
+                Woken::Other => {}
             }
             for _ in 0..BURST_MAX {
                 let Ok((job, result)) = self.jobs_done.receiver.try_recv() else { break };
@@ -152,6 +157,31 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
         while self.alerts.is_waiting() {
             self.alerts.drain_one().await;
         }
+    }
+
+    /// Waits for the first of: a command, a job, other events (which go to `burst`), room for an alert, the time that the
+    /// engine named. Always asks in this order, so a run repeats.
+    async fn wait(&mut self, commands_open: bool, burst: &mut Vec<Event<T::Reader, T::Writer>>) -> Woken {
+        let mut asleep = pin!(sleep(&self.world.clock, self.engine.poll_timeout()));
+        let mut alerts = pin!(self.alerts.drain_one());
+        let (commands, jobs, incoming) =
+            (&mut self.commands, &mut self.jobs_done.receiver, &mut self.incoming);
+        poll_fn(|cx| {
+            if commands_open && let Poll::Ready(command) = commands.poll_recv(cx) {
+                return Poll::Ready(Woken::Command(command));
+            }
+            if let Poll::Ready(Some((job, result))) = jobs.poll_recv(cx) {
+                return Poll::Ready(Woken::Job(job, result));
+            }
+            if incoming.poll_recv_many(cx, burst, BURST_MAX).is_ready()
+                || alerts.as_mut().poll(cx).is_ready()
+                || asleep.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Woken::Other);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Says that we listen, and begins to accept.

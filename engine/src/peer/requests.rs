@@ -79,10 +79,6 @@ impl Requests {
         self.outstanding.len()
     }
 
-    pub(crate) fn is_snubbed(&self) -> bool {
-        self.snubbed
-    }
-
     /// Whether this block was asked for here and may still come.
     pub(crate) fn contains(&self, piece: PieceIndex, block: BlockIndex) -> bool {
         self.outstanding.iter().any(|out| (out.piece, out.block) == (piece, block))
@@ -123,11 +119,6 @@ impl Requests {
     pub(crate) fn take_all(&mut self) -> Vec<Outstanding> {
         self.counted = 0;
         self.outstanding.drain(..).collect()
-    }
-
-    /// Requests still counted on.
-    pub(crate) fn iter_counted(&self) -> impl Iterator<Item = &Outstanding> {
-        self.outstanding.iter().filter(|out| !out.released)
     }
 
     /// When the peer becomes snubbed if nothing comes.
@@ -214,10 +205,10 @@ mod tests {
         out(&mut requests, at(0), 0..4);
         assert!(requests.handle_timeout(at(19_999)).is_empty());
         assert_eq!(requests.handle_timeout(at(20_000)).len(), 4);
-        assert!(requests.is_snubbed());
+        assert!(requests.snubbed);
         assert_eq!((requests.room(1 << 20), requests.deadline()), (0, None));
         assert!(requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released));
-        assert!(!requests.is_snubbed());
+        assert!(!requests.snubbed);
     }
 
     #[test]

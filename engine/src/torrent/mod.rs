@@ -50,7 +50,6 @@ pub(crate) struct Torrent {
     id: TorrentId,
     info_hash: InfoHash,
     place: Arc<Place>,
-    private: bool,
     metadata_bytes: u32,
     state: TorrentState,
     have: Bitfield,
@@ -104,7 +103,6 @@ pub(crate) struct Start {
     pub(crate) id: TorrentId,
     pub(crate) info_hash: InfoHash,
     pub(crate) place: Place,
-    pub(crate) private: bool,
     pub(crate) metadata_bytes: u32,
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
@@ -121,7 +119,6 @@ impl Torrent {
         let mut torrent = Self {
             id: start.id,
             info_hash: start.info_hash,
-            private: start.private,
             metadata_bytes: start.metadata_bytes,
             state: TorrentState::Opening,
             bytes_have: 0,

@@ -40,7 +40,7 @@ impl Picker {
         self.order.push(piece);
         for bucket in (availability + 1..self.begins.len()).rev() {
             let first = self.begins[bucket];
-            self.put(hole, self.order[first as usize]);
+            self.fill(hole, first);
             self.begins[bucket] += 1;
             hole = first;
         }
@@ -57,7 +57,7 @@ impl Picker {
         let availability = self.availability[piece.at()] as usize;
         for bucket in availability..self.begins.len() {
             let last = self.end(bucket) - 1;
-            self.put(hole, self.order[last as usize]);
+            self.fill(hole, last);
             hole = last;
             if bucket + 1 < self.begins.len() {
                 self.begins[bucket + 1] -= 1;
@@ -125,6 +125,13 @@ impl Picker {
         self.position[piece.at()] = at;
     }
 
+    /// Moves a piece into a hole, which is then where the piece was.
+    fn fill(&mut self, hole: u32, from: u32) {
+        if hole != from {
+            self.put(hole, self.order[from as usize]);
+        }
+    }
+
     fn swap(&mut self, a: u32, b: u32) {
         let (first, second) = (self.order[a as usize], self.order[b as usize]);
         self.put(a, second);
@@ -147,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rng::Rng;
 
     fn piece(n: u32) -> PieceIndex {
         PieceIndex::new(n)

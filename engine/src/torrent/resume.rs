@@ -93,10 +93,6 @@ impl Resume {
         self.dirty_since.get_or_insert(now);
     }
 
-    pub(crate) fn is_busy(&self) -> bool {
-        self.job_out
-    }
-
     /// When the next snapshot is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.dirty_since.filter(|_| self.enabled && !self.job_out).map(|since| since + SNAPSHOT_EVERY)

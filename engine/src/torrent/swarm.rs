@@ -441,6 +441,9 @@ impl Torrent {
         let void = peer.requests.take_all();
         self.pieces.disown(connection);
         self.release(context, connection, &void);
+        if self.is_fetching() && self.peers.is_empty() {
+            self.announcer.need_peers(context.now);
+        }
     }
 
     /// Queues a message for a peer.

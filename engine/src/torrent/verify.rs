@@ -113,10 +113,6 @@ impl Verify {
         self.bytes
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
-    }
-
     /// Whether `piece` must come from one peer alone.
     pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
         self.suspects.contains(&piece)
@@ -178,7 +174,7 @@ mod tests {
             };
             assert_eq!(first, None);
             assert!(second.is_some_and(|verdict| verdict.good));
-            assert!(verify.is_idle() && verify.bytes() == 0);
+            assert!(verify.under_way.is_empty() && verify.bytes() == 0);
         }
     }
 

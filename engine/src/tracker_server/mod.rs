@@ -203,14 +203,16 @@ impl TrackerServer {
         let claimed = request.ip.filter(|_| Scope::of(source) != Scope::Public).map(|ip| ip.to_canonical());
         let address = SocketAddr::new(claimed.unwrap_or(source), request.port);
         let stopped = request.event == Some(AnnounceEvent::Stopped);
-        if !stopped && !is_dialable(address) {
+        // Port 0: it accepts nobody, but may dial.
+        let keeps = !stopped && request.port != 0;
+        if keeps && !is_dialable(address) {
             return Err(Refusal::NotDialable);
         }
         self.make_room(now, hash)?;
         let full = self.ages.len() >= self.config.peers_max;
         let swarm = self.swarms.entry(hash).or_default();
         let old = swarm.peers.get(&address).map(|peer| (peer.announced_at, peer.said_completed));
-        if !stopped && old.is_none() {
+        if keeps && old.is_none() {
             if full || swarm.peers.len() >= self.config.peers_per_torrent_max {
                 return Err(Refusal::PeersFull);
             }
@@ -235,7 +237,7 @@ impl TrackerServer {
             swarm.remove(address);
         }
         let is_seed = request.left == 0;
-        if !stopped {
+        if keeps {
             let before = old.is_some_and(|(_, said_completed)| said_completed);
             let completes = request.event == Some(AnnounceEvent::Completed);
             swarm.stats.downloaded += u64::from(completes && !before);

@@ -233,14 +233,21 @@ fn bad_requests_are_refused_in_words() {
     check(&mut world, "info_hash=%zz", "info_hash is not valid");
     check(&mut world, &format!("info_hash={HASH}"), "peer_id is missing");
     check(&mut world, &format!("info_hash={HASH}&peer_id={HASH}&port=70000"), "port is not valid");
-    check(&mut world, &format!("info_hash={HASH}&peer_id={HASH}&port=0"), "nobody can connect");
     let from = "1.1.1.1:1".parse().unwrap();
     assert_eq!(world.server.handle_http(world.now, from, "/admin").0, 404);
     assert_eq!(
         world.server.handle_http(world.now, from, &format!("/announce?{}", "x".repeat(20_000))).0,
         414
     );
-    assert!(world.server.stats().is_empty());
+    assert!(world.server.stats().is_empty(), "nothing is kept for it");
+}
+
+#[test]
+fn who_accepts_nobody_gets_peers_and_is_not_handed_out() {
+    let mut world = world();
+    world.taken("1.1.1.1:1", 9, "");
+    assert_eq!(world.peers("2.2.2.2:0", 9, "&event=started"), ["1.1.1.1:1"]);
+    assert_eq!(world.stats().incomplete, 1);
 }
 
 #[test]
