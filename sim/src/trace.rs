@@ -133,6 +133,7 @@ impl Trace {
         self.count += 1;
         self.by_kind[kind as usize] += 1;
         if let Some(file) = &mut self.file {
+            // Hosts on turmoil take turns within a tick; in a file time does not run backwards.
             varint(at.saturating_sub(self.last_at), file);
             varint(u64::from(host), file);
             varint(kind as u64, file);
@@ -140,7 +141,7 @@ impl Trace {
             varint(used as u64, file);
             fields.iter().take(used).for_each(|field| varint(*field, file));
         }
-        self.last_at = at;
+        self.last_at = self.last_at.max(at);
     }
 
     /// Events so far.

@@ -1,9 +1,13 @@
-//! A tracker as an actor: it does its work, except where its script says otherwise.
+//! A tracker as an actor: the engine's own pure tracker, except where a script says otherwise.
 
-use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use core::net::SocketAddr;
 
-use crate::plan::TrackerPlan;
+use bytes::Bytes;
+use taipei_engine::Instant;
+use taipei_engine::rng::Rng;
+use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
+
+use crate::plan::{Plan, TrackerPlan};
 use crate::scenario::Answer;
 
 /// A tracker of a run.
@@ -11,7 +15,7 @@ use crate::scenario::Answer;
 pub struct TrackerActor {
     script: Vec<Answer>,
     asked: usize,
-    swarms: BTreeMap<String, BTreeMap<SocketAddr, bool>>,
+    server: TrackerServer,
 }
 
 /// What it answers.
@@ -22,57 +26,90 @@ pub struct Reply {
     /// The status code.
     pub status: u16,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 impl TrackerActor {
-    /// Without peers.
-    pub fn new(plan: &TrackerPlan) -> Self {
-        Self { script: plan.script.clone(), asked: 0, swarms: BTreeMap::new() }
+    /// All trackers of a plan, without peers.
+    pub fn all(plan: &Plan) -> Vec<Self> {
+        (0u64..).zip(&plan.trackers).map(|(number, tracker)| Self::new(tracker, plan.seed, number)).collect()
     }
 
-    /// Answers a GET of `path` from `from`, at `now` nanoseconds.
-    pub fn answer(&mut self, _now: u64, from: IpAddr, path: &str) -> Reply {
+    fn new(plan: &TrackerPlan, seed: u64, number: u64) -> Self {
+        let server = TrackerServer::new(TrackerConfig::default(), Rng::stream(seed, "tracker", number));
+        Self { script: plan.script.clone(), asked: 0, server }
+    }
+
+    /// Answers a GET of `path` from `from`, at `now` nanoseconds since the world began.
+    pub fn answer(&mut self, now: u64, from: SocketAddr, path: &str) -> Reply {
         let step = self.script.get(self.asked).or(self.script.last()).copied();
         self.asked += 1;
-        match step.unwrap_or(Answer::Ok { interval: None, min: None }) {
-            Answer::Ok { interval, min } => Reply { after: 0, status: 200, body: self.announce(from, path, interval, min) },
-            Answer::Status(status) => Reply { after: 0, status, body: Vec::new() },
-            Answer::Hang(after) => Reply { after, status: 200, body: self.announce(from, path, None, None) },
+        if let Some(Answer::Status(status)) = step {
+            return Reply { after: 0, status, body: Bytes::new() };
         }
-    }
-
-    fn announce(&mut self, from: IpAddr, path: &str, interval: Option<u32>, min: Option<u32>) -> Vec<u8> {
-        let query = path.split_once('?').map_or("", |(_, query)| query);
-        let field = |name: &str| {
-            query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
-        };
-        let Some(port) = field("port").and_then(|port| port.parse().ok()) else {
-            return b"d14:failure reason7:no porte".to_vec();
-        };
-        let me = SocketAddr::new(from, port);
-        let swarm = self.swarms.entry(field("info_hash").unwrap_or_default().to_owned()).or_default();
-        if field("event") == Some("stopped") {
-            swarm.remove(&me);
-        } else {
-            swarm.insert(me, field("left") == Some("0"));
+        let (status, body) = self.server.handle_http(Instant(now), from, path);
+        match step {
+            Some(Answer::Hang(after)) => Reply { after, status, body },
+            Some(Answer::Ok { interval, min }) => {
+                let body = with_integer(&body, b"8:interval", interval);
+                Reply { after: 0, status, body: with_integer(&body, b"12:min interval", min) }
+            }
+            _ => Reply { after: 0, status, body },
         }
-        let peers: Vec<u8> = swarm
-            .keys()
-            .filter(|peer| **peer != me)
-            .filter_map(|peer| match peer.ip() {
-                IpAddr::V4(ip) => Some([ip.octets().as_slice(), &peer.port().to_be_bytes()].concat()),
-                IpAddr::V6(_) => None,
-            })
-            .flatten()
-            .collect();
-        let (interval, min) = (interval.unwrap_or(INTERVAL_SECONDS), min.unwrap_or(MIN_INTERVAL_SECONDS));
-        let mut body = format!("d8:intervali{interval}e12:min intervali{min}e5:peers{}:", peers.len()).into_bytes();
-        body.extend_from_slice(&peers);
-        body.push(b'e');
-        body
     }
 }
 
-const INTERVAL_SECONDS: u32 = 1800;
-const MIN_INTERVAL_SECONDS: u32 = 30;
+/// An answer of our own tracker with the integer after `key` changed, if there is one and it is to be changed.
+fn with_integer(body: &Bytes, key: &[u8], value: Option<u32>) -> Bytes {
+    let Some(value) = value else { return body.clone() };
+    let Some(at) = body.windows(key.len()).position(|window| window == key) else { return body.clone() };
+    let (before, after) = body.split_at(at + key.len());
+    let Some(end) = after.iter().position(|byte| *byte == b'e') else { return body.clone() };
+    [before, format!("i{value}").as_bytes(), &after[end..]].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Materials;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn a_script_goes_before_the_work_and_its_last_entry_stays() {
+        let scenario = Scenario::parse(
+            r#"
+            [scenario]
+            id = "tracker"
+            duration = "1 s"
+            [[torrent]]
+            name = "a"
+            size = "1 MiB"
+            [[group]]
+            name = "h"
+            count = 1
+            [[actor]]
+            kind = "tracker"
+            name = "t"
+            script = ["500", "hang 40 s", "ok interval=77 min=7"]
+            "#,
+            "tracker.toml",
+        )
+        .expect("parses");
+        let materials = Materials::new(scenario);
+        let plan = Plan::new(&materials.scenario, 1);
+        let mut tracker = TrackerActor::all(&plan).pop().expect("one");
+        let info_hash: String = materials.torrents[0].info_hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!(
+            "/announce?info_hash={info_hash}&peer_id=-TP0000-abcdefghijkl&port=6881&uploaded=0&downloaded=0&left=5&compact=1&event=started"
+        );
+        let from = SocketAddr::new(plan.hosts[0].address, 40_000);
+        let mut ask = || tracker.answer(0, from, &path);
+        assert_eq!(ask(), Reply { after: 0, status: 500, body: Bytes::new() });
+        assert_eq!(ask().after, 40_000_000_000);
+        for _ in 0..2 {
+            let body = ask().body;
+            let text = String::from_utf8_lossy(&body);
+            assert!(text.contains("8:intervali77e") && text.contains("12:min intervali7e"), "{text}");
+        }
+    }
+}

@@ -136,7 +136,7 @@ impl World {
         let mut world = Self {
             watch: Watch::new(materials.clone(), plan.clone(), options.keep_trace),
             hosts: hosts.collect(),
-            trackers: plan.trackers.iter().map(TrackerActor::new).collect(),
+            trackers: TrackerActor::all(plan),
             options: options.clone(),
             now: 0,
             sequence: 0,
@@ -470,12 +470,12 @@ impl World {
             return;
         };
         self.watch.trace.event(self.now, host as u32 + 1, Kind::Request, [number as u64, digest(&get.path), 0]);
-        let reply = self.trackers[number].answer(self.now, from, &get.path);
+        let reply = self.trackers[number].answer(self.now, SocketAddr::new(from, HTTP_PORT), &get.path);
         self.watch.trace.event(self.now, host as u32 + 1, Kind::Answer, [u64::from(reply.status), reply.body.len() as u64, 0]);
         let result = if reply.body.len() > get.body_bytes_max as usize {
             Err(NetError::TooLarge)
         } else {
-            Ok(HttpResponse { status: reply.status, location: None, body: reply.body.into() })
+            Ok(HttpResponse { status: reply.status, location: None, body: reply.body })
         };
         self.at(self.now + reply.after + latency, Event::Answer { host, incarnation, request, result });
     }
@@ -604,6 +604,8 @@ const DISK_LANES: usize = 4;
 const DISK_BYTES_PER_SECOND: u64 = 400_000_000;
 const HASH_BYTES_PER_SECOND: u64 = 2_000_000_000;
 const SYNC_TIME: u64 = 5_000_000;
+/// Where HTTP requests come from, as the other side sees it.
+const HTTP_PORT: u16 = 32_000;
 const DNS_TIME: u64 = 10_000_000;
 const LOOPBACK_TIME: u64 = 50_000;
 /// From the command to `Stopped`, with trackers that take their time.
