@@ -167,15 +167,17 @@ pub fn run(materials: &Arc<Materials>, seed: u64, world: World, options: &RunOpt
     }
 }
 
-/// Calls `step`; a panic in it becomes its message and place.
+/// Calls `step`; a panic in it, or in a task that it ran, becomes its message and place.
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
-    thread_local!(static LAST: RefCell<Option<String>> = const { RefCell::new(None) });
+    thread_local!(static FIRST: RefCell<Option<String>> = const { RefCell::new(None) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if CATCHING.with_borrow(|catching| *catching > 0) {
-                LAST.with_borrow_mut(|last| *last = Some(info.to_string().replace('\n', " ")));
+                FIRST.with_borrow_mut(|first| {
+                    first.get_or_insert_with(|| info.to_string().replace('\n', " "));
+                });
             } else {
                 before(info);
             }
@@ -184,7 +186,12 @@ pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
     CATCHING.with_borrow_mut(|catching| *catching += 1);
     let result = catch_unwind(AssertUnwindSafe(step));
     CATCHING.with_borrow_mut(|catching| *catching -= 1);
-    result.map_err(|_| LAST.with_borrow_mut(Option::take).unwrap_or_else(|| "panicked".to_owned()))
+    match (result, FIRST.with_borrow_mut(Option::take)) {
+        (Ok(value), None) => Ok(value),
+        // A runtime catches what its tasks panic with.
+        (_, Some(panic)) => Err(panic),
+        (Err(_), None) => Err("panicked".to_owned()),
+    }
 }
 
 thread_local!(static CATCHING: RefCell<u32> = const { RefCell::new(0) });

@@ -295,7 +295,7 @@ impl Hasher for Fold {
 }
 
 /// The digest of a value.
-pub fn digest(value: &impl Hash) -> u64 {
+pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
     let mut fold = Fold::default();
     value.hash(&mut fold);
     fold.finish()
