@@ -84,7 +84,9 @@ impl Engine {
             Input::Listening { port, .. } => self.port = Some(port),
             Input::Accepted { connection, remote } => self.handle_accepted(connection, remote),
             Input::Connected { connection, .. } => {
-                self.with_connection(connection, |torrent, context| torrent.handle_connected(context, connection));
+                self.with_connection(connection, |torrent, context| {
+                    torrent.handle_connected(context, connection)
+                });
             }
             Input::Closed { connection, reason } => {
                 if self.strangers.remove(&connection).is_some() {
@@ -105,12 +107,16 @@ impl Engine {
             Input::JobDone { job, result } => self.handle_job(job, result),
             Input::Resolved { query, result } => {
                 if let Some(torrent) = self.routes.lookups.remove(&query) {
-                    self.with_torrent(torrent, |torrent, context| torrent.handle_resolved(context, query, result));
+                    self.with_torrent(torrent, |torrent, context| {
+                        torrent.handle_resolved(context, query, result)
+                    });
                 }
             }
             Input::HttpDone { request, result } => {
                 if let Some(torrent) = self.routes.requests.remove(&request) {
-                    self.with_torrent(torrent, |torrent, context| torrent.handle_http(context, request, result));
+                    self.with_torrent(torrent, |torrent, context| {
+                        torrent.handle_http(context, request, result)
+                    });
                 }
             }
         }
@@ -136,7 +142,9 @@ impl Engine {
     fn handle_timeout(&mut self) {
         while let Some(wake) = self.timers.pop_due(self.now) {
             match wake {
-                Wake::Torrent(id) => self.with_torrent(id, |torrent, context| torrent.handle_timeout(context)),
+                Wake::Torrent(id) => {
+                    self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
+                }
                 Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
                     self.close_stranger(connection);
                 }
@@ -228,7 +236,8 @@ impl Engine {
     }
 
     fn handle_received(&mut self, connection: ConnectionId, read_bytes: u32, mut messages: Vec<Message>) {
-        let known = self.strangers.contains_key(&connection) || self.routes.connections.contains_key(&connection);
+        let known =
+            self.strangers.contains_key(&connection) || self.routes.connections.contains_key(&connection);
         if !known {
             return;
         }
@@ -332,7 +341,8 @@ impl Engine {
 /// `-TP`, the version as four digits, `-`, and twelve random characters (BEP 20).
 fn peer_id(rng: &mut Rng) -> PeerId {
     let mut id = *b"-TP0000-............";
-    let version = [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let version =
+        [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
     for (digit, part) in id[3..6].iter_mut().zip(version) {
         *digit = part.bytes().last().unwrap_or(b'0');
     }
@@ -343,3 +353,7 @@ fn peer_id(rng: &mut Rng) -> PeerId {
 }
 
 const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -193,7 +193,8 @@ pub fn replay(mut source: impl io::Read) -> Result<Replayed, ReplayError> {
         return Err(ReplayError::Format);
     }
     let head = read_frame(&mut source)?.ok_or(ReplayError::Format)?;
-    let (start, config): (StartValues, Config) = postcard::from_bytes(&head).map_err(|_| ReplayError::Format)?;
+    let (start, config): (StartValues, Config) =
+        postcard::from_bytes(&head).map_err(|_| ReplayError::Format)?;
     let mut engine = Engine::new(config, start);
     let mut done = Replayed::default();
     let mut all = Digest::default();

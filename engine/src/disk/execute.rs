@@ -1,8 +1,26 @@
-//! Jobs, done.
+//! Jobs, done: which part does which.
 
-use super::{Job, JobResult, Sha1Many, Storage};
+use super::{Job, JobResult, Sha1Many, Storage, Work, open, payload, save};
 
 /// Does one job. Every error is in the result.
-pub fn execute<S: Storage>(_job: &Job, _storage: &mut S, _sha1_many: Sha1Many) -> JobResult {
-    todo!()
+///
+/// Jobs of one torrent may run side by side, but never two of `Open`, `Record`, `Snapshot` and `Close`: they rewrite
+/// the same state files.
+pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many) -> JobResult {
+    let place = &*job.place;
+    match &job.work {
+        Work::Open { resume } => JobResult::Opened(open::open(place, *resume, storage)),
+        Work::Check { pieces } => JobResult::Checked(payload::check(place, pieces, storage, sha1_many)),
+        Work::Write { piece, runs } => JobResult::Written(payload::write(place, *piece, runs, storage)),
+        Work::Hash { pieces } => JobResult::Hashed(payload::hash(place, pieces, storage, sha1_many)),
+        Work::Read { blocks } => JobResult::Read(payload::read(place, blocks, storage)),
+        Work::Record { good, touched } => JobResult::Recorded(save::record(place, good, touched, storage)),
+        Work::Snapshot { have, unchecked, totals, close } => {
+            JobResult::Saved(save::snapshot(place, have, unchecked, *totals, *close, storage))
+        }
+        Work::Close => {
+            save::close(place, storage);
+            JobResult::Closed
+        }
+    }
 }

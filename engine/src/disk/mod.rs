@@ -5,7 +5,19 @@
 //! nothing here knows a peer.
 
 mod execute;
+mod identity;
 pub mod journal;
+mod judge;
+mod open;
+mod payload;
+mod save;
+pub mod snapshot;
+mod state_files;
+
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -14,6 +26,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::execute::execute;
+pub use self::identity::{Figures, Identity, StateError};
 use crate::bitfield::Bitfield;
 use crate::block::BlockData;
 use crate::ids::{InfoHash, PieceIndex};
@@ -103,6 +116,9 @@ pub enum Work {
     Snapshot {
         /// All pieces on disk.
         have: Bitfield,
+        /// Pieces that may be on disk and wait for their check: a later run goes on with them. May be of no piece
+        /// at all ([`Bitfield::default`]) when there are none.
+        unchecked: Bitfield,
         /// Payload received and sent, ever.
         totals: Totals,
         /// Whether the torrent is closed with it: the lock is let go.

@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use crate::output::Output;
+use crate::record::Recording;
 use crate::time::Instant;
 
 /// Told of everything that the engine is told and says, in order, by the owner task. It must not wait.
@@ -14,4 +15,20 @@ pub trait Recorder: Send {
 
     /// The engine has stopped; nothing follows. Not called when the owner is dropped instead.
     fn finished(&mut self) {}
+}
+
+impl<W: std::io::Write + Send> Recorder for Recording<W> {
+    fn input(&mut self, now: Instant, input: &Input) {
+        self.on_input(now, input);
+    }
+
+    fn output(&mut self, output: &Output) {
+        self.on_output(output);
+    }
+
+    fn finished(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::error!(%error, "the recording is incomplete");
+        }
+    }
 }

@@ -68,9 +68,11 @@ impl Requests {
         if self.snubbed {
             return u32::from(self.outstanding.is_empty());
         }
-        let ahead = self.response_min.map_or(AHEAD_MIN, |rtt| AHEAD_MIN.max(rtt * 2 + Duration::from_secs(1)));
+        let ahead =
+            self.response_min.map_or(AHEAD_MIN, |rtt| AHEAD_MIN.max(rtt * 2 + Duration::from_secs(1)));
         let bytes = u128::from(per_second) * ahead.as_millis() / 1000;
-        let window = u32::try_from(bytes / u128::from(BLOCK_BYTES)).unwrap_or(u32::MAX).saturating_add(WINDOW_MIN);
+        let window =
+            u32::try_from(bytes / u128::from(BLOCK_BYTES)).unwrap_or(u32::MAX).saturating_add(WINDOW_MIN);
         window.min(self.reqq).min(REQUESTS_OUT_MAX).saturating_sub(self.outstanding.len() as u32)
     }
 
@@ -96,7 +98,12 @@ impl Requests {
     }
 
     /// A block came. Gives the request that it answers, if it was asked for.
-    pub(crate) fn on_block(&mut self, now: Instant, piece: PieceIndex, block: BlockIndex) -> Option<Outstanding> {
+    pub(crate) fn on_block(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        block: BlockIndex,
+    ) -> Option<Outstanding> {
         let out = self.take(piece, block)?;
         let begin = self.last_block.map_or(out.sent, |last| last.max(out.sent));
         self.gap.add(now.since(begin));
@@ -207,7 +214,9 @@ mod tests {
         assert_eq!(requests.handle_timeout(at(20_000)).len(), 4);
         assert!(requests.snubbed);
         assert_eq!((requests.room(1 << 20), requests.deadline()), (0, None));
-        assert!(requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released));
+        assert!(
+            requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released)
+        );
         assert!(!requests.snubbed);
     }
 

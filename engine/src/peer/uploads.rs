@@ -42,7 +42,8 @@ impl Uploads {
     /// Empties the queue, as a choke does, but for the pieces in `keep`; gives what was dropped. What is being read
     /// still goes out.
     pub(crate) fn drop_queued(&mut self, keep: &[crate::ids::PieceIndex]) -> Vec<ReadBlock> {
-        let (kept, dropped): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|block| keep.contains(&block.piece));
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            self.queue.drain(..).partition(|block| keep.contains(&block.piece));
         self.queue = kept.into();
         dropped
     }

@@ -194,7 +194,9 @@ mod tests {
         let dialled = candidates.take_next(at(0)).unwrap();
         candidates.on_failed(at(0), dialled);
         candidates.add(at(0), address(9_999, 1));
-        assert!(!candidates.known.contains_key(&dialled) && candidates.known.contains_key(&address(9_999, 1)));
+        assert!(
+            !candidates.known.contains_key(&dialled) && candidates.known.contains_key(&address(9_999, 1))
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::metainfo::Layout;
 #[derive(Debug, Default)]
 pub(crate) struct Check {
     waiting: Vec<PieceIndex>,
+    /// Those that no result came of yet.
+    unchecked: Bitfield,
     under_way: u32,
     jobs_out: u32,
     pieces_a_job: usize,
@@ -21,11 +23,17 @@ impl Check {
     pub(crate) fn begin(&mut self, layout: &Layout, pieces: Bitfield) {
         self.waiting = pieces.iter().collect();
         self.waiting.reverse();
+        self.unchecked = pieces;
         self.pieces_a_job = (JOB_BYTES / layout.piece_length().max(1)).clamp(1, PIECES_A_JOB_MAX) as usize;
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.waiting.is_empty() && self.under_way == 0
+    }
+
+    /// The pieces that no result came of yet, for a later run to go on with.
+    pub(crate) fn unchecked(&self) -> &Bitfield {
+        &self.unchecked
     }
 
     pub(crate) fn bytes_done(&self) -> u64 {
@@ -43,7 +51,8 @@ impl Check {
         Some(pieces)
     }
 
-    fn on_checked(&mut self, bytes: u32) {
+    fn on_checked(&mut self, piece: PieceIndex, bytes: u32) {
+        self.unchecked.clear(piece);
         self.under_way -= 1;
         self.jobs_out = self.under_way.div_ceil(self.pieces_a_job as u32);
         self.bytes_done += u64::from(bytes);
@@ -61,7 +70,7 @@ impl Torrent {
     }
 
     pub(super) fn on_checked(&mut self, piece: PieceIndex, good: bool) {
-        self.check.on_checked(self.place.layout.piece_bytes(piece));
+        self.check.on_checked(piece, self.place.layout.piece_bytes(piece));
         if good {
             self.on_have(piece);
             self.resume.on_good(piece);

@@ -58,11 +58,14 @@ impl Choker {
     ) -> BTreeSet<ConnectionId> {
         self.next_round = (!interested.is_empty()).then_some(now + ROUND);
         let mut best: Vec<_> = interested.to_vec();
-        best.sort_by_key(|peer| (core::cmp::Reverse((peer.rate, peer.unchoked)), peer.since, peer.connection));
+        best.sort_by_key(|peer| {
+            (core::cmp::Reverse((peer.rate, peer.unchoked)), peer.since, peer.connection)
+        });
         let regular = slots.saturating_sub(1) as usize;
         let mut unchoked: BTreeSet<_> = best.iter().take(regular).map(|peer| peer.connection).collect();
         let rest: Vec<_> = best.iter().skip(regular).collect();
-        let stays = rest.iter().any(|peer| Some(peer.connection) == self.optimistic) && now < self.optimistic_until;
+        let stays =
+            rest.iter().any(|peer| Some(peer.connection) == self.optimistic) && now < self.optimistic_until;
         if !stays {
             let tickets: Vec<_> = rest
                 .iter()
@@ -127,7 +130,10 @@ mod tests {
         let mut choker = Choker::new(Rng::stream(4, "choker", 0));
         let peers = contenders(&[9, 8, 7, 0, 0, 0, 0, 0, 0]);
         let first = choker.round(at(0), &peers, 4);
-        assert_eq!((choker.round(at(10), &peers, 4), choker.round(at(20), &peers, 4)), (first.clone(), first));
+        assert_eq!(
+            (choker.round(at(10), &peers, 4), choker.round(at(20), &peers, 4)),
+            (first.clone(), first)
+        );
     }
 
     #[test]

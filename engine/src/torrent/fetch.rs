@@ -38,9 +38,8 @@ impl Torrent {
         let collide = peer.requests.may_collide();
         let mut chosen: Vec<(PieceIndex, BlockIndex)> = Vec::new();
         let mut claim = |pieces: &mut super::Pieces, piece: PieceIndex, room: &mut u32| {
-            let blocks = pieces.claim(piece, connection, *room, |block| {
-                collide && peer.requests.contains(piece, block)
-            });
+            let blocks = pieces
+                .claim(piece, connection, *room, |block| collide && peer.requests.contains(piece, block));
             *room -= blocks.len() as u32;
             chosen.extend(blocks.into_iter().map(|block| (piece, block)));
         };
@@ -64,7 +63,8 @@ impl Torrent {
             }
         }
         if room > 0 && self.pieces.all_requested() {
-            let requesters = if self.pieces.blocks_wanted() < FEW_BLOCKS { REQUESTERS_FEW } else { REQUESTERS };
+            let requesters =
+                if self.pieces.blocks_wanted() < FEW_BLOCKS { REQUESTERS_FEW } else { REQUESTERS };
             while chosen.len() + peer.requests.len() < ENDGAME_REQUESTS && room > 0 {
                 let duplicate = self.pieces.claim_duplicate(
                     connection,
@@ -332,7 +332,10 @@ fn request_of(layout: &crate::metainfo::Layout, piece: PieceIndex, block: BlockI
 }
 
 /// The block that a rejected request was for, if it could have been one of ours.
-pub(super) fn block_of(layout: &crate::metainfo::Layout, request: &Request) -> Option<(PieceIndex, BlockIndex)> {
+pub(super) fn block_of(
+    layout: &crate::metainfo::Layout,
+    request: &Request,
+) -> Option<(PieceIndex, BlockIndex)> {
     let piece = layout.piece(request.piece)?;
     let block = BlockIndex(request.begin / BLOCK_BYTES);
     (request_of(layout, piece, block) == *request).then_some((piece, block))

@@ -9,8 +9,8 @@ mod candidates;
 mod check;
 mod choker;
 mod fetch;
-mod piece;
 mod picker;
+mod piece;
 mod resume;
 mod serve;
 mod swarm;
@@ -230,7 +230,8 @@ impl Torrent {
             (Purpose::Read { connection, blocks }, JobResult::Read(result)) => {
                 self.on_read(context, connection, blocks, result);
             }
-            (Purpose::Record { .. }, JobResult::Recorded(Ok(()))) | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
+            (Purpose::Record { .. }, JobResult::Recorded(Ok(())))
+            | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
                 self.resume.on_saved(context.now, None);
             }
             (Purpose::Record { good, touched }, JobResult::Recorded(Err(error))) => {
@@ -313,10 +314,10 @@ impl Torrent {
         for piece in opened.have.iter() {
             self.on_have(piece);
         }
+        self.check.begin(&self.place.layout, opened.unchecked);
         if self.state == TorrentState::Stopping {
             return;
         }
-        self.check.begin(&self.place.layout, opened.unchecked);
         self.enter(context, TorrentState::Checking);
         if self.check.is_over() {
             self.begin_swarm(context);
@@ -366,11 +367,16 @@ impl Torrent {
                 self.submit(context, purpose, Work::Record { good, touched });
             }
             Some(Save::Snapshot) => {
-                let work = Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: false };
+                let work = self.snapshot(false);
                 self.submit(context, Purpose::Snapshot, work);
             }
             None => {}
         }
+    }
+
+    fn snapshot(&self, close: bool) -> Work {
+        let (have, unchecked) = (self.have.clone(), self.check.unchecked().clone());
+        Work::Snapshot { have, unchecked, totals: self.totals(), close }
     }
 
     fn totals(&self) -> Totals {
@@ -388,7 +394,7 @@ impl Torrent {
         }
         self.closing = true;
         let work = if self.resume.is_enabled() {
-            Work::Snapshot { have: self.have.clone(), totals: self.totals(), close: true }
+            self.snapshot(true)
         } else {
             Work::Close
         };
@@ -401,7 +407,13 @@ impl Torrent {
     }
 
     /// The disk failed at `work`, which will be tried again.
-    fn on_disk_error(&mut self, context: &mut Context<'_>, error: StorageError, purpose: Purpose, work: Work) {
+    fn on_disk_error(
+        &mut self,
+        context: &mut Context<'_>,
+        error: StorageError,
+        purpose: Purpose,
+        work: Work,
+    ) {
         if self.state == TorrentState::Stopping {
             return;
         }

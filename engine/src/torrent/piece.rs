@@ -207,9 +207,11 @@ impl Pieces {
         not: impl Fn(PieceIndex, BlockIndex) -> bool,
     ) -> Option<(PieceIndex, BlockIndex)> {
         let mut best: Option<(usize, PieceIndex, usize)> = None;
-        for (piece, partial) in self.partials.iter().filter(|(piece, partial)| {
-            serves(**piece) && (!partial.exclusive || partial.owner == Some(peer))
-        }) {
+        for (piece, partial) in self
+            .partials
+            .iter()
+            .filter(|(piece, partial)| serves(**piece) && (!partial.exclusive || partial.owner == Some(peer)))
+        {
             for (at, block) in partial.blocks.iter().enumerate() {
                 let Block::Requested(first, more) = block else { continue };
                 let asked = 1 + more.len();
@@ -234,7 +236,9 @@ impl Pieces {
         if partial.owner == Some(peer) {
             partial.owner = None;
         }
-        let Some(place @ Block::Requested(..)) = partial.blocks.get_mut(block.0 as usize) else { return false };
+        let Some(place @ Block::Requested(..)) = partial.blocks.get_mut(block.0 as usize) else {
+            return false;
+        };
         let Block::Requested(first, more) = place else { return false };
         more.retain(|other| *other != peer);
         if *first != peer {
@@ -259,8 +263,9 @@ impl Pieces {
 
     /// Pieces that must come from one peer alone and whose owner is gone after it sent a part: to be begun anew.
     pub(crate) fn abandoned_exclusives(&self) -> Vec<PieceIndex> {
-        let abandoned =
-            |partial: &Partial| partial.exclusive && partial.owner.is_none() && !partial.contributors.is_empty();
+        let abandoned = |partial: &Partial| {
+            partial.exclusive && partial.owner.is_none() && !partial.contributors.is_empty()
+        };
         self.partials.iter().filter(|(_, partial)| abandoned(partial)).map(|(piece, _)| *piece).collect()
     }
 

@@ -43,7 +43,10 @@ fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
             assert_eq!(filed, Filed::New { others: vec![], complete: block == 2 });
         }
         let whole = pieces.take_whole(piece(0));
-        assert_eq!((whole.blocks.map(|blocks| blocks.len()), whole.runs.len(), whole.bytes), (Some(3), 1, 48));
+        assert_eq!(
+            (whole.blocks.map(|blocks| blocks.len()), whole.runs.len(), whole.bytes),
+            (Some(3), 1, 48)
+        );
         assert_eq!((pieces.state(piece(0)), pieces.buffered_bytes()), (State::Verifying, 0));
         pieces.on_verified(&layout, piece(0), good);
     }
@@ -86,7 +89,10 @@ fn a_suspect_piece_is_asked_of_its_owner_alone() {
     pieces.disown(peer(1));
     assert_eq!(pieces.abandoned_exclusives(), [piece(0)]);
     assert_eq!(pieces.reset(&layout, piece(0)), []);
-    assert_eq!((pieces.state(piece(0)), pieces.blocks_wanted(), pieces.buffered_bytes()), (State::Missing, 2, 0));
+    assert_eq!(
+        (pieces.state(piece(0)), pieces.blocks_wanted(), pieces.buffered_bytes()),
+        (State::Missing, 2, 0)
+    );
 }
 
 #[test]
@@ -115,7 +121,8 @@ fn a_piece_written_early_is_read_back() {
         pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
     }
     assert_eq!(pieces.largest_buffered(), Some(piece(0)));
-    let begins: Vec<_> = pieces.flush(piece(0)).iter().map(|run| (run.begin / BLOCK_BYTES, run.blocks.len())).collect();
+    let begins: Vec<_> =
+        pieces.flush(piece(0)).iter().map(|run| (run.begin / BLOCK_BYTES, run.blocks.len())).collect();
     assert_eq!((begins, pieces.buffered_bytes()), (vec![(0, 2), (3, 1)], 0));
     pieces.file(piece(0), BlockIndex(2), data(), peer(1), address(1));
     let whole = pieces.take_whole(piece(0));

@@ -117,7 +117,10 @@ mod tests {
         resume.on_good(piece(2));
         assert_eq!(resume.poll(Instant(1)), None);
         resume.on_saved(Instant(2), None);
-        assert_eq!(resume.poll(Instant(3)), Some(Save::Record { good: vec![piece(2)], touched: vec![piece(3)] }));
+        assert_eq!(
+            resume.poll(Instant(3)),
+            Some(Save::Record { good: vec![piece(2)], touched: vec![piece(3)] })
+        );
         resume.on_saved(Instant(4), None);
         let five = Instant(5_000_000_000);
         assert_eq!((resume.poll(Instant(5)), resume.deadline()), (None, Some(five)));

@@ -2,14 +2,14 @@
 
 use tracing::{debug, trace};
 
+use super::Purpose;
 use super::Torrent;
 use super::choker::{Contender, NEWCOMER, slots};
 use super::swarm::Fault;
-use super::Purpose;
+use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
 use crate::ids::ConnectionId;
-use crate::block::BlockData;
 use crate::limits::REQUEST_BYTES_MAX;
 use crate::wire::{Message, Request};
 
@@ -167,7 +167,8 @@ impl Torrent {
     fn judge(&self, request: Request) -> Option<ReadBlock> {
         let piece = self.place.layout.piece(request.piece)?;
         let end = request.begin.checked_add(request.length)?;
-        let fits = end <= self.place.layout.piece_bytes(piece) && (1..=REQUEST_BYTES_MAX).contains(&request.length);
+        let fits =
+            end <= self.place.layout.piece_bytes(piece) && (1..=REQUEST_BYTES_MAX).contains(&request.length);
         fits.then_some(ReadBlock { piece, begin: request.begin, length: request.length })
     }
 }

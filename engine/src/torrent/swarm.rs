@@ -88,10 +88,8 @@ impl Torrent {
         remote: SocketAddr,
         theirs: Handshake,
     ) -> bool {
-        let open = matches!(
-            self.state,
-            TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError
-        );
+        let open =
+            matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
         if !open || !self.check.is_over() || !room || self.candidates.is_banned(remote) {
             return false;
@@ -411,7 +409,9 @@ impl Torrent {
         match (fault, address) {
             (Fault::Ourselves | Fault::Redundant, Some(address)) => self.candidates.forget(address),
             (Fault::Twice, Some(address)) => {
-                if let Some(twin) = self.peers.values_mut().find(|peer| peer.id == id && peer.listens_at.is_none()) {
+                if let Some(twin) =
+                    self.peers.values_mut().find(|peer| peer.id == id && peer.listens_at.is_none())
+                {
                     twin.listens_at = Some(address);
                 }
             }

@@ -136,8 +136,10 @@ impl Verify {
         let good = self.under_way.get(&piece)?.good?;
         let progress = self.under_way.remove(&piece)?;
         self.bytes -= progress.bytes;
-        let sole = (progress.contributors.len() == 1).then(|| progress.contributors.first().copied()).flatten();
-        let piece_was_suspect = if good { self.suspects.remove(&piece) } else { !self.suspects.insert(piece) };
+        let sole =
+            (progress.contributors.len() == 1).then(|| progress.contributors.first().copied()).flatten();
+        let piece_was_suspect =
+            if good { self.suspects.remove(&piece) } else { !self.suspects.insert(piece) };
         Some(Verdict { piece, good, sole, piece_was_suspect })
     }
 }
@@ -210,7 +212,10 @@ mod tests {
             verify.on_hashed(piece(1), false).unwrap()
         };
         let verdict = fail(&mut verify, &[1, 2]);
-        assert_eq!((verdict.sole, verdict.piece_was_suspect, verify.is_suspect(piece(1))), (None, false, true));
+        assert_eq!(
+            (verdict.sole, verdict.piece_was_suspect, verify.is_suspect(piece(1))),
+            (None, false, true)
+        );
         let verdict = fail(&mut verify, &[2]);
         assert!(verdict.sole.is_some() && verdict.piece_was_suspect);
     }

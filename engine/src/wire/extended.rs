@@ -76,7 +76,8 @@ impl ExtendedHandshake {
         let int = |key: &[u8]| value.get(key).and_then(Value::as_int);
         let number = |id: &Value<'_>| id.as_int().and_then(|id| u8::try_from(id).ok());
         let m = value.get(b"m").and_then(Value::as_dict).map_or_else(Vec::new, |m| {
-            let named = m.iter().filter_map(|(name, id)| Some((str::from_utf8(name).ok()?.to_owned(), number(id)?)));
+            let named =
+                m.iter().filter_map(|(name, id)| Some((str::from_utf8(name).ok()?.to_owned(), number(id)?)));
             named.take(EXTENSIONS_MAX).collect()
         });
         let yourip = value.get(b"yourip").and_then(Value::as_bytes).and_then(|ip| match ip.len() {

@@ -1,0 +1,255 @@
+//! Payload to and from files: pieces are checked, written, hashed and read.
+//!
+//! Files that are missing or too short are not errors of a check: what is not there is not good. Pad files are zeros
+//! that are never looked for on disk.
+
+use bytes::Bytes;
+use sha1::{Digest as _, Sha1};
+
+use super::{At, HashPiece, Place, ReadBlock, Run, Sha1Many, Storage, StorageError, StorageErrorKind};
+use crate::block::BlockData;
+use crate::ids::{FileIndex, PieceIndex};
+
+/// Hashes what is on disk, several pieces side by side.
+pub(super) fn check<S: Storage>(
+    place: &Place,
+    pieces: &[PieceIndex],
+    storage: &mut S,
+    sha1_many: Sha1Many,
+) -> Result<Vec<bool>, StorageError> {
+    let mut good = Vec::with_capacity(pieces.len());
+    let mut buffer = Vec::new();
+    let mut rest = pieces;
+    while let Some(first) = rest.first() {
+        if place.layout.piece_bytes(*first) as usize > CHECK_BYTES {
+            good.push(check_large(place, *first, storage, &mut buffer)?);
+            rest = &rest[1..];
+            continue;
+        }
+        let mut batch_bytes = 0;
+        let fitting = rest.iter().take_while(|piece| {
+            batch_bytes += place.layout.piece_bytes(**piece) as usize;
+            batch_bytes <= CHECK_BYTES
+        });
+        let (batch, after) = rest.split_at(fitting.count());
+        check_batch(place, batch, storage, sha1_many, &mut buffer, &mut good)?;
+        rest = after;
+    }
+    assert_eq!(good.len(), pieces.len(), "every piece asked for is judged");
+    Ok(good)
+}
+
+/// Pieces that fit into the buffer together.
+fn check_batch<S: Storage>(
+    place: &Place,
+    pieces: &[PieceIndex],
+    storage: &mut S,
+    sha1_many: Sha1Many,
+    buffer: &mut Vec<u8>,
+    good: &mut Vec<bool>,
+) -> Result<(), StorageError> {
+    let lengths = pieces.iter().map(|piece| place.layout.piece_bytes(*piece) as usize);
+    buffer.resize(lengths.clone().sum(), 0);
+    let (mut there, mut unread) = (Vec::with_capacity(pieces.len()), buffer.as_mut_slice());
+    for (piece, length) in pieces.iter().zip(lengths.clone()) {
+        let (bytes, after) = unread.split_at_mut(length);
+        unread = after;
+        there.push(fill_if_there(place, *piece, 0, storage, bytes)?);
+    }
+    let (mut messages, mut unhashed) = (Vec::with_capacity(pieces.len()), buffer.as_slice());
+    for (length, there) in lengths.zip(&there) {
+        let (bytes, after) = unhashed.split_at(length);
+        unhashed = after;
+        if *there {
+            messages.push(vec![bytes]);
+        }
+    }
+    let mut digests = Vec::with_capacity(messages.len());
+    sha1_many(&messages, &mut digests);
+    let mut digests = digests.into_iter();
+    good.extend(pieces.iter().zip(there).map(|(piece, there)| {
+        there && digests.next().is_some_and(|digest| is_right(place, *piece, &digest))
+    }));
+    Ok(())
+}
+
+/// A piece larger than the buffer may be: read and hashed bit by bit.
+fn check_large<S: Storage>(
+    place: &Place,
+    piece: PieceIndex,
+    storage: &mut S,
+    buffer: &mut Vec<u8>,
+) -> Result<bool, StorageError> {
+    let length = place.layout.piece_bytes(piece);
+    let mut sha1 = Sha1::new();
+    let mut begin = 0;
+    while begin < length {
+        let step = (length - begin).min(CHECK_BYTES as u32);
+        buffer.resize(step as usize, 0);
+        if !fill_if_there(place, piece, begin, storage, buffer)? {
+            return Ok(false);
+        }
+        sha1.update(&*buffer);
+        begin += step;
+    }
+    Ok(is_right(place, piece, &sha1.finalize().into()))
+}
+
+/// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written.
+pub(super) fn write<S: Storage>(
+    place: &Place,
+    piece: PieceIndex,
+    runs: &[Run],
+    storage: &mut S,
+) -> Result<(), StorageError> {
+    for run in runs {
+        if run.blocks.iter().any(is_absent) {
+            continue;
+        }
+        let mut parts = run.blocks.iter().flat_map(BlockData::parts).map(|part| &part[..]);
+        let mut part: &[u8] = &[];
+        let length = run.blocks.iter().map(BlockData::len).sum();
+        for file_run in place.layout.runs(piece, run.begin, length) {
+            let mut left = file_run.length;
+            let mut slices = Vec::new();
+            while left > 0 {
+                if part.is_empty() {
+                    part = parts.next().expect("a block's parts are as long as it says");
+                    continue;
+                }
+                let cut = usize::try_from(left).map_or(part.len(), |left| left.min(part.len()));
+                let (now, later) = part.split_at(cut);
+                slices.push(now);
+                left -= now.len() as u64;
+                part = later;
+            }
+            if !file_run.pad {
+                storage.write_at(place.at(file_run.file), file_run.offset, &slices)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hashes pieces side by side, from memory or read back. A piece in memory of which a block has no bytes is not good.
+pub(super) fn hash<S: Storage>(
+    place: &Place,
+    pieces: &[HashPiece],
+    storage: &mut S,
+    sha1_many: Sha1Many,
+) -> Result<Vec<bool>, StorageError> {
+    let stored: Vec<_> = pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
+    let mut stored_good = check(place, &stored, storage, sha1_many)?.into_iter();
+    let whole = |asked: &HashPiece| !asked.blocks.is_empty() && !asked.blocks.iter().any(is_absent);
+    let messages: Vec<Vec<&[u8]>> = pieces
+        .iter()
+        .filter(|asked| whole(asked))
+        .map(|asked| asked.blocks.iter().flat_map(BlockData::parts).map(|part| &part[..]).collect())
+        .collect();
+    let mut digests = Vec::with_capacity(messages.len());
+    sha1_many(&messages, &mut digests);
+    let mut digests = digests.into_iter();
+    Ok(pieces
+        .iter()
+        .map(|asked| {
+            if asked.blocks.is_empty() {
+                stored_good.next().unwrap_or(false)
+            } else {
+                whole(asked) && digests.next().is_some_and(|digest| is_right(place, asked.piece, &digest))
+            }
+        })
+        .collect())
+}
+
+/// Reads blocks; those that lie one after the other are read at once and share one buffer.
+pub(super) fn read<S: Storage>(
+    place: &Place,
+    blocks: &[ReadBlock],
+    storage: &mut S,
+) -> Result<Vec<BlockData>, StorageError> {
+    let mut data = Vec::with_capacity(blocks.len());
+    let mut rest = blocks;
+    while let Some(first) = rest.first() {
+        let mut length = 0;
+        let adjacent = rest.iter().take_while(|block| {
+            let follows = block.piece == first.piece && block.begin.checked_sub(first.begin) == Some(length);
+            let fits = length == 0 || length.saturating_add(block.length) <= READ_BYTES;
+            if follows && fits {
+                length += block.length;
+            }
+            follows && fits
+        });
+        let (group, after) = rest.split_at(adjacent.count());
+        rest = after;
+        let mut buffer = vec![0; length as usize];
+        if let Some(file) = fill(place, first.piece, first.begin, storage, &mut buffer)? {
+            return Err(place.error(file, StorageErrorKind::ShortRead));
+        }
+        let mut buffer = Bytes::from(buffer);
+        data.extend(group.iter().map(|block| BlockData::from(buffer.split_to(block.length as usize))));
+    }
+    assert_eq!(data.len(), blocks.len(), "every block asked for is given");
+    Ok(data)
+}
+
+/// Like [`fill`]; a missing file is no error. Gives whether all was there.
+fn fill_if_there<S: Storage>(
+    place: &Place,
+    piece: PieceIndex,
+    begin: u32,
+    storage: &mut S,
+    buffer: &mut [u8],
+) -> Result<bool, StorageError> {
+    match fill(place, piece, begin, storage, buffer) {
+        Ok(short) => Ok(short.is_none()),
+        Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a part of a piece, as long as the buffer. Gives the file that ended early, if one did.
+fn fill<S: Storage>(
+    place: &Place,
+    piece: PieceIndex,
+    begin: u32,
+    storage: &mut S,
+    buffer: &mut [u8],
+) -> Result<Option<FileIndex>, StorageError> {
+    let mut rest = buffer;
+    let length = u32::try_from(rest.len()).expect("a buffer is no longer than a piece");
+    for run in place.layout.runs(piece, begin, length) {
+        let (part, after) = rest.split_at_mut(run.length as usize);
+        rest = after;
+        if run.pad {
+            part.fill(0);
+        } else if storage.read_at(place.at(run.file), run.offset, part)? < part.len() {
+            return Ok(Some(run.file));
+        }
+    }
+    Ok(None)
+}
+
+fn is_right(place: &Place, piece: PieceIndex, digest: &[u8; 20]) -> bool {
+    place.piece_hashes.get(piece.at()) == Some(digest)
+}
+
+fn is_absent(block: &BlockData) -> bool {
+    block.parts().is_empty() && !block.is_empty()
+}
+
+impl Place {
+    /// Where a file lies.
+    pub(super) fn at(&self, file: FileIndex) -> At<'_> {
+        At { root: &self.root, path: &self.layout.file(file).path }
+    }
+
+    /// What is wrong with a file.
+    pub(super) fn error(&self, file: FileIndex, kind: StorageErrorKind) -> StorageError {
+        StorageError { path: format!("{}/{}", self.root, self.layout.file(file).path), kind }
+    }
+}
+
+/// Payload in memory at once during a check.
+const CHECK_BYTES: usize = 4 << 20;
+/// The longest read for adjacent blocks.
+const READ_BYTES: u32 = 1 << 20;

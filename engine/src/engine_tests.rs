@@ -1,0 +1,521 @@
+//! The engine against scripted peers and a scripted disk: no world at all, only inputs and outputs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::alert::TorrentState;
+use crate::block::BlockData;
+use crate::command::ResumeMode;
+use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
+use crate::ids::{InfoHash, PieceIndex};
+use crate::limits::BLOCK_BYTES;
+use crate::wire::{Handshake, Request, Reserved};
+
+/// One engine, one torrent of `pieces` pieces of four blocks, a disk that does what it is told.
+struct Bench {
+    engine: Engine,
+    now: Instant,
+    info_hash: InfoHash,
+    alerts: Vec<Alert>,
+    sent: BTreeMap<ConnectionId, Vec<Message>>,
+    granted: BTreeMap<ConnectionId, u64>,
+    dialled: Vec<(ConnectionId, SocketAddr)>,
+    closed: Vec<ConnectionId>,
+    jobs: VecDeque<(JobId, Work)>,
+    /// Pieces whose next hash is wrong.
+    bad: Vec<u32>,
+    disk_full: bool,
+    /// Jobs stay where they are.
+    disk_asleep: bool,
+}
+
+const TORRENT: TorrentId = TorrentId(0);
+const BLOCKS: u32 = 4;
+
+fn torrent_file(pieces: u32) -> Bytes {
+    let length = pieces * BLOCKS * BLOCK_BYTES;
+    let mut text =
+        format!("d4:infod6:lengthi{length}e4:name1:x12:piece lengthi{}e6:pieces", BLOCKS * BLOCK_BYTES);
+    text.push_str(&format!("{}:{}ee", pieces * 20, "h".repeat(pieces as usize * 20)));
+    text.into()
+}
+
+fn address(n: u8) -> SocketAddr {
+    ([8, 8, 8, n], 6881).into()
+}
+
+impl Bench {
+    fn new(pieces: u32, have: &[u32], peers: &[u8]) -> Self {
+        Self::with(Config::default(), pieces, have, peers)
+    }
+
+    fn with(config: Config, pieces: u32, have: &[u32], peers: &[u8]) -> Self {
+        let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
+        let file = torrent_file(pieces);
+        let info_hash = Metainfo::parse(&file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+        let mut bench = Self {
+            engine: Engine::new(config, start),
+            now: Instant(1),
+            info_hash,
+            alerts: Vec::new(),
+            sent: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            dialled: Vec::new(),
+            closed: Vec::new(),
+            jobs: VecDeque::new(),
+            bad: Vec::new(),
+            disk_full: false,
+            disk_asleep: false,
+        };
+        bench.input(Input::Command(Command::AddTorrent(Box::new(AddTorrent {
+            torrent: TORRENT,
+            torrent_file: file,
+            output: "/out".into(),
+            resume: ResumeMode::Resume,
+            extra_trackers: Vec::new(),
+            use_trackers: true,
+            peers: peers.iter().map(|n| address(*n)).collect(),
+        }))));
+        let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
+        let mut trusted = Bitfield::new(pieces);
+        have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));
+        let unchecked = Bitfield::new(pieces);
+        let opened = Opened { have: trusted, unchecked, totals: Totals::default(), stateful: true };
+        bench.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
+        bench
+    }
+
+    fn input(&mut self, input: Input) {
+        self.engine.handle_input(self.now, input);
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Alert(alert) => self.alerts.push(alert),
+                Output::Send { connection, messages } => {
+                    self.sent.entry(connection).or_default().extend(messages)
+                }
+                Output::Grant { connection, read_bytes, .. } => {
+                    *self.granted.entry(connection).or_default() += read_bytes;
+                }
+                Output::Connect { connection, remote } => self.dialled.push((connection, remote)),
+                Output::Close { connection } => self.closed.push(connection),
+                Output::Job { job, work } => self.jobs.push_back((job, work.work)),
+                other => panic!("not expected here: {other:?}"),
+            }
+        }
+    }
+
+    /// Lets time pass, and the disk work.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.disk();
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.input(Input::Timeout);
+            self.disk();
+        }
+        self.now = end;
+    }
+
+    fn disk(&mut self) {
+        while !self.disk_asleep
+            && let Some((job, work)) = self.jobs.pop_front()
+        {
+            let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
+            let written = if self.disk_full { Err(full()) } else { Ok(()) };
+            let result = match work {
+                Work::Write { .. } => JobResult::Written(written),
+                Work::Record { .. } => JobResult::Recorded(written),
+                Work::Snapshot { .. } => JobResult::Saved(written),
+                Work::Hash { pieces } => {
+                    let mut good = |piece: u32| {
+                        let bad = self.bad.iter().position(|bad| *bad == piece);
+                        bad.map(|at| self.bad.remove(at)).is_none()
+                    };
+                    JobResult::Hashed(Ok(pieces.iter().map(|hash| good(hash.piece.get())).collect()))
+                }
+                Work::Read { blocks } => {
+                    JobResult::Read(Ok(blocks.iter().map(|block| BlockData::absent(block.length)).collect()))
+                }
+                other => panic!("not expected here: {other:?}"),
+            };
+            self.input(Input::JobDone { job, result });
+        }
+    }
+
+    fn say(&mut self, connection: ConnectionId, messages: Vec<Message>) {
+        self.input(Input::Received { connection, read_bytes: 100, messages });
+    }
+
+    fn handshake(&self, peer_id: PeerId) -> Message {
+        Message::Handshake(Handshake { reserved: Reserved::OURS, info_hash: self.info_hash, peer_id })
+    }
+
+    /// The `n`-th dial succeeds; the peer says hello and `messages`.
+    fn answer(&mut self, n: usize, messages: Vec<Message>) -> ConnectionId {
+        let (connection, remote) = self.dialled[n];
+        self.input(Input::Connected { connection, local: address(200) });
+        let mut all = vec![self.handshake(PeerId([remote.port() as u8 ^ n as u8; 20]))];
+        all.extend(messages);
+        self.say(connection, all);
+        connection
+    }
+
+    fn take_sent(&mut self, connection: ConnectionId) -> Vec<Message> {
+        self.sent.remove(&connection).unwrap_or_default()
+    }
+
+    fn take_requests(&mut self, connection: ConnectionId) -> Vec<Request> {
+        let request = |message| if let Message::Request(request) = message { Some(request) } else { None };
+        self.take_sent(connection).into_iter().filter_map(request).collect()
+    }
+
+    /// Answers requests with blocks.
+    fn give(&mut self, connection: ConnectionId, requests: &[Request]) {
+        let block = |request: &Request| Message::Piece {
+            piece: request.piece,
+            begin: request.begin,
+            data: BlockData::absent(request.length),
+        };
+        self.say(connection, requests.iter().map(block).collect());
+    }
+
+    /// Gives everything that `connection` is asked for until nothing more is.
+    fn give_all(&mut self, connection: ConnectionId) {
+        loop {
+            let requests = self.take_requests(connection);
+            if requests.is_empty() {
+                break;
+            }
+            self.now = self.now + Duration::from_millis(20);
+            self.give(connection, &requests);
+            self.disk();
+        }
+    }
+
+    fn have(&self) -> u32 {
+        self.engine.have(TORRENT).map_or(0, Bitfield::count)
+    }
+
+    fn count(&self, is: impl Fn(&Alert) -> bool) -> usize {
+        self.alerts.iter().filter(|alert| is(alert)).count()
+    }
+}
+
+#[test]
+fn one_seed_gives_everything() {
+    let mut bench = Bench::new(10, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 10);
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::Completed { .. })), 1);
+    assert!(bench.closed.contains(&seed), "two seeds have nothing to do with each other");
+}
+
+#[test]
+fn nothing_is_asked_for_while_choked_but_allowed_fast_pieces() {
+    let mut bench = Bench::new(10, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll]);
+    assert!(bench.take_sent(seed).contains(&Message::Interested));
+    bench.say(seed, vec![Message::AllowedFast(3)]);
+    let requests = bench.take_requests(seed);
+    assert!(!requests.is_empty() && requests.iter().all(|request| request.piece == 3));
+}
+
+#[test]
+fn the_sole_sender_of_a_bad_piece_is_banned() {
+    let mut bench = Bench::new(2, &[], &[1]);
+    bench.bad = vec![0, 1];
+    let liar = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(liar);
+    assert_eq!(bench.count(|alert| *alert == Alert::PeerBanned { torrent: TORRENT, address: address(1) }), 1);
+    assert!(bench.closed.contains(&liar));
+    bench.pass(Duration::from_secs(3600));
+    assert_eq!(bench.dialled.len(), 1, "never again");
+    let connection = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection, remote: address(1) });
+    bench.say(connection, vec![bench.handshake(PeerId([9; 20]))]);
+    assert!(bench.closed.contains(&connection), "nor let in");
+}
+
+#[test]
+fn a_bad_piece_of_two_bans_nobody_and_is_then_fetched_from_one() {
+    let mut bench = Bench::new(1, &[], &[1, 2]);
+    bench.bad = vec![0];
+    let both = [0, 1].map(|n| bench.answer(n, vec![Message::HaveAll, Message::Unchoke]));
+    let mut requests = both.map(|connection| bench.take_requests(connection));
+    let first = if requests[0].is_empty() { 1 } else { 0 };
+    // The first owns the piece; the second takes a duplicate in endgame and answers it sooner.
+    let second = 1 - first;
+    assert!(!requests[second].is_empty(), "endgame");
+    let stolen = requests[second].remove(0);
+    bench.give(both[second], &[stolen]);
+    let rest: Vec<_> = requests[first].iter().copied().filter(|request| *request != stolen).collect();
+    bench.give(both[first], &rest);
+    bench.disk();
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::PieceFailed { .. })), 1);
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::PeerBanned { .. })), 0);
+    let again = both.map(|connection| bench.take_requests(connection));
+    assert!(again[0].is_empty() != again[1].is_empty(), "one of them alone: {again:?}");
+    let sole = if again[0].is_empty() { 1 } else { 0 };
+    bench.give(both[sole], &again[sole]);
+    bench.disk();
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
+fn endgame_never_waits_for_one_slow_peer() {
+    let mut bench = Bench::new(4, &[], &[1, 2]);
+    let slow = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let asked_slow = bench.take_requests(slow);
+    assert!(!asked_slow.is_empty());
+    let quick = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+    let begin = bench.now;
+    bench.give_all(quick);
+    assert_eq!(bench.have(), 4);
+    assert!(bench.now.since(begin) < Duration::from_secs(1));
+    let cancelled =
+        bench.take_sent(slow).iter().filter(|message| matches!(message, Message::Cancel(_))).count();
+    assert_eq!(cancelled, asked_slow.len());
+}
+
+#[test]
+fn a_silent_peer_is_snubbed_and_others_take_over() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let silent = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    assert!(!bench.take_requests(silent).is_empty());
+    bench.pass(Duration::from_secs(21));
+    bench.say(silent, vec![Message::KeepAlive]);
+    assert!(bench.take_requests(silent).is_empty(), "what is out there is one to prove itself by");
+    bench.input(Input::Command(Command::AddPeers { torrent: TORRENT, peers: vec![address(2)] }));
+    let other = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(other);
+    assert_eq!(bench.have(), 3);
+}
+
+#[test]
+fn a_choke_without_the_fast_extension_voids_requests() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let (connection, _) = bench.dialled[0];
+    bench.input(Input::Connected { connection, local: address(200) });
+    let plain =
+        Handshake { reserved: Reserved([0; 8]), info_hash: bench.info_hash, peer_id: PeerId([5; 20]) };
+    let bits = Bytes::copy_from_slice(Bitfield::full(3).as_bytes());
+    bench.say(connection, vec![Message::Handshake(plain), Message::Bitfield(bits), Message::Unchoke]);
+    let first = bench.take_requests(connection);
+    bench.say(connection, vec![Message::Choke]);
+    bench.say(connection, vec![Message::Unchoke]);
+    assert_eq!(bench.take_requests(connection), first, "all of them again");
+}
+
+#[test]
+fn a_peer_that_rejects_everything_does_not_loop() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let mut rejected = 0;
+    loop {
+        let requests = bench.take_requests(peer);
+        if requests.is_empty() {
+            break;
+        }
+        rejected += requests.len();
+        bench.say(peer, requests.into_iter().map(Message::RejectRequest).collect());
+    }
+    assert!(rejected <= 12, "each block once: {rejected}");
+}
+
+#[test]
+fn a_full_disk_pauses_and_heals_by_itself() {
+    let mut bench = Bench::new(8, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.disk_full = true;
+    let requests = bench.take_requests(seed);
+    bench.give(seed, &requests);
+    assert!(!bench.take_requests(seed).is_empty());
+    bench.disk();
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::DiskFailed { .. })), 1);
+    let state = |state| Alert::StateChanged { torrent: TORRENT, state };
+    assert_eq!(
+        bench.alerts.iter().rfind(|alert| matches!(alert, Alert::StateChanged { .. })),
+        Some(&state(TorrentState::DiskError))
+    );
+    assert!(bench.take_requests(seed).is_empty(), "asks for nothing meanwhile");
+    bench.pass(Duration::from_secs(31));
+    bench.say(seed, vec![Message::KeepAlive]);
+    assert_eq!(bench.have(), 0);
+    bench.disk_full = false;
+    bench.pass(Duration::from_secs(31));
+    bench.say(seed, vec![Message::KeepAlive]);
+    assert_eq!(bench.have(), 1, "what had come was kept");
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 8);
+}
+
+#[test]
+fn a_slow_disk_stops_reading_within_the_budget() {
+    let config = Config { buffer_bytes: 4 * u64::from(BLOCKS * BLOCK_BYTES), ..Config::default() };
+    let budget = config.buffer_bytes;
+    let mut bench = Bench::with(config, 64, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.disk_asleep = true;
+    let mut given = 0;
+    let mut granted = bench.granted[&seed];
+    loop {
+        let requests = bench.take_requests(seed);
+        let bytes = requests.iter().map(|request| u64::from(request.length)).sum::<u64>();
+        if requests.is_empty() || given + bytes > granted {
+            break;
+        }
+        given += bytes;
+        bench.now = bench.now + Duration::from_millis(1);
+        let blocks = requests.iter().map(|request| Message::Piece {
+            piece: request.piece,
+            begin: request.begin,
+            data: BlockData::absent(request.length),
+        });
+        let messages = blocks.collect();
+        bench.input(Input::Received { connection: seed, read_bytes: bytes as u32, messages });
+        granted = bench.granted[&seed];
+    }
+    assert!(given <= budget + (1 << 20), "{given} bytes with a budget of {budget} and a window of 1 MiB");
+    bench.disk_asleep = false;
+    bench.disk();
+    assert!(bench.granted[&seed] > granted, "reading goes on");
+}
+
+#[test]
+fn requests_are_served_while_unchoked_and_rejected_otherwise() {
+    let mut bench = Bench::new(3, &[0, 1, 2], &[]);
+    let connection = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection, remote: address(1) });
+    bench.say(connection, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
+    let greeting = bench.take_sent(connection);
+    assert!(matches!(greeting[..2], [Message::Handshake(_), Message::HaveAll]), "{greeting:?}");
+    let request = Request { piece: 1, begin: 0, length: BLOCK_BYTES };
+    bench.say(connection, vec![Message::Interested, Message::Request(request)]);
+    assert_eq!(bench.take_sent(connection), [Message::Unchoke]);
+    bench.disk();
+    let data = BlockData::absent(BLOCK_BYTES);
+    assert_eq!(bench.take_sent(connection), [Message::Piece { piece: 1, begin: 0, data }]);
+    bench.say(connection, vec![Message::Request(Request { begin: 3 * BLOCK_BYTES + 1, ..request })]);
+    assert!(bench.closed.contains(&connection), "past the end of the piece is nonsense");
+}
+
+#[test]
+fn meeting_ourselves_ends_at_once_and_is_not_repeated() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let (connection, _) = bench.dialled[0];
+    bench.input(Input::Connected { connection, local: address(200) });
+    let ours = bench.engine.our_id;
+    bench.say(connection, vec![bench.handshake(ours)]);
+    assert!(bench.closed.contains(&connection));
+    bench.pass(Duration::from_secs(24 * 3600));
+    assert_eq!(bench.dialled.len(), 1);
+}
+
+#[test]
+fn of_two_connections_to_one_peer_both_sides_keep_the_same() {
+    for (theirs, keeps_dialled) in [([0; 20], true), ([0xff; 20], false)] {
+        let mut bench = Bench::new(3, &[], &[1]);
+        let (dialled, _) = bench.dialled[0];
+        bench.input(Input::Connected { connection: dialled, local: address(200) });
+        let accepted = ConnectionId::accepted(0);
+        bench.input(Input::Accepted { connection: accepted, remote: address(1) });
+        bench.say(accepted, vec![bench.handshake(PeerId(theirs))]);
+        bench.say(dialled, vec![bench.handshake(PeerId(theirs))]);
+        assert_eq!(bench.closed, [if keeps_dialled { accepted } else { dialled }]);
+    }
+}
+
+#[test]
+fn strangers_that_name_no_torrent_are_dropped() {
+    let mut bench = Bench::new(3, &[], &[]);
+    let [silent, other] = [0, 1].map(ConnectionId::accepted);
+    bench.input(Input::Accepted { connection: silent, remote: address(1) });
+    bench.input(Input::Accepted { connection: other, remote: address(2) });
+    let hello =
+        Handshake { reserved: Reserved::OURS, info_hash: InfoHash([0; 20]), peer_id: PeerId([1; 20]) };
+    bench.say(other, vec![Message::Handshake(hello)]);
+    assert_eq!(bench.closed, [other]);
+    bench.pass(HANDSHAKE_TIMEOUT);
+    assert_eq!(bench.closed, [other, silent]);
+}
+
+#[test]
+fn nonsense_ends_the_connection_and_nothing_else() {
+    let nonsense = [
+        Message::Have(3),
+        Message::Bitfield(Bytes::from_static(&[0xff])),
+        Message::Bitfield(Bytes::from_static(&[0, 0])),
+        Message::HaveAll,
+        Message::Piece { piece: 99, begin: 0, data: BlockData::absent(16384) },
+        Message::Request(Request { piece: 0, begin: u32::MAX, length: u32::MAX }),
+    ];
+    for message in nonsense {
+        let mut bench = Bench::new(3, &[], &[1, 2]);
+        let bad = bench.answer(0, vec![Message::HaveNone, message.clone()]);
+        assert_eq!(bench.closed, [bad], "{message:?}");
+        let good = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+        bench.give_all(good);
+        assert_eq!(bench.have(), 3);
+    }
+}
+
+#[test]
+fn any_message_at_any_time_is_no_panic() {
+    let mut rng = Rng::stream(11, "monkey", 0);
+    for round in 0..300 {
+        let mut bench = Bench::new(5, &[0, 3], &[1, 2]);
+        let mut connections =
+            vec![bench.answer(0, vec![]), bench.answer(1, vec![Message::HaveAll, Message::Unchoke])];
+        for step in 0..60 {
+            let connection = connections[rng.below(connections.len() as u64) as usize];
+            let (piece, begin) = (rng.below(6) as u32, BLOCK_BYTES * rng.below(5) as u32);
+            let request = Request { piece, begin, length: BLOCK_BYTES };
+            let message = match rng.below(16) {
+                0 => Message::Choke,
+                1..=3 => Message::Unchoke,
+                4 => Message::Interested,
+                5 => Message::NotInterested,
+                6 => Message::Have(piece.min(4)),
+                7 => Message::Request(request),
+                8 => Message::Cancel(request),
+                9 => Message::RejectRequest(request),
+                10 => Message::AllowedFast(piece.min(4)),
+                11 => Message::HaveNone,
+                _ => Message::Piece { piece: piece.min(4), begin, data: BlockData::absent(BLOCK_BYTES) },
+            };
+            if rng.below(8) == 0 {
+                bench.bad.push(piece);
+            }
+            bench.disk_full = rng.below(20) == 0;
+            bench.say(connection, vec![message]);
+            let honest = bench.take_requests(connections[1]);
+            if rng.below(2) == 0 {
+                bench.give(connections[1], &honest);
+            }
+            bench.pass(Duration::from_millis(rng.below(9_000)));
+            if bench.closed.contains(&connection) {
+                let connection = ConnectionId::accepted(round * 100 + step);
+                bench.input(Input::Accepted { connection, remote: address(rng.below(100) as u8) });
+                let id = PeerId([rng.below(250) as u8; 20]);
+                bench.say(connection, vec![bench.handshake(id), Message::HaveAll, Message::Unchoke]);
+                connections.push(connection);
+            }
+        }
+    }
+}
+
+#[test]
+fn shutdown_saves_and_ends() {
+    let mut bench = Bench::new(3, &[1], &[1]);
+    let peer = bench.answer(0, vec![]);
+    bench.input(Input::Command(Command::Shutdown));
+    assert!(bench.closed.contains(&peer));
+    let saves = bench.jobs.iter().any(|(_, work)| matches!(work, Work::Snapshot { close: true, .. }));
+    assert!(saves, "{:?}", bench.jobs);
+    bench.disk();
+    assert_eq!(bench.alerts[bench.alerts.len() - 2..], [Alert::Removed { torrent: TORRENT }, Alert::Stopped]);
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""A download from a foreign seeder, recorded, replays with equal outputs; a recording that was meddled with does not.
+
+    replay.py [--seeders libtorrent,rqbit] [--json FILE]
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+import clients      # noqa: E402
+import namespace    # noqa: E402
+import payload      # noqa: E402
+import transfer     # noqa: E402
+from trackers import TRACKERS       # noqa: E402
+
+SHAPE = "multi"
+MEDDLED_COPIES = 8
+
+
+class Recording(clients.Taipei):
+    """Ours, recording."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def download(self, job):
+        return [*super().download(job), "--record", self.path]
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--seeders", default=",".join(clients.FOREIGN))
+    ap.add_argument("--json", metavar="FILE")
+    args = ap.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    simulator = os.path.join(os.path.dirname(clients.TAIPEI.program), "taipei-sim")
+    for program in (clients.TAIPEI.program, simulator):
+        if not os.access(program, os.X_OK):
+            print(f"!! no {program}")
+            return 1
+    namespace.enter()
+    work = tempfile.mkdtemp(prefix="taipei-replay-")
+    os.chmod(work, 0o755)
+    results, failed = [], False
+    try:
+        for name in args.seeders.split(","):
+            seeder = clients.FOREIGN[name]
+            if why := seeder.missing():
+                clients.report_skip(f"replay of a download from {name}", why)
+                continue
+            problems, figures = one(seeder, simulator, work)
+            results.append({"seeder": name, "problems": problems, **figures})
+            failed |= bool(problems)
+            for problem in problems:
+                print(f"!! replay of a download from {name}: {problem}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=1)
+    return 1 if failed else (0 if results else 2)
+
+
+def one(seeder, simulator, work):
+    """(what is wrong, figures)"""
+    record = os.path.join(work, f"{seeder.name}.record")
+    result = transfer.run(seeder, Recording(record), TRACKERS["taipei"], SHAPE, transfer.Payloads(work),
+                          os.path.join(work, "cell"))
+    if not result.is_ok:
+        return [f"the download itself: {result.verdict}"], {}
+    if not os.path.exists(record):
+        return ["no recording was written"], {}
+    with open(record, "rb") as file:
+        recording = file.read()
+    figures = {"recording_bytes": len(recording), "payload_bytes": payload.SHAPES[SHAPE].total}
+    problems = []
+    status, text = replay(simulator, record)
+    print(f"{seeder.name}: {len(recording)} bytes recorded of a download of {payload.SHAPES[SHAPE].total} bytes; "
+          f"replay: status {status}: {' '.join(text.split())[-200:]}", flush=True)
+    if status != 0:
+        problems.append(f"status {status}:\n{text}")
+    if len(recording) > payload.SHAPES[SHAPE].total // 4:
+        problems.append(f"the recording has {len(recording)} bytes: payload must have been left in")
+    # Had the replay compared nothing, a changed recording would pass as well.
+    noticed, draw = 0, random.Random(1)
+    for _ in range(MEDDLED_COPIES):
+        meddled = bytearray(recording)
+        meddled[draw.randrange(len(meddled) // 4, len(meddled))] ^= 1 << draw.randrange(8)
+        with open(record, "wb") as file:
+            file.write(meddled)
+        status, text = replay(simulator, record)
+        noticed += status != 0
+        if status is None or status < 0 or "panicked" in text:
+            problems.append(f"a meddled recording made it crash (status {status}):\n{text[-600:]}")
+    print(f"{seeder.name}: {noticed} of {MEDDLED_COPIES} recordings with one flipped bit were noticed")
+    if noticed == 0:
+        problems.append("no flipped bit in the recording was noticed")
+    return problems, {**figures, "flipped_bits_noticed": noticed}
+
+
+def replay(simulator, record):
+    """(status, output); status None when it took more than a minute."""
+    try:
+        done = subprocess.run([simulator, "replay", record], capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return None, "took more than a minute"
+    return done.returncode, done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Every scenario, in each world it names: passes, does the same twice, and means the same in both worlds and profiles.
+
+For each file of scenarios/ and each seed it runs `taipei-sim run FILE --seed N --world W --json` as a process of its own:
+
+- the verdict is "pass";
+- a second run has the same trace and the same end state;
+- for seeds run in both worlds the end states are equal (have sets, content, bans, announces; not times);
+- for the first seeds the debug build has the trace of the release build.
+
+    scenarios.py --release PROGRAM [--debug PROGRAM] [--events-seeds 50] [--turmoil-seeds 5] [--profile-seeds 3]
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_SECONDS = 120
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--release", required=True)
+    ap.add_argument("--debug")
+    ap.add_argument("--events-seeds", type=int, default=50)
+    ap.add_argument("--turmoil-seeds", type=int, default=5)
+    ap.add_argument("--profile-seeds", type=int, default=3)
+    ap.add_argument("files", nargs="*", type=Path, help="instead of all")
+    args = ap.parse_args()
+    files = [path.resolve() for path in args.files] or sorted((ROOT / "scenarios").glob("*.toml"))
+    if not files:
+        print("!! no scenario found")
+        return 1
+    seeds = {"events": args.events_seeds, "turmoil": args.turmoil_seeds}
+    failures = 0
+    with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
+        for path in files:
+            failures += one_scenario(path, seeds, args, pool)
+    print(f"{len(files)} scenarios, {failures} failures")
+    return 1 if failures else 0
+
+
+def one_scenario(path, seeds, args, pool):
+    """Runs all of it; prints a line a world; how many things were wrong."""
+    worlds = worlds_of(path)
+    problems, ends = [], {}
+    for world in worlds:
+        began = time.monotonic()
+        numbers = range(1, seeds[world] + 1)
+        first = list(pool.map(lambda seed: run(args.release, path, seed, world), numbers))
+        second = list(pool.map(lambda seed: run(args.release, path, seed, world), numbers))
+        for seed, a, b in zip(numbers, first, second):
+            problems += a.problems + [words for words in b.problems if words not in a.problems]
+            if a.trace != b.trace:
+                problems.append(f"{a.again}: not deterministic: traces {a.trace} and {b.trace}")
+            if a.end_state != b.end_state:
+                problems.append(f"{a.again}: not deterministic: the end states of two runs differ")
+            ends[world, seed] = a
+        debug = 0
+        if args.debug:
+            numbers = range(1, min(args.profile_seeds, seeds[world]) + 1)
+            for seed, built in zip(numbers, pool.map(lambda seed: run(args.debug, path, seed, world), numbers)):
+                debug += 1
+                if built.trace != ends[world, seed].trace:
+                    problems.append(f"{built.again}: debug and release differ: traces {built.trace} and "
+                                    f"{ends[world, seed].trace} {' '.join(built.problems)}")
+        distinct = len({ends[world, seed].trace for seed in range(1, seeds[world] + 1)})
+        print(f"{path.stem:<32} {world:<8} {seeds[world]:>3} seeds twice, {distinct} different traces, "
+              f"{debug} in debug, {time.monotonic() - began:6.1f} s", flush=True)
+        if seeds[world] > 2 and distinct < 2:
+            problems.append(f"{path.name} in {world}: every seed has the same trace, so the seed decides nothing")
+    compared = 0
+    if set(worlds) == {"events", "turmoil"}:
+        for seed in range(1, min(seeds.values()) + 1):
+            a, b = ends["events", seed], ends["turmoil", seed]
+            compared += 1
+            if a.end_state != b.end_state:
+                problems.append(f"{path.name} seed {seed}: the worlds end differently:\n"
+                                f"    events  {json.dumps(a.end_state, sort_keys=True)[:1500]}\n"
+                                f"    turmoil {json.dumps(b.end_state, sort_keys=True)[:1500]}")
+        print(f"{'':<32} both     {compared:>3} seeds end alike" if not problems else "", flush=True)
+    for problem in problems[:20]:
+        print(f"!! {problem}")
+    if len(problems) > 20:
+        print(f"!! and {len(problems) - 20} more")
+    return len(problems)
+
+
+class Outcome:
+    """What one run said in its last line."""
+
+    def __init__(self, again):
+        self.again, self.trace, self.end_state, self.problems = again, None, None, []
+
+
+def run(program, path, seed, world):
+    """One process. Never raises: what went wrong is in `problems`."""
+    shown = os.path.relpath(path, ROOT)
+    outcome = Outcome(f"taipei-sim run {shown} --seed {seed} --world {world}")
+    argv = [program, "run", str(path), "--seed", str(seed), "--world", world, "--json"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        outcome.problems.append(f"{outcome.again}: {error}")
+        return outcome
+    try:
+        last = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
+        outcome.trace, outcome.end_state = last["trace"], last["end_state"]
+        verdict = last["verdict"]
+    except (ValueError, KeyError, TypeError):
+        verdict = "no JSON object at the end of its output"
+    if done.returncode != 0 or verdict != "pass":
+        tail = (done.stdout + done.stderr).strip()[-800:]
+        outcome.problems.append(f"{outcome.again}: status {done.returncode}, {verdict}\n{tail}")
+    elif not outcome.trace or not outcome.end_state:
+        outcome.problems.append(f"{outcome.again}: passes without a trace or an end state")
+    return outcome
+
+
+def worlds_of(path):
+    """The worlds that the file names; both when it names none."""
+    found = re.search(r"^\s*worlds\s*=\s*\[([^\]]*)\]", path.read_text(), re.MULTILINE)
+    return re.findall(r'"(\w+)"', found.group(1)) if found else ["events", "turmoil"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
