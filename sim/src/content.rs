@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_longer_torrent_begins_alike_and_another_name_does_not() {
-        let (short, long, other) = (Content::new("a", 1000), Content::new("a", 3000), Content::new("b", 1000));
+        let (short, long, other) =
+            (Content::new("a", 1000), Content::new("a", 3000), Content::new("b", 1000));
         assert_eq!(short.as_slice(), &long.as_slice()[..1000]);
         assert_ne!(short.as_slice(), other.as_slice());
         assert_eq!((short.len(), short.slice(10, 20).len()), (1000, 20));

@@ -122,7 +122,9 @@ impl NameChange {
 
     fn directory(&self) -> &str {
         match self {
-            Self::Put { name, .. } | Self::Remove { name } | Self::Rename { to: name, .. } => directory_of(name),
+            Self::Put { name, .. } | Self::Remove { name } | Self::Rename { to: name, .. } => {
+                directory_of(name)
+            }
         }
     }
 }
@@ -153,7 +155,11 @@ impl SimDisk {
     pub fn fill(&mut self) {
         for home in self.homes.clone().into_values() {
             let mut version = Version { length: home.length, modified_ns: self.now_ns, ..Version::default() };
-            version.extents.put(0, home.length, Source::Canonical { content: home.content, offset: home.offset });
+            version.extents.put(
+                0,
+                home.length,
+                Source::Canonical { content: home.content, offset: home.offset },
+            );
             let inode = self.inode_next;
             self.inode_next += 1;
             self.inodes.insert(inode, Inode { durable: version.clone(), now: version, unsynced: Vec::new() });
@@ -233,15 +239,15 @@ impl SimDisk {
 
     /// Overwrites a byte of payload behind the engine's back, as bit rot would. False when it was not there.
     pub fn rot(&mut self, content: u32, offset: u64) -> bool {
-        let Some(home) = self
-            .homes
-            .values()
-            .find(|home| home.content == content && (home.offset..home.offset + home.length).contains(&offset))
-        else {
+        let Some(home) = self.homes.values().find(|home| {
+            home.content == content && (home.offset..home.offset + home.length).contains(&offset)
+        }) else {
             return false;
         };
         let at = offset - home.offset;
-        let Some(inode) = self.names.get(&home.name).and_then(|inode| self.inodes.get_mut(inode)) else { return false };
+        let Some(inode) = self.names.get(&home.name).and_then(|inode| self.inodes.get_mut(inode)) else {
+            return false;
+        };
         if at >= inode.now.length {
             return false;
         }

@@ -239,8 +239,11 @@ fn info_dictionary(torrent: &Torrent, content: &Content, files: &[MaterialFile])
     put(&mut info, b"piece length");
     number(&mut info, piece_bytes);
     put(&mut info, b"pieces");
-    let pieces: Vec<u8> =
-        content.as_slice().chunks(piece_bytes as usize).flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece))).collect();
+    let pieces: Vec<u8> = content
+        .as_slice()
+        .chunks(piece_bytes as usize)
+        .flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece)))
+        .collect();
     put(&mut info, &pieces);
     info.push(b'e');
     info
@@ -278,8 +281,9 @@ impl Plan {
             .map(|(number, fault)| {
                 let mut rng = Rng::stream(seed, "fault", number as u64);
                 let at = draw(&mut rng, fault.at);
-                let choices: Vec<usize> =
-                    (0..hosts.len()).filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick).collect();
+                let choices: Vec<usize> = (0..hosts.len())
+                    .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
+                    .collect();
                 let host = choices[rng.below(choices.len() as u64) as usize];
                 FaultPlan { at, kind: fault.kind, host, back_at: at + draw(&mut rng, fault.back_after) }
             })
@@ -322,9 +326,14 @@ impl Plan {
         let seed: u128 = self.hosts.iter().filter(|host| host.has_all).map(|host| up(&host)).sum();
         let all: u128 = self.hosts.iter().map(|host| up(&host)).sum();
         let wanting = self.hosts.iter().filter(|host| !host.has_all);
-        let slowest = wanting.clone().filter(|host| host.group == group).map(|host| u128::from(host.access.down.0)).min();
+        let slowest = wanting
+            .clone()
+            .filter(|host| host.group == group)
+            .map(|host| u128::from(host.access.down.0))
+            .min();
         let nanobits = u128::from(bytes) * 8 * u128::from(SECOND);
-        let over = |bits: u128, rate: u128| if rate == 0 { u128::from(u64::MAX) } else { bits.div_ceil(rate) };
+        let over =
+            |bits: u128, rate: u128| if rate == 0 { u128::from(u64::MAX) } else { bits.div_ceil(rate) };
         let bound = over(nanobits, seed)
             .max(slowest.map_or(0, |rate| over(nanobits, rate)))
             .max(over(nanobits * wanting.count() as u128, all));
@@ -401,8 +410,10 @@ mod tests {
     #[test]
     fn one_more_fault_shifts_nobody() {
         let first = "[[fault]]\nat = \"1 s .. 9 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s .. 3 s\"\n";
-        let second = "[[fault]]\nat = \"20 s\"\nkind = \"power-cut\"\npick = \"seed\"\nback_after = \"1 s\"\n";
-        let (one, two) = (Plan::new(&scenario(first), 7), Plan::new(&scenario(&format!("{first}{second}")), 7));
+        let second =
+            "[[fault]]\nat = \"20 s\"\nkind = \"power-cut\"\npick = \"seed\"\nback_after = \"1 s\"\n";
+        let (one, two) =
+            (Plan::new(&scenario(first), 7), Plan::new(&scenario(&format!("{first}{second}")), 7));
         assert_eq!(one.faults[0], two.faults[0]);
         assert_ne!(one.faults, Plan::new(&scenario(first), 8).faults);
         let (a, b) = (one.hosts[0].address, one.hosts[2].address);

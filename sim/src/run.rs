@@ -104,7 +104,14 @@ pub struct Outcome {
 
 impl Outcome {
     /// From what was watched.
-    pub fn new(materials: &Materials, plan: &Plan, world: World, now: u64, mut watch: Watch, end_state: EndState) -> Self {
+    pub fn new(
+        materials: &Materials,
+        plan: &Plan,
+        world: World,
+        now: u64,
+        mut watch: Watch,
+        end_state: EndState,
+    ) -> Self {
         let violation = watch.violation().cloned();
         let verdict = match &violation {
             None => Verdict::Pass,
@@ -113,7 +120,11 @@ impl Outcome {
             Some(_) => Verdict::Failed,
         };
         watch.trace.event(now, 0, Kind::End, [u64::from(verdict.exit_status()), 0, 0]);
-        let tail = if violation.is_some() { watch.trace.tail(20).map(|event| format!("{event:?}")).collect() } else { Vec::new() };
+        let tail = if violation.is_some() {
+            watch.trace.tail(20).map(|event| format!("{event:?}")).collect()
+        } else {
+            Vec::new()
+        };
         Self {
             scenario: materials.scenario.scenario.id.clone(),
             seed: plan.seed,
@@ -154,7 +165,12 @@ impl Outcome {
             Some(violation) => format!("{} at {}", violation.oracle, Time(violation.at_ns)),
             None => format!("passed at {}", Time(self.ended_at_ns)),
         };
-        format!("taipei-sim replay {file} --seed {} --world {}  # {why}, trace {}", self.seed, self.world.name(), self.trace)
+        format!(
+            "taipei-sim replay {file} --seed {} --world {}  # {why}, trace {}",
+            self.seed,
+            self.world.name(),
+            self.trace
+        )
     }
 }
 

@@ -284,7 +284,8 @@ pub struct Sweep {
 }
 
 /// Marks that runs can reach.
-pub const MARKS: &[&str] = &["piece_hash_ok", "piece_hash_bad", "resumed", "rechecked", "choked", "snapshot", "disk_error"];
+pub const MARKS: &[&str] =
+    &["piece_hash_ok", "piece_hash_bad", "resumed", "rechecked", "choked", "snapshot", "disk_error"];
 
 /// Why a scenario is refused.
 #[derive(Debug, thiserror::Error)]
@@ -310,10 +311,14 @@ impl Scenario {
     /// Says which key is wrong.
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ScenarioError::Read(shown.clone(), error))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ScenarioError::Read(shown.clone(), error))?;
         let scenario = Self::parse(&text, &shown)?;
         if path.file_stem().and_then(|stem| stem.to_str()) != Some(&scenario.scenario.id) {
-            return Err(ScenarioError::Wrong(shown, format!("id `{}` is not the file's name", scenario.scenario.id)));
+            return Err(ScenarioError::Wrong(
+                shown,
+                format!("id `{}` is not the file's name", scenario.scenario.id),
+            ));
         }
         Ok(scenario)
     }
@@ -323,7 +328,9 @@ impl Scenario {
     /// # Errors
     /// Says which key is wrong.
     pub fn parse(text: &str, shown: &str) -> Result<Self, ScenarioError> {
-        let syntax = |error: toml::de::Error| ScenarioError::Syntax(shown.to_owned(), error.to_string().trim().to_owned());
+        let syntax = |error: toml::de::Error| {
+            ScenarioError::Syntax(shown.to_owned(), error.to_string().trim().to_owned())
+        };
         let table: Table = text.parse().map_err(syntax)?;
         if let Some(key) = not_yet(&table) {
             return Err(ScenarioError::NotYet(shown.to_owned(), key));
@@ -337,8 +344,12 @@ impl Scenario {
         let group = |name: &str| self.groups.iter().any(|group| group.name == name);
         let mut names: Vec<&str> = self.groups.iter().map(|group| group.name.as_str()).collect();
         names.extend(self.actors.iter().map(|actor| actor.name.as_str()));
-        for name in names.iter().chain(&self.torrents.iter().map(|torrent| torrent.name.as_str()).collect::<Vec<_>>()) {
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        for name in
+            names.iter().chain(&self.torrents.iter().map(|torrent| torrent.name.as_str()).collect::<Vec<_>>())
+        {
+            if name.is_empty()
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            {
                 return Err(format!("`{name}`: names are letters, digits, `-` and `_`"));
             }
         }
@@ -346,7 +357,9 @@ impl Scenario {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("two parties are called `{}`", twice[0]));
         }
-        if self.torrents.is_empty() || self.groups.iter().map(|group| u64::from(group.count)).sum::<u64>() == 0 {
+        if self.torrents.is_empty()
+            || self.groups.iter().map(|group| u64::from(group.count)).sum::<u64>() == 0
+        {
             return Err("wants at least one torrent and one host".to_owned());
         }
         if self.groups.iter().map(|group| u64::from(group.count)).sum::<u64>() > HOSTS_MAX {
@@ -401,7 +414,8 @@ impl Scenario {
 impl Torrent {
     /// The length of its pieces.
     pub fn piece_bytes(&self) -> u64 {
-        self.piece.map_or_else(|| (self.size.0 / 1000).next_power_of_two().clamp(1 << 14, 1 << 24), |piece| piece.0)
+        self.piece
+            .map_or_else(|| (self.size.0 / 1000).next_power_of_two().clamp(1 << 14, 1 << 24), |piece| piece.0)
     }
 }
 
@@ -445,12 +459,38 @@ fn not_yet(table: &Table) -> Option<String> {
     let parts: &[(&str, &[&str])] = &[
         ("scenario", &["extends", "fidelity"]),
         ("torrent", &["count", "tiers", "webseeds", "private"]),
-        ("group", &["arrive", "stay", "behind", "public", "config", "script", "interfaces", "transport", "proxy", "at"]),
+        (
+            "group",
+            &[
+                "arrive",
+                "stay",
+                "behind",
+                "public",
+                "config",
+                "script",
+                "interfaces",
+                "transport",
+                "proxy",
+                "at",
+            ],
+        ),
         ("net", &["geography", "jitter", "duplicate", "reorder"]),
         ("actor", &["proto", "addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
         (
             "fault",
-            &["rate", "until", "from", "for", "space", "every_k", "error", "by", "from_group", "to_group", "count"],
+            &[
+                "rate",
+                "until",
+                "from",
+                "for",
+                "space",
+                "every_k",
+                "error",
+                "by",
+                "from_group",
+                "to_group",
+                "count",
+            ],
         ),
         (
             "expect",
@@ -487,7 +527,9 @@ fn not_yet(table: &Table) -> Option<String> {
     ];
     for (part, key, values) in built {
         for entry in entries(table, part) {
-            if let Some(value) = entry.get(*key).and_then(Value::as_str).filter(|value| !values.contains(value)) {
+            if let Some(value) =
+                entry.get(*key).and_then(Value::as_str).filter(|value| !values.contains(value))
+            {
                 return Some(format!("{part}.{key} = \"{value}\""));
             }
         }
@@ -574,7 +616,10 @@ mod tests {
         assert_eq!(scenario.scenario.worlds, [World::Events]);
         assert_eq!(scenario.groups[1].access, Access::default());
         assert_eq!(scenario.torrents[0].piece_bytes(), 1 << 14);
-        assert_eq!(scenario.host_group("leech-2").map(|(group, number)| (group.name.as_str(), number)), Some(("leech", 2)));
+        assert_eq!(
+            scenario.host_group("leech-2").map(|(group, number)| (group.name.as_str(), number)),
+            Some(("leech", 2))
+        );
         assert!(scenario.host_group("leech-3").is_none());
     }
 
@@ -615,7 +660,10 @@ mod tests {
             ("[[expect]]\ncomplete = \"nobody\"", "no such group"),
             ("[[expect]]\nmark = [\"fireworks\"]", "no `fireworks`"),
             ("[[expect]]\ncomplete = \"leech\"\nwithin_bound = 0.5", "within_bound"),
-            ("[[fault]]\nat = \"1 s\"\nkind = \"crash\"\npick = \"leech-9\"\nback_after = \"1 s\"", "no such group"),
+            (
+                "[[fault]]\nat = \"1 s\"\nkind = \"crash\"\npick = \"leech-9\"\nback_after = \"1 s\"",
+                "no such group",
+            ),
             ("[[group]]\nname = \"seed\"\ncount = 1", "two parties"),
         ] {
             let error = parse(more).expect_err(more);
@@ -627,7 +675,10 @@ mod tests {
     fn tracker_scripts_are_words() {
         let answer = |text: &str| Answer::try_from(text.to_owned());
         assert_eq!(answer("ok"), Ok(Answer::Ok { interval: None, min: None }));
-        assert_eq!(answer("ok interval=1800 min=900"), Ok(Answer::Ok { interval: Some(1800), min: Some(900) }));
+        assert_eq!(
+            answer("ok interval=1800 min=900"),
+            Ok(Answer::Ok { interval: Some(1800), min: Some(900) })
+        );
         assert_eq!(answer("500"), Ok(Answer::Status(500)));
         assert_eq!(answer("hang 40 s"), Ok(Answer::Hang(40_000_000_000)));
         for text in ["", "drop 3", "hang 40", "ok limit=3", "999", "500 500"] {

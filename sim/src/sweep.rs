@@ -65,7 +65,10 @@ impl SeedResult {
             lines.push(self.outcome.replay_line(file));
         }
         if let Some(other) = &self.other_trace {
-            lines.push(format!("seed {} gave trace {} and then {other}", self.outcome.seed, self.outcome.trace));
+            lines.push(format!(
+                "seed {} gave trace {} and then {other}",
+                self.outcome.seed, self.outcome.trace
+            ));
         }
         lines
     }

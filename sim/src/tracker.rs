@@ -98,7 +98,8 @@ mod tests {
         let materials = Materials::new(scenario);
         let plan = Plan::new(&materials.scenario, 1);
         let mut tracker = TrackerActor::all(&plan).pop().expect("one");
-        let info_hash: String = materials.torrents[0].info_hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let info_hash: String =
+            materials.torrents[0].info_hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
         let path = format!(
             "/announce?info_hash={info_hash}&peer_id=-TP0000-abcdefghijkl&port=6881&uploaded=0&downloaded=0&left=5&compact=1&event=started"
         );

@@ -116,7 +116,8 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Result<u64, UnitError> {
         return Err(UnitError::Number(text.to_owned()));
     }
     let range = || UnitError::Range(text.to_owned());
-    let scale = u32::try_from(fraction.len()).ok().and_then(|places| 10u128.checked_pow(places)).ok_or_else(range)?;
+    let scale =
+        u32::try_from(fraction.len()).ok().and_then(|places| 10u128.checked_pow(places)).ok_or_else(range)?;
     let mantissa: u128 = format!("{whole}{fraction}").parse().map_err(|_| range())?;
     let product = mantissa.checked_mul(u128::from(*factor)).ok_or_else(range)?;
     if product % scale != 0 {
@@ -229,7 +230,9 @@ mod tests {
 
     #[test]
     fn a_number_without_its_unit_is_refused() {
-        for text in ["20", "20ms", "ms", "", "20 MiB", "-3 s", "1e3 s", "0.5 ns", "1. s", "99999999999999999999 h"] {
+        for text in
+            ["20", "20ms", "ms", "", "20 MiB", "-3 s", "1e3 s", "0.5 ns", "1. s", "99999999999999999999 h"]
+        {
             assert!(time(text).is_err(), "{text}");
         }
         assert!(Rate::try_from("0 bit/s".to_owned()).is_err());

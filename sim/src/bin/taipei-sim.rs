@@ -267,7 +267,11 @@ fn sweep_scenario(args: &SweepArgs) -> Result<u8, String> {
         }
         // What is not deterministic cannot be replayed: that is the worst of all.
         let this = result.exit_status();
-        status = if status == NOT_DETERMINISTIC || this == NOT_DETERMINISTIC { NOT_DETERMINISTIC } else { status.max(this) };
+        status = if status == NOT_DETERMINISTIC || this == NOT_DETERMINISTIC {
+            NOT_DETERMINISTIC
+        } else {
+            status.max(this)
+        };
     }
     Ok(status)
 }
@@ -278,7 +282,9 @@ fn replay(args: &ReplayArgs) -> Result<u8, String> {
         return Err(format!("{}: recordings are not supported yet", args.file.display()));
     }
     let materials = load(&args.file)?;
-    let Some(world) = worlds(&materials, args.world).first().copied() else { return Err("no world".to_owned()) };
+    let Some(world) = worlds(&materials, args.world).first().copied() else {
+        return Err("no world".to_owned());
+    };
     let began = Instant::now();
     let options = RunOptions { keep_trace: args.trace.is_some(), ..RunOptions::default() };
     let outcome = run(&materials, args.seed, world, &options);

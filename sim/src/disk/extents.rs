@@ -10,10 +10,7 @@ use crate::content::Content;
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// Content `content` from `offset` on.
-    Canonical {
-        content: u32,
-        offset: u64,
-    },
+    Canonical { content: u32, offset: u64 },
     /// These.
     Own(Bytes),
 }
@@ -22,7 +19,9 @@ impl Source {
     /// `length` bytes of it from `from` on.
     pub(super) fn part(&self, from: u64, length: u64) -> Self {
         match self {
-            Self::Canonical { content, offset } => Self::Canonical { content: *content, offset: offset + from },
+            Self::Canonical { content, offset } => {
+                Self::Canonical { content: *content, offset: offset + from }
+            }
             Self::Own(bytes) => Self::Own(bytes.slice(from as usize..(from + length) as usize)),
         }
     }
@@ -50,7 +49,8 @@ impl Extents {
             {
                 (start, from, length) = (*before, *its, length + bytes);
             }
-            if let Some((bytes, Source::Canonical { content: same, offset: its })) = self.0.get(&(start + length))
+            if let Some((bytes, Source::Canonical { content: same, offset: its })) =
+                self.0.get(&(start + length))
                 && *same == content
                 && *its == from + length
             {
@@ -70,7 +70,8 @@ impl Extents {
     }
 
     fn cut(&mut self, from: u64, to: u64) {
-        if let Some((start, (length, source))) = self.0.range(..from).next_back().map(|(start, range)| (*start, range.clone()))
+        if let Some((start, (length, source))) =
+            self.0.range(..from).next_back().map(|(start, range)| (*start, range.clone()))
             && start + length > from
         {
             self.0.insert(start, (from - start, source.part(0, from - start)));
@@ -104,15 +105,23 @@ impl Extents {
         for (from, length, source) in self.within(at, buffer.len() as u64) {
             let target = &mut buffer[(from - at) as usize..(from - at + length) as usize];
             match source {
-                Source::Canonical { content, offset } => target
-                    .copy_from_slice(&contents[content as usize].as_slice()[offset as usize..(offset + length) as usize]),
+                Source::Canonical { content, offset } => target.copy_from_slice(
+                    &contents[content as usize].as_slice()[offset as usize..(offset + length) as usize],
+                ),
                 Source::Own(bytes) => target.copy_from_slice(&bytes),
             }
         }
     }
 
     /// Whether the `length` bytes from `at` on are those of `content` from `offset` on.
-    pub(super) fn equal(&self, at: u64, length: u64, content: u32, offset: u64, contents: &[Content]) -> bool {
+    pub(super) fn equal(
+        &self,
+        at: u64,
+        length: u64,
+        content: u32,
+        offset: u64,
+        contents: &[Content],
+    ) -> bool {
         let mut next = at;
         for (from, bytes, source) in self.within(at, length) {
             let want = offset + (from - at);
@@ -144,13 +153,18 @@ impl Extents {
 
     /// Bytes that are stored here.
     pub(super) fn own_bytes(&self) -> u64 {
-        self.0.values().map(|(length, source)| if matches!(source, Source::Own(_)) { *length } else { 0 }).sum()
+        self.0
+            .values()
+            .map(|(length, source)| if matches!(source, Source::Own(_)) { *length } else { 0 })
+            .sum()
     }
 }
 
 /// Whether that part of the content is zeros, as a hole is.
 fn zero(contents: &[Content], content: u32, offset: u64, length: u64) -> bool {
-    contents[content as usize].as_slice()[offset as usize..(offset + length) as usize].iter().all(|byte| *byte == 0)
+    contents[content as usize].as_slice()[offset as usize..(offset + length) as usize]
+        .iter()
+        .all(|byte| *byte == 0)
 }
 
 #[cfg(test)]

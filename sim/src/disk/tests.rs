@@ -15,7 +15,8 @@ fn path(name: &str) -> StoragePath {
 
 fn bench() -> Bench {
     let content = Content::new("a", 100_000);
-    let home = |name: &str, offset, length| Home { name: format!("{ROOT}/{name}"), content: 0, offset, length };
+    let home =
+        |name: &str, offset, length| Home { name: format!("{ROOT}/{name}"), content: 0, offset, length };
     let homes = vec![home("a/1", 0, 60_000), home("a/2", 60_000, 40_000)];
     Bench { disk: SimDisk::new(vec![content.clone()], homes, 512), content }
 }
@@ -105,7 +106,10 @@ fn an_unsynced_rename_may_be_undone_and_a_synced_one_may_not() {
             bench.write(name, 0, &[byte; 100]).expect("writes");
             bench.sync(name);
         }
-        bench.disk.rename(At { root: ROOT, path: &path("snapshot.new") }, &path("snapshot")).expect("renames");
+        bench
+            .disk
+            .rename(At { root: ROOT, path: &path("snapshot.new") }, &path("snapshot"))
+            .expect("renames");
         assert_eq!(bench.read("snapshot"), Some(vec![2; 100]));
         if seed % 2 == 0 {
             bench.disk.sync_dir(At { root: ROOT, path: &path("snapshot") }).expect("syncs");

@@ -17,8 +17,8 @@ use taipei_engine::input::{HttpResponse, NetError};
 use taipei_engine::output::HttpGet;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
-    AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId, ResumeMode,
-    StartValues, TorrentId,
+    AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
+    ResumeMode, StartValues, TorrentId,
 };
 
 use self::stream::{Segment, Side, Streams};
@@ -132,7 +132,8 @@ enum Todo {
 
 impl World {
     fn new(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Self {
-        let hosts = plan.hosts.iter().enumerate().map(|(number, host)| Host::new(materials, plan, number, host));
+        let hosts =
+            plan.hosts.iter().enumerate().map(|(number, host)| Host::new(materials, plan, number, host));
         let mut world = Self {
             watch: Watch::new(materials.clone(), plan.clone(), options.keep_trace),
             hosts: hosts.collect(),
@@ -178,7 +179,12 @@ impl World {
             self.handle(next.event);
             self.settle();
             if self.sequence > self.options.events_max {
-                self.watch.break_rule(BUDGET, self.now, None, format!("more than {} events", self.options.events_max));
+                self.watch.break_rule(
+                    BUDGET,
+                    self.now,
+                    None,
+                    format!("more than {} events", self.options.events_max),
+                );
             }
             if self.stop_by.is_none() && self.watch.is_done() {
                 self.stop_all();
@@ -223,14 +229,20 @@ impl World {
             Event::Request { host, incarnation, get } => self.request(host, incarnation, &get),
             Event::Answer { host, incarnation, request, result } => {
                 if self.is_process(host, incarnation)
-                    && self.hosts[host].process.as_mut().is_some_and(|process| process.requests.remove(&request).is_some())
+                    && self.hosts[host]
+                        .process
+                        .as_mut()
+                        .is_some_and(|process| process.requests.remove(&request).is_some())
                 {
                     self.step(host, Input::HttpDone { request, result });
                 }
             }
             Event::Resolved { host, incarnation, query, result } => {
                 if self.is_process(host, incarnation)
-                    && self.hosts[host].process.as_mut().is_some_and(|process| process.resolves.remove(&query).is_some())
+                    && self.hosts[host]
+                        .process
+                        .as_mut()
+                        .is_some_and(|process| process.resolves.remove(&query).is_some())
                 {
                     self.step(host, Input::Resolved { query, result });
                 }
@@ -368,13 +380,20 @@ impl World {
         self.watch.on_input(now, host, &input, &this.disk);
         process.spins = if matches!(input, Input::Timeout) { process.spins + 1 } else { 0 };
         if process.spins > SPINS_MAX {
-            self.watch.break_rule("L8", now, Some(host), "time-outs without end and without progress".to_owned());
+            self.watch.break_rule(
+                "L8",
+                now,
+                Some(host),
+                "time-outs without end and without progress".to_owned(),
+            );
             return;
         }
         process.engine.handle_input(Instant(now - process.began), input);
         loop {
             let this = &mut self.hosts[host];
-            let Some(output) = this.process.as_mut().and_then(|process| process.engine.poll_output()) else { break };
+            let Some(output) = this.process.as_mut().and_then(|process| process.engine.poll_output()) else {
+                break;
+            };
             self.watch.on_output(now, host, &output, &this.disk);
             self.perform(host, output);
         }
@@ -422,7 +441,9 @@ impl World {
             }
             Output::Close { connection } => {
                 let process = self.hosts[host].process.as_mut();
-                if let Some((stream, side)) = process.and_then(|process| process.connections.remove(&connection)) {
+                if let Some((stream, side)) =
+                    process.and_then(|process| process.connections.remove(&connection))
+                {
                     self.end_by_system(stream, side);
                 }
             }
@@ -469,9 +490,19 @@ impl World {
             self.at(self.now + latency, Event::Answer { host, incarnation, request, result });
             return;
         };
-        self.watch.trace.event(self.now, host as u32 + 1, Kind::Request, [number as u64, digest(&get.path), 0]);
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Request,
+            [number as u64, digest(&get.path), 0],
+        );
         let reply = self.trackers[number].answer(self.now, SocketAddr::new(from, HTTP_PORT), &get.path);
-        self.watch.trace.event(self.now, host as u32 + 1, Kind::Answer, [u64::from(reply.status), reply.body.len() as u64, 0]);
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Answer,
+            [u64::from(reply.status), reply.body.len() as u64, 0],
+        );
         let result = if reply.body.len() > get.body_bytes_max as usize {
             Err(NetError::TooLarge)
         } else {
@@ -537,8 +568,12 @@ impl Host {
 /// What a job takes: its latency, its bytes, its syncs, its hashing.
 pub(crate) fn job_cost(job: &Job, work: crate::disk::Work, latency: u64) -> u64 {
     let hashed: u64 = match &job.work {
-        Work::Check { pieces } => pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(*piece))).sum(),
-        Work::Hash { pieces } => pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(piece.piece))).sum(),
+        Work::Check { pieces } => {
+            pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(*piece))).sum()
+        }
+        Work::Hash { pieces } => {
+            pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(piece.piece))).sum()
+        }
         _ => 0,
     };
     latency

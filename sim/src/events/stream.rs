@@ -227,7 +227,10 @@ impl World {
             Some(host) if host.powered => Some(NetError::Refused),
             // Silence, until the system gives up.
             _ => {
-                self.at(self.now + SYSTEM_CONNECT_TIME, Event::SynAnswer { stream, error: Some(NetError::TimedOut) });
+                self.at(
+                    self.now + SYSTEM_CONNECT_TIME,
+                    Event::SynAnswer { stream, error: Some(NetError::TimedOut) },
+                );
                 return;
             }
         };
@@ -271,7 +274,12 @@ impl World {
         process.accepted_count += 1;
         process.connections.insert(connection, (stream, Side::Acceptor));
         (acceptor.connection, acceptor.state) = (connection, State::Open);
-        self.watch.trace.event(self.now, host as u32 + 1, Kind::Open, [u64::from(stream), remote_host as u64 + 1, 1]);
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Open,
+            [u64::from(stream), remote_host as u64 + 1, 1],
+        );
         let remote = SocketAddr::new(self.plan.hosts[remote_host].address, dialled_port(stream));
         self.step(host, Input::Accepted { connection, remote });
     }
@@ -429,7 +437,12 @@ impl World {
                 break;
             }
         }
-        self.watch.trace.event(self.now, host as u32 + 1, Kind::Read, [u64::from(stream), bytes, messages.len() as u64]);
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Read,
+            [u64::from(stream), bytes, messages.len() as u64],
+        );
         self.at(self.now + latency, Event::Ack { stream, side: side.other(), bytes: bytes as u32 });
         self.step(host, Input::Received { connection, read_bytes: bytes as u32, messages });
         if let Err(error) = result {
@@ -474,7 +487,12 @@ impl World {
         let mut arrival = self.hosts[host].uplink.clock.book(now, 0) + latency;
         arrival = arrival.max(other.last_arrival);
         other.last_arrival = arrival;
-        self.watch.trace.event(now, host as u32 + 1, Kind::Close, [u64::from(stream), u64::from(unread > 0), 0]);
+        self.watch.trace.event(
+            now,
+            host as u32 + 1,
+            Kind::Close,
+            [u64::from(stream), u64::from(unread > 0), 0],
+        );
         if unread > 0 {
             self.at(arrival, Event::Reset { stream, side: side.other() });
         } else {

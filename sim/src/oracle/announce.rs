@@ -37,7 +37,10 @@ impl Announce {
     pub(super) fn parse(path: &str) -> Option<Self> {
         let query = path.strip_prefix("/announce?")?;
         let field = |name: &str| {
-            query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+            query
+                .split('&')
+                .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+                .map(|(_, value)| value)
         };
         let number = |name: &str| field(name).and_then(|value| value.parse().ok());
         let event = match field("event") {
@@ -62,14 +65,21 @@ impl Announce {
 
 impl AnnounceWatch {
     /// An announce leaves. `whole_from_start` is whether the process found everything when it began.
-    pub(super) fn on_asked(&mut self, now: u64, announce: &Announce, whole_from_start: bool) -> Result<(), String> {
+    pub(super) fn on_asked(
+        &mut self,
+        now: u64,
+        announce: &Announce,
+        whole_from_start: bool,
+    ) -> Result<(), String> {
         let count = |event| self.counts.get(event).copied().unwrap_or(0);
         if self.over {
             return Err("an announce after `stopped` was taken".to_owned());
         }
         match announce.event {
             "started" if count("started") > 0 => return Err("`started` again".to_owned()),
-            "stopped" if count("started") == 0 => return Err("`stopped` before `started` was taken".to_owned()),
+            "stopped" if count("started") == 0 => {
+                return Err("`stopped` before `started` was taken".to_owned());
+            }
             "completed" if count("completed") > 0 => return Err("`completed` again".to_owned()),
             "completed" if whole_from_start => return Err("`completed` without having downloaded".to_owned()),
             "completed" if announce.left != 0 => return Err("`completed` with something left".to_owned()),
@@ -92,9 +102,16 @@ impl AnnounceWatch {
     }
 
     /// Its answer came. True when it was taken.
-    pub(super) fn on_answered(&mut self, now: u64, announce: &Announce, response: Option<&HttpResponse>) -> bool {
+    pub(super) fn on_answered(
+        &mut self,
+        now: u64,
+        announce: &Announce,
+        response: Option<&HttpResponse>,
+    ) -> bool {
         let Some(response) = response.filter(|response| response.status == 200) else { return false };
-        if integer(&response.body, b"14:failure reason").is_some() || response.body.starts_with(b"d14:failure reason") {
+        if integer(&response.body, b"14:failure reason").is_some()
+            || response.body.starts_with(b"d14:failure reason")
+        {
             return false;
         }
         if !announce.event.is_empty() {
@@ -102,7 +119,8 @@ impl AnnounceWatch {
         }
         self.over = announce.event == "stopped";
         // The lesser of the two is what binds: a client short of peers may ask after the minimum.
-        let seconds = integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
+        let seconds =
+            integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
         self.quiet_until = now + seconds.unwrap_or(0).saturating_mul(1_000_000_000);
         true
     }
@@ -143,13 +161,22 @@ mod tests {
     }
 
     fn ok() -> HttpResponse {
-        HttpResponse { status: 200, location: None, body: b"d8:intervali1800e12:min intervali900e5:peers0:e"[..].into() }
+        HttpResponse {
+            status: 200,
+            location: None,
+            body: b"d8:intervali1800e12:min intervali900e5:peers0:e"[..].into(),
+        }
     }
 
     #[test]
     fn the_life_cycle_in_order_is_fine() {
         let mut watch = AnnounceWatch::default();
-        for (at, event, left) in [(0, "started", 9), (1, "completed", 0), (901_000_000_002, "", 0), (901_000_000_003, "stopped", 0)] {
+        for (at, event, left) in [
+            (0, "started", 9),
+            (1, "completed", 0),
+            (901_000_000_002, "", 0),
+            (901_000_000_003, "stopped", 0),
+        ] {
             let announce = announce(event, left);
             assert_eq!(watch.on_asked(at, &announce, false), Ok(()), "{event}");
             assert!(watch.on_answered(at, &announce, Some(&ok())));

@@ -127,7 +127,9 @@ enum Pending {
 impl HostWatch {
     fn note_if_whole(&mut self, torrent: usize, piece_count: u32) {
         let whole = self.have.get(&torrent).is_some_and(|have| have.len() as u32 == piece_count);
-        if let Some(process) = self.process.as_mut().filter(|process| whole && !process.fetched.contains(&torrent)) {
+        if let Some(process) =
+            self.process.as_mut().filter(|process| whole && !process.fetched.contains(&torrent))
+        {
             process.whole_from_start.insert(torrent);
         }
     }
@@ -202,9 +204,16 @@ impl Watch {
         }
     }
 
-    fn input(&mut self, now: u64, host: usize, input: &Input, disk: &SimDisk) -> Result<(), (&'static str, String)> {
+    fn input(
+        &mut self,
+        now: u64,
+        host: usize,
+        input: &Input,
+        disk: &SimDisk,
+    ) -> Result<(), (&'static str, String)> {
         let materials = self.materials.clone();
-        let HostWatch { process: Some(process), received_bytes, announces, .. } = &mut self.hosts[host] else {
+        let HostWatch { process: Some(process), received_bytes, announces, .. } = &mut self.hosts[host]
+        else {
             return Ok(());
         };
         match input {
@@ -289,13 +298,17 @@ impl Watch {
                     .iter()
                     .copied()
                     .filter(|piece| {
-                        !claimed.contains(piece) && !opened.unchecked.iter().any(|unchecked| unchecked.get() == *piece)
+                        !claimed.contains(piece)
+                            && !opened.unchecked.iter().any(|unchecked| unchecked.get() == *piece)
                     })
                     .collect();
                 watch.have.insert(torrent, claimed);
                 watch.note_if_whole(torrent, material.piece_count());
                 if !bad.is_empty() {
-                    return Err(("S12", format!("resume data claims pieces {bad:?}, which are not right on disk")));
+                    return Err((
+                        "S12",
+                        format!("resume data claims pieces {bad:?}, which are not right on disk"),
+                    ));
                 }
                 if !lost.is_empty() {
                     return Err(("S12", format!("resume data lost pieces {lost:?}, which were saved")));
@@ -308,7 +321,10 @@ impl Watch {
                     let (offset, length) = material.piece(piece);
                     let right = disk.holds(torrent as u32, offset, length);
                     if *good != right {
-                        return Err(("S1", format!("piece {piece} was found {good} by a check, but is {right}")));
+                        return Err((
+                            "S1",
+                            format!("piece {piece} was found {good} by a check, but is {right}"),
+                        ));
                     }
                     if *good {
                         have.insert(piece);
@@ -348,7 +364,13 @@ impl Watch {
         }
     }
 
-    fn output(&mut self, now: u64, host: usize, output: &Output, disk: &SimDisk) -> Result<(), (&'static str, String)> {
+    fn output(
+        &mut self,
+        now: u64,
+        host: usize,
+        output: &Output,
+        disk: &SimDisk,
+    ) -> Result<(), (&'static str, String)> {
         let materials = self.materials.clone();
         let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
         if process.stopped {
@@ -370,12 +392,16 @@ impl Watch {
             }
             Output::Job { job, work } => {
                 let Some(torrent) = materials.by_info_hash(work.place.info_hash) else { return Ok(()) };
-                let numbers = |pieces: &[taipei_engine::PieceIndex]| pieces.iter().map(|piece| piece.get()).collect::<Vec<u32>>();
+                let numbers = |pieces: &[taipei_engine::PieceIndex]| {
+                    pieces.iter().map(|piece| piece.get()).collect::<Vec<u32>>()
+                };
                 let pending = match &work.work {
                     Work::Open { .. } => Pending::Open,
                     Work::Check { pieces } => Pending::Check(numbers(pieces)),
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
-                    Work::Snapshot { have, .. } => Pending::Snapshot(have.iter().map(|piece| piece.get()).collect()),
+                    Work::Snapshot { have, .. } => {
+                        Pending::Snapshot(have.iter().map(|piece| piece.get()).collect())
+                    }
                     _ => Pending::Other,
                 };
                 process.jobs.insert(*job, (torrent, pending));
@@ -406,7 +432,13 @@ impl Watch {
         Ok(())
     }
 
-    fn alert(&mut self, now: u64, host: usize, alert: &Alert, disk: &SimDisk) -> Result<(), (&'static str, String)> {
+    fn alert(
+        &mut self,
+        now: u64,
+        host: usize,
+        alert: &Alert,
+        disk: &SimDisk,
+    ) -> Result<(), (&'static str, String)> {
         let watch = &mut self.hosts[host];
         match alert {
             Alert::PieceFinished { torrent, piece } => {
@@ -433,7 +465,10 @@ impl Watch {
                 }
             }
             Alert::PeerBanned { address, .. } => {
-                let name = self.plan.host_at(address.ip()).map_or_else(|| address.to_string(), |host| self.plan.hosts[host].name.clone());
+                let name = self
+                    .plan
+                    .host_at(address.ip())
+                    .map_or_else(|| address.to_string(), |host| self.plan.hosts[host].name.clone());
                 watch.banned.insert(name);
             }
             Alert::AddFailed { error, .. } => {
@@ -461,7 +496,9 @@ impl Watch {
         let mut bad = None;
         for (torrent, have) in &self.hosts[host].have {
             let material = &self.materials.torrents[*torrent];
-            if have.len() as u32 == material.piece_count() && disk.holds(*torrent as u32, 0, material.content.len()) {
+            if have.len() as u32 == material.piece_count()
+                && disk.holds(*torrent as u32, 0, material.content.len())
+            {
                 continue;
             }
             bad = bad.or_else(|| {
@@ -616,7 +653,13 @@ impl Watch {
                     })
                 })
                 .collect(),
-            received_bytes: self.plan.hosts.iter().zip(&self.hosts).map(|(plan, watch)| (plan.name.clone(), watch.received_bytes)).collect(),
+            received_bytes: self
+                .plan
+                .hosts
+                .iter()
+                .zip(&self.hosts)
+                .map(|(plan, watch)| (plan.name.clone(), watch.received_bytes))
+                .collect(),
             fault_effects: self.fault_effects.iter().map(|effects| effects.unwrap_or(0)).collect(),
         }
     }
@@ -625,7 +668,9 @@ impl Watch {
 impl Plan {
     /// Whether every host that is up has told some tracker that it started, so that announce counts are final.
     fn trackers_have_heard(&self, watch: &Watch) -> bool {
-        watch.hosts.iter().all(|host| host.announces.values().any(|counts| counts.get("started").is_some_and(|count| *count > 0)))
+        watch.hosts.iter().all(|host| {
+            host.announces.values().any(|counts| counts.get("started").is_some_and(|count| *count > 0))
+        })
     }
 }
 
@@ -655,9 +700,8 @@ fn check_claim(claim: Claim, materials: &Materials, disk: &SimDisk) -> Result<()
     };
     let bad = match claim {
         Claim::None => None,
-        Claim::All(torrent) => {
-            (!disk.holds(torrent as u32, 0, materials.torrents[torrent].content.len())).then_some("everything".to_owned())
-        }
+        Claim::All(torrent) => (!disk.holds(torrent as u32, 0, materials.torrents[torrent].content.len()))
+            .then_some("everything".to_owned()),
         Claim::Piece(torrent, piece) => (!holds(torrent, piece)).then(|| format!("piece {piece}")),
         Claim::Bits(torrent, pieces) => {
             pieces.into_iter().find(|piece| !holds(torrent, *piece)).map(|piece| format!("piece {piece}"))

@@ -104,7 +104,9 @@ impl ConnectionWatch {
             // The extended handshake may stand before or after the bitfield.
             self.first_said |= !matches!(message, Message::ExtendedHandshake(_) | Message::KeepAlive);
         }
-        let torrent = self.torrent.and_then(|torrent| materials.torrents.get(torrent).map(|material| (torrent, material)));
+        let torrent = self
+            .torrent
+            .and_then(|torrent| materials.torrents.get(torrent).map(|material| (torrent, material)));
         match message {
             Message::Handshake(handshake) => {
                 if std::mem::replace(&mut self.handshake_sent, true) {
@@ -118,17 +120,21 @@ impl ConnectionWatch {
                 Err(("S6", "a bitfield that is not the first message".to_owned()))
             }
             Message::Bitfield(bytes) => {
-                let (number, material) = torrent.ok_or_else(|| ("S6", "a bitfield of no torrent".to_owned()))?;
+                let (number, material) =
+                    torrent.ok_or_else(|| ("S6", "a bitfield of no torrent".to_owned()))?;
                 let pieces = pieces_of(bytes);
                 let count = material.piece_count();
-                if bytes.len() as u32 != count.div_ceil(8) || pieces.last().is_some_and(|last| *last >= count) {
+                if bytes.len() as u32 != count.div_ceil(8) || pieces.last().is_some_and(|last| *last >= count)
+                {
                     return Err(("S6", "a bitfield of the wrong length, or with spare bits".to_owned()));
                 }
                 Ok(Claim::Bits(number, pieces))
             }
             Message::HaveAll => Ok(torrent.map_or(Claim::None, |(number, _)| Claim::All(number))),
             Message::Have(piece) => match torrent {
-                Some((number, material)) if *piece < material.piece_count() => Ok(Claim::Piece(number, *piece)),
+                Some((number, material)) if *piece < material.piece_count() => {
+                    Ok(Claim::Piece(number, *piece))
+                }
                 _ => Err(("S6", format!("have of piece {piece}, which is none"))),
             },
             Message::Choke => {
@@ -138,7 +144,9 @@ impl ConnectionWatch {
                 Ok(Claim::None)
             }
             Message::Request(request) => {
-                let Some((_, material)) = torrent else { return Err(("S4", "a request of no torrent".to_owned())) };
+                let Some((_, material)) = torrent else {
+                    return Err(("S4", "a request of no torrent".to_owned()));
+                };
                 self.on_request_sent(*request, material).map(|()| Claim::None)
             }
             Message::Cancel(request) => {
@@ -150,7 +158,10 @@ impl ConnectionWatch {
             Message::Piece { piece, begin, data } => {
                 let request = Request { piece: *piece, begin: *begin, length: data.len() };
                 if !self.wanted.remove(&request) {
-                    return Err(("S5", format!("a block that nobody asked for, or of one choked: {request:?}")));
+                    return Err((
+                        "S5",
+                        format!("a block that nobody asked for, or of one choked: {request:?}"),
+                    ));
                 }
                 Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Piece(number, *piece)))
             }
@@ -193,6 +204,8 @@ impl ConnectionWatch {
 fn pieces_of(bytes: &[u8]) -> Vec<u32> {
     (0u32..)
         .zip(bytes)
-        .flat_map(|(at, byte)| (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| at * 8 + bit))
+        .flat_map(|(at, byte)| {
+            (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| at * 8 + bit)
+        })
         .collect()
 }

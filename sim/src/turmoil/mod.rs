@@ -54,10 +54,8 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
     let disks: Vec<_> = shared.disks.iter().map(lock).collect();
     let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
     let end_state = lock(&shared.watch).end_state(&disks);
-    let watch = std::mem::replace(
-        &mut *lock(&shared.watch),
-        Watch::new(materials.clone(), plan.clone(), false),
-    );
+    let watch =
+        std::mem::replace(&mut *lock(&shared.watch), Watch::new(materials.clone(), plan.clone(), false));
     Outcome::new(materials, plan, WorldName::Turmoil, now, watch, end_state)
 }
 
@@ -240,7 +238,8 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     let options = Options { ports: Some(PEER_PORT..=PEER_PORT), recorder: Some(Box::new(recorder)) };
     let values = start_values(&plan, host, life.incarnation, life.boots, now);
     let mut stop = shared.stop.subscribe();
-    let (handle, mut alerts, owner) = start(transport, clock, jobs, Config::default(), values, options).await?;
+    let (handle, mut alerts, owner) =
+        start(transport, clock, jobs, Config::default(), values, options).await?;
     let control = async {
         for command in begin_commands(&shared.materials) {
             if handle.command(command).await.is_err() {
@@ -319,7 +318,8 @@ async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) 
         let (shared, clock, from) = (shared.clone(), clock.clone(), connection.remote);
         tokio::spawn(async move {
             let stream = TokioIo::new(tokio::io::join(connection.reader, connection.writer));
-            let answer = service_fn(|request: Request<Incoming>| answer(&shared, &clock, number, from, request));
+            let answer =
+                service_fn(|request: Request<Incoming>| answer(&shared, &clock, number, from, request));
             let mut server = hyper::server::conn::http1::Builder::new();
             // A client that goes away is no concern of the tracker's.
             let _ = server.auto_date_header(false).keep_alive(false).serve_connection(stream, answer).await;

@@ -59,11 +59,21 @@ impl Links {
 
 impl Net {
     pub(super) fn new(plan: &Arc<Plan>) -> Arc<Self> {
-        let trackers = plan.trackers.iter().map(|tracker| (tracker.address.ip(), Links::new(&Access::default())));
+        let trackers =
+            plan.trackers.iter().map(|tracker| (tracker.address.ip(), Links::new(&Access::default())));
         Arc::new(Self {
-            links: plan.hosts.iter().map(|host| (host.address, Links::new(&host.access))).chain(trackers).collect(),
+            links: plan
+                .hosts
+                .iter()
+                .map(|host| (host.address, Links::new(&host.access)))
+                .chain(trackers)
+                .collect(),
             dark: Mutex::default(),
-            names: plan.trackers.iter().map(|tracker| (tracker.dns_name.clone(), tracker.address.ip())).collect(),
+            names: plan
+                .trackers
+                .iter()
+                .map(|tracker| (tracker.dns_name.clone(), tracker.address.ip()))
+                .collect(),
             tick: Mutex::new(0),
             plan: plan.clone(),
         })
@@ -168,7 +178,12 @@ impl ShapedTransport {
         Self { net: net.clone(), clock: clock.clone(), host }
     }
 
-    fn shape(&self, stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Connection<ShapedReader, ShapedWriter> {
+    fn shape(
+        &self,
+        stream: TcpStream,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Connection<ShapedReader, ShapedWriter> {
         let (reader, writer) = stream.into_split();
         let end = Shape { net: self.net.clone(), clock: self.clock.clone(), host: self.host };
         Connection {
@@ -214,7 +229,10 @@ impl Transport for ShapedTransport {
         Ok(self.shape(stream, local, remote))
     }
 
-    async fn listen(&self, ports: RangeInclusive<u16>) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
+    async fn listen(
+        &self,
+        ports: RangeInclusive<u16>,
+    ) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
         for port in ports.clone() {
             match TcpListener::bind((core::net::Ipv4Addr::UNSPECIFIED, port)).await {
                 Ok(listener) => {
@@ -228,7 +246,10 @@ impl Transport for ShapedTransport {
         Err(ListenError::InUse(*ports.end()))
     }
 
-    async fn accept(&self, listener: &mut TcpListener) -> Result<Connection<ShapedReader, ShapedWriter>, NetError> {
+    async fn accept(
+        &self,
+        listener: &mut TcpListener,
+    ) -> Result<Connection<ShapedReader, ShapedWriter>, NetError> {
         let (stream, remote) = listener.accept().await.map_err(|error| net_error(&error))?;
         let local = stream.local_addr().map_err(|error| net_error(&error))?;
         Ok(self.shape(stream, local, remote))
@@ -257,7 +278,12 @@ struct Shape {
 
 impl Shape {
     /// Ready when the world's clock says `at`.
-    fn poll_until(&self, at: u64, sleep: &mut Option<Pin<Box<Sleep>>>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_until(
+        &self,
+        at: u64,
+        sleep: &mut Option<Pin<Box<Sleep>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         if self.clock.world_now() >= at {
             *sleep = None;
             return Poll::Ready(());
@@ -291,7 +317,9 @@ impl ShapedReader {
                 self.ended = true;
             }
             self.raw.extend_from_slice(buffer.filled());
-            while let Some((stamp, length)) = head(&self.raw).filter(|(_, length)| self.raw.len() >= HEAD_BYTES + length) {
+            while let Some((stamp, length)) =
+                head(&self.raw).filter(|(_, length)| self.raw.len() >= HEAD_BYTES + length)
+            {
                 self.raw.advance(HEAD_BYTES);
                 let bytes = self.raw.split_to(length).freeze();
                 let at = stamp.max(self.shape.clock.world_now());
@@ -310,7 +338,11 @@ fn head(raw: &[u8]) -> Option<(u64, usize)> {
 }
 
 impl AsyncRead for ShapedReader {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.poll_frame(context))?;
         let Some((at, _)) = this.frames.front() else { return Poll::Ready(Ok(())) };
@@ -353,7 +385,11 @@ impl ShapedWriter {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write_slices(&mut self, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_slices(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_frame_out(context))?;
         let length = slices.iter().map(|slice| slice.len()).sum::<usize>().min(FRAME_BYTES);
         if length == 0 {
@@ -384,7 +420,11 @@ impl ShapedWriter {
 }
 
 impl AsyncWrite for ShapedWriter {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_slices(context, &[io::IoSlice::new(bytes)])
     }
 
