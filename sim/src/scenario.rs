@@ -373,7 +373,7 @@ impl Scenario {
             if torrent.size.0 == 0 || torrent.size.0 > TORRENT_BYTES_MAX {
                 return Err(format!("torrent `{}`: between 1 B and 4 GiB", torrent.name));
             }
-            if piece < 1 << 14 || piece > 1 << 26 {
+            if !(1 << 14..=1 << 26).contains(&piece) {
                 return Err(format!("torrent `{}`: pieces are 16 KiB to 64 MiB", torrent.name));
             }
             if torrent.files == 0 || u64::from(torrent.files) > torrent.size.0 {

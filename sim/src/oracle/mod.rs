@@ -529,6 +529,11 @@ impl Watch {
         })
     }
 
+    /// Whether a host has a process.
+    pub fn is_up(&self, host: usize) -> bool {
+        self.hosts[host].process.is_some()
+    }
+
     /// Whether the engine on a host has said that it stopped.
     pub fn has_stopped(&self, host: usize) -> bool {
         self.hosts[host].process.as_ref().is_none_or(|process| process.stopped)

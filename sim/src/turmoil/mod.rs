@@ -45,6 +45,7 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
         lives: Mutex::new(vec![Life::default(); plan.hosts.len()]),
         trackers: Mutex::new(TrackerActor::all(plan)),
         stop: watch::Sender::new(false),
+        kill: plan.hosts.iter().map(|_| watch::Sender::new(0)).collect(),
     });
     let panicked = catch(|| drive(&shared, options)).err();
     let now = shared.net.tick();
@@ -68,6 +69,9 @@ struct Shared {
     lives: Mutex<Vec<Life>>,
     trackers: Mutex<Vec<TrackerActor>>,
     stop: watch::Sender<bool>,
+    /// By host: the incarnation that dies now. A runtime that is dropped drops its tasks in an order that depends on
+    /// every other task of this process; so a host drops its own, in its own order, before turmoil ends it.
+    kill: Vec<watch::Sender<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +101,8 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
     }
     let mut faults: Vec<(u64, Change)> = Vec::new();
     for (number, fault) in shared.plan.faults.iter().enumerate() {
-        faults.push((fault.at, Change::Fault(number)));
+        faults.push((fault.at, Change::Kill(number)));
+        faults.push((fault.at + TICK, Change::Fault(number)));
         faults.push((fault.back_at, Change::Back(number)));
     }
     faults.sort_by_key(|(at, _)| *at);
@@ -155,16 +160,16 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
 }
 
 enum Change {
+    Kill(usize),
     Fault(usize),
     Back(usize),
 }
 
 fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
     match change {
-        Change::Fault(number) => {
+        Change::Kill(number) => {
             let fault = shared.plan.faults[number];
             let address = shared.plan.hosts[fault.host].address;
-            let mut effects = u64::from(sim.is_host_running(address));
             if fault.kind == FaultKind::PowerCut {
                 // What dies says goodbye here; a machine without power does not.
                 shared.net.set_dark(address, true);
@@ -172,6 +177,12 @@ fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
                     sim.partition(address, other);
                 }
             }
+            shared.kill[fault.host].send_replace(lock(&shared.lives)[fault.host].incarnation);
+        }
+        Change::Fault(number) => {
+            let fault = shared.plan.faults[number];
+            let address = shared.plan.hosts[fault.host].address;
+            let mut effects = u64::from(lock(&shared.watch).is_up(fault.host));
             sim.crash(address);
             let mut disk = lock(&shared.disks[fault.host]);
             effects += match fault.kind {
@@ -252,7 +263,12 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
         }
         while alerts.next().await.is_some() {}
     };
-    tokio::join!(biased; owner.run(), control);
+    let mut kill = shared.kill[host].subscribe();
+    tokio::select! {
+        biased;
+        _ = kill.wait_for(|dies| *dies == life.incarnation) => {}
+        _ = async { tokio::join!(biased; owner.run(), control) } => {}
+    }
     Ok(())
 }
 
