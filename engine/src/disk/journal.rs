@@ -263,7 +263,7 @@ mod tests {
             let mut bytes = encode(&identity, &journal);
             let at = at.index(bytes.len());
             prop_assert!(decode(&bytes[..at], &identity).is_err());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(decode(&bytes, &identity).is_err());
         }
 

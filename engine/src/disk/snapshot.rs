@@ -144,7 +144,7 @@ pub(super) mod tests {
         fn any_changed_byte_is_noticed((identity, snapshot) in snapshot(), at in any::<prop::sample::Index>(), bit in 0..8) {
             let mut bytes = encode(&identity, &snapshot);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(decode(&bytes, &identity).is_err());
         }
 

@@ -279,7 +279,7 @@ mod tests {
             };
             let plan = CreatePlan::new(&name, content, options.clone()).unwrap();
             let hashes: Vec<[u8; 20]> = plan.layout().pieces().map(|piece| [piece.get() as u8; 20]).collect();
-            let metainfo = Metainfo::parse(&plan.encode(&hashes), PathRules::Windows).unwrap();
+            let metainfo = Metainfo::parse(&plan.encode(&hashes), PathRules::Unix).unwrap();
             prop_assert_eq!(&metainfo.layout, plan.layout());
             let listed: Vec<_> = metainfo.layout.files().iter().map(|file| file.path.as_str().to_owned()).collect();
             if !files.is_empty() {
