@@ -13,6 +13,7 @@ pub mod events;
 pub mod link;
 pub mod oracle;
 pub mod plan;
+pub mod recording;
 pub mod run;
 pub mod scenario;
 pub mod sweep;

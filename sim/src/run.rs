@@ -20,13 +20,15 @@ pub struct RunOptions {
     pub keep_trace: bool,
     /// Events before the run is given up.
     pub events_max: u64,
+    /// A host whose first process is recorded, as `taipei-cli download --record` would (event world only).
+    pub record: Option<String>,
     /// A fault that nobody is told of, which an oracle must find.
     pub plant: Option<Plant>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { keep_trace: false, events_max: 200_000_000, plant: None }
+        Self { keep_trace: false, events_max: 200_000_000, record: None, plant: None }
     }
 }
 
@@ -96,6 +98,8 @@ pub struct Outcome {
     pub tail: Vec<String>,
     /// All of them, as a file, when asked for.
     pub trace_file: Option<Vec<u8>>,
+    /// The recording, when asked for.
+    pub recording: Option<Vec<u8>>,
     /// What both worlds must agree on.
     pub end_state: EndState,
     /// Figures.
@@ -135,6 +139,7 @@ impl Outcome {
             trace: watch.trace.hash(),
             events: watch.trace.count(),
             tail,
+            recording: None,
             end_state,
             summary: watch.summary(),
             trace_file: watch.trace.into_file(),

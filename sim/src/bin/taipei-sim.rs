@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
+use taipei_engine::record::{self, Replayed};
 use taipei_sim::plan::Materials;
+use taipei_sim::recording;
 use taipei_sim::run::{Outcome, RunOptions, Verdict, run};
 use taipei_sim::scenario::{Scenario, World};
 use taipei_sim::sweep::{self, Sweep};
@@ -153,7 +155,8 @@ fn worlds(materials: &Materials, only: Option<WorldArg>) -> Vec<World> {
 fn run_scenario(args: &RunArgs) -> Result<u8, String> {
     let materials = load(&args.file)?;
     let worlds = worlds(&materials, args.world);
-    let options = RunOptions { keep_trace: args.trace.is_some(), events_max: args.max_events, plant: None };
+    let options =
+        RunOptions { keep_trace: args.trace.is_some(), events_max: args.max_events, ..RunOptions::default() };
     let mut outcomes = Vec::new();
     for world in &worlds {
         let began = Instant::now();
@@ -277,9 +280,13 @@ fn sweep_scenario(args: &SweepArgs) -> Result<u8, String> {
 }
 
 fn replay(args: &ReplayArgs) -> Result<u8, String> {
+    let shown = args.file.display();
+    let bytes = std::fs::read(&args.file).map_err(|error| format!("{shown}: {error}"))?;
+    if bytes.starts_with(record::MAGIC) {
+        return replay_recording(args, &bytes);
+    }
     if args.file.extension().is_none_or(|extension| extension != "toml") {
-        // Recordings of real sessions come here as soon as the engine's `record` reads them.
-        return Err(format!("{}: recordings are not supported yet", args.file.display()));
+        return Err(format!("{shown}: neither a scenario file (.toml) nor a recording"));
     }
     let materials = load(&args.file)?;
     let Some(world) = worlds(&materials, args.world).first().copied() else {
@@ -293,6 +300,46 @@ fn replay(args: &ReplayArgs) -> Result<u8, String> {
         write_trace(path, &outcome)?;
     }
     Ok(outcome.verdict.exit_status())
+}
+
+/// Gives what happened to a real engine to a fresh one.
+fn replay_recording(args: &ReplayArgs, bytes: &[u8]) -> Result<u8, String> {
+    let (status, verdict, message, done) = match recording::replay(bytes) {
+        Ok(done) => (0, "pass", String::new(), done),
+        Err(recording::Failure::Differs(message)) => {
+            (NOT_DETERMINISTIC, "differs", message, Replayed::default())
+        }
+        Err(recording::Failure::Broken(message)) => (1, "failed", message, Replayed::default()),
+        Err(recording::Failure::Unreadable(message)) => {
+            return Err(format!("{}: {message}", args.file.display()));
+        }
+    };
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "recording": args.file.display().to_string(),
+                "verdict": verdict,
+                "message": message,
+                "inputs": done.inputs,
+                "outputs": done.outputs,
+                "at_ns": done.end.0,
+                "digest": format!("{:016x}", done.digest),
+            })
+        );
+    } else if status == 0 {
+        println!(
+            "the same {} outputs from {} inputs over {}, digest {:016x}",
+            done.outputs,
+            done.inputs,
+            Time(done.end.0),
+            done.digest
+        );
+    }
+    if status != 0 {
+        eprintln!("{}: {message}", args.file.display());
+    }
+    Ok(status)
 }
 
 fn diff(a: &Path, b: &Path) -> Result<u8, String> {

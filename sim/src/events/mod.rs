@@ -7,14 +7,18 @@
 mod stream;
 
 use core::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use taipei_engine::disk::{self, Job, JobResult, Work, sha1_each};
 use taipei_engine::input::{HttpResponse, NetError};
 use taipei_engine::output::HttpGet;
+use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
     AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
@@ -41,7 +45,10 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
     }
     let disks: Vec<&SimDisk> = world.hosts.iter().map(|host| &host.disk).collect();
     let end_state = world.watch.end_state(&disks);
-    Outcome::new(materials, plan, WorldName::Events, world.now, world.watch, end_state)
+    let recording = world.recorded.take();
+    let mut outcome = Outcome::new(materials, plan, WorldName::Events, world.now, world.watch, end_state);
+    outcome.recording = recording;
+    outcome
 }
 
 struct World {
@@ -58,6 +65,8 @@ struct World {
     latencies: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Streams to look at before time goes on.
     todo: VecDeque<Todo>,
+    /// A recording that is whole.
+    recorded: Option<Vec<u8>>,
     /// Whose engine is being stepped, for blaming a panic.
     stepping: Option<usize>,
     /// Set once everybody was asked to end.
@@ -90,6 +99,22 @@ struct Process {
     jobs_waiting: VecDeque<(JobId, Job)>,
     requests: BTreeMap<HttpId, ()>,
     resolves: BTreeMap<ResolveId, ()>,
+    recording: Option<(Recording<Sink>, Sink)>,
+}
+
+/// Where a recording goes; kept by the world as well.
+#[derive(Clone, Default)]
+struct Sink(Rc<RefCell<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Uplink {
@@ -145,6 +170,7 @@ impl World {
             streams: Streams::default(),
             latencies: BTreeMap::new(),
             todo: VecDeque::new(),
+            recorded: None,
             stepping: None,
             stop_by: None,
             over: false,
@@ -192,6 +218,9 @@ impl World {
             if self.stop_by.is_some() && (0..self.hosts.len()).all(|host| self.watch.has_stopped(host)) {
                 self.over = true;
             }
+        }
+        for host in 0..self.hosts.len() {
+            self.end_recording(host);
         }
         if self.watch.violation().is_none() {
             let disks: Vec<&SimDisk> = self.hosts.iter().map(|host| &host.disk).collect();
@@ -292,7 +321,13 @@ impl World {
         this.powered = true;
         this.incarnation += 1;
         let start = start_values(&plan, host, this.incarnation, this.boots, self.now);
+        let wanted =
+            self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
+        let recording = wanted
+            .then(Sink::default)
+            .and_then(|sink| Some((Recording::new(sink.clone(), &Config::default(), &start).ok()?, sink)));
         this.process = Some(Process {
+            recording,
             engine: Engine::new(Config::default(), start),
             began: self.now,
             wake_at: None,
@@ -314,33 +349,48 @@ impl World {
     fn fault(&mut self, number: usize) {
         let fault = self.plan.faults[number];
         let host = fault.host;
+        self.end_recording(host);
         let Some(process) = self.hosts[host].process.take() else {
-            self.watch.on_fault(self.now, number, 0);
-            self.at(fault.back_at.max(self.now), Event::Start { host });
+            // Down already, and to come back in its own time.
+            let effects = self.break_disk(number);
+            self.watch.on_fault(self.now, number, effects);
             return;
         };
         let connections: Vec<(u32, Side)> = process.connections.into_values().collect();
         let mut effects = 1 + connections.len() as u64;
-        match fault.kind {
-            FaultKind::Crash => {
-                effects += self.hosts[host].disk.crash() as u64;
-                for (stream, side) in connections {
-                    self.end_by_system(stream, side);
-                }
-            }
-            FaultKind::PowerCut => {
-                let mut rng = Rng::stream(self.plan.seed, "power-cut", number as u64);
-                effects += self.hosts[host].disk.power_cut(&mut rng) as u64;
-                self.hosts[host].powered = false;
-                self.hosts[host].boots += 1;
-                self.hosts[host].uplink.waiting.clear();
-                for (stream, side) in connections {
-                    self.streams.vanish(stream, side);
-                }
+        effects += self.break_disk(number);
+        for (stream, side) in connections {
+            match fault.kind {
+                FaultKind::Crash => self.end_by_system(stream, side),
+                FaultKind::PowerCut => self.streams.vanish(stream, side),
             }
         }
         self.watch.on_fault(self.now, number, effects);
         self.at(fault.back_at.max(self.now), Event::Start { host });
+    }
+
+    /// What a fault does to a machine that has or has not a process. Gives how much that was.
+    fn break_disk(&mut self, number: usize) -> u64 {
+        let fault = self.plan.faults[number];
+        let host = &mut self.hosts[fault.host];
+        (match fault.kind {
+            FaultKind::Crash => host.disk.crash(),
+            FaultKind::PowerCut => {
+                host.powered = false;
+                host.boots += 1;
+                host.uplink.waiting.clear();
+                host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
+            }
+        }) as u64
+    }
+
+    fn end_recording(&mut self, host: usize) {
+        let process = self.hosts[host].process.as_mut();
+        if let Some((mut recording, sink)) = process.and_then(|process| process.recording.take())
+            && recording.finish().is_ok()
+        {
+            self.recorded = Some(sink.0.take());
+        }
     }
 
     fn plant(&mut self) {
@@ -388,12 +438,18 @@ impl World {
             );
             return;
         }
-        process.engine.handle_input(Instant(now - process.began), input);
+        let local = Instant(now - process.began);
+        if let Some((recording, _)) = &mut process.recording {
+            recording.on_input(local, &input);
+        }
+        process.engine.handle_input(local, input);
         loop {
             let this = &mut self.hosts[host];
-            let Some(output) = this.process.as_mut().and_then(|process| process.engine.poll_output()) else {
-                break;
-            };
+            let Some(process) = &mut this.process else { break };
+            let Some(output) = process.engine.poll_output() else { break };
+            if let Some((recording, _)) = &mut process.recording {
+                recording.on_output(&output);
+            }
             self.watch.on_output(now, host, &output, &this.disk);
             self.perform(host, output);
         }

@@ -78,6 +78,8 @@ struct Shared {
 struct Life {
     incarnation: u32,
     boots: u64,
+    /// The fault whose end brings it back.
+    back: Option<usize>,
 }
 
 fn drive(shared: &Arc<Shared>, options: &RunOptions) {
@@ -103,7 +105,7 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
     for (number, fault) in shared.plan.faults.iter().enumerate() {
         faults.push((fault.at, Change::Kill(number)));
         faults.push((fault.at + TICK, Change::Fault(number)));
-        faults.push((fault.back_at, Change::Back(number)));
+        faults.push((fault.back_at.max(fault.at + 2 * TICK), Change::Back(number)));
     }
     faults.sort_by_key(|(at, _)| *at);
     let mut plant = options.plant.clone();
@@ -182,7 +184,11 @@ fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
         Change::Fault(number) => {
             let fault = shared.plan.faults[number];
             let address = shared.plan.hosts[fault.host].address;
-            let mut effects = u64::from(lock(&shared.watch).is_up(fault.host));
+            let was_up = lock(&shared.watch).is_up(fault.host);
+            if was_up {
+                lock(&shared.lives)[fault.host].back = Some(number);
+            }
+            let mut effects = u64::from(was_up);
             sim.crash(address);
             let mut disk = lock(&shared.disks[fault.host]);
             effects += match fault.kind {
@@ -194,14 +200,15 @@ fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
             } as u64;
             lock(&shared.watch).on_fault(now, number, effects);
         }
+        // Whoever was down already comes back in its own time.
+        Change::Back(number) if lock(&shared.lives)[shared.plan.faults[number].host].back != Some(number) => {
+        }
         Change::Back(number) => {
             let fault = shared.plan.faults[number];
             let address = shared.plan.hosts[fault.host].address;
-            if fault.kind == FaultKind::PowerCut {
-                shared.net.set_dark(address, false);
-                for other in others(shared, address) {
-                    sim.repair(address, other);
-                }
+            shared.net.set_dark(address, false);
+            for other in others(shared, address) {
+                sim.repair(address, other);
             }
             sim.bounce(address);
         }
