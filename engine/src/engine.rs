@@ -12,7 +12,7 @@ use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
 use crate::context::{Context, Routes, Wake};
 use crate::disk::{JobResult, Place};
-use crate::ids::{ConnectionId, JobId, PeerId, TorrentId};
+use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
 use crate::metainfo::{Metainfo, MetainfoError, PathRules};
@@ -34,6 +34,7 @@ pub struct Engine {
     key: u32,
     port: Option<u16>,
     torrents: BTreeMap<TorrentId, Torrent>,
+    by_info_hash: BTreeMap<InfoHash, TorrentId>,
     /// Who connected to us and has not named a torrent yet.
     strangers: BTreeMap<ConnectionId, Stranger>,
     outputs: VecDeque<Output>,
@@ -61,6 +62,7 @@ impl Engine {
             key: rng.next_u32(),
             port: None,
             torrents: BTreeMap::new(),
+            by_info_hash: BTreeMap::new(),
             strangers: BTreeMap::new(),
             outputs: VecDeque::new(),
             timers: Timers::default(),
@@ -121,7 +123,7 @@ impl Engine {
             }
         }
         self.bandwidth.settle(&mut self.outputs);
-        self.drop_closed();
+        self.stop_if_empty();
     }
 
     /// What is asked of the world, in order; none when all was taken.
@@ -140,7 +142,9 @@ impl Engine {
     }
 
     fn handle_timeout(&mut self) {
-        while let Some(wake) = self.timers.pop_due(self.now) {
+        // Each once: what is due again at once waits for the next input.
+        let due: Vec<_> = std::iter::from_fn(|| self.timers.pop_due(self.now)).collect();
+        for wake in due {
             match wake {
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
@@ -194,8 +198,7 @@ impl Engine {
         let rules = if self.config.windows_paths { PathRules::Windows } else { PathRules::Unix };
         let metainfo = Metainfo::parse(&add.torrent_file, rules)?;
         let info_hash = metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?;
-        let known = self.torrents.values().any(|torrent| torrent.info_hash() == info_hash);
-        if known || self.torrents.contains_key(&add.torrent) {
+        if self.by_info_hash.contains_key(&info_hash) || self.torrents.contains_key(&add.torrent) {
             return Err(AddError::Duplicate);
         }
         let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
@@ -221,6 +224,7 @@ impl Engine {
         };
         let torrent = self.split(|_, context| Torrent::new(context, start));
         self.torrents.insert(add.torrent, torrent);
+        self.by_info_hash.insert(info_hash, add.torrent);
         Ok(())
     }
 
@@ -252,8 +256,9 @@ impl Engine {
             messages.remove(0);
             let (remote, waited) = (stranger.remote, self.now.since(stranger.since));
             debug!(?waited, "stranger named a torrent");
-            let found = self.torrents.iter().find(|(_, torrent)| torrent.info_hash() == theirs.info_hash);
-            let Some(torrent) = found.map(|(id, _)| *id) else { return self.close_stranger(connection) };
+            let Some(torrent) = self.by_info_hash.get(&theirs.info_hash).copied() else {
+                return self.close_stranger(connection);
+            };
             self.strangers.remove(&connection);
             self.timers.remove(Wake::Connection(connection));
             self.routes.connections.insert(connection, torrent);
@@ -285,14 +290,17 @@ impl Engine {
         self.split(|_, context| context.close(connection));
     }
 
-    /// Torrents that are closed leave, and the engine stops with the last one.
-    fn drop_closed(&mut self) {
-        let closed = |(id, torrent): (&TorrentId, &Torrent)| torrent.is_closed().then_some(*id);
-        while let Some(id) = self.torrents.iter().find_map(closed) {
-            self.torrents.remove(&id);
-            self.timers.remove(Wake::Torrent(id));
-            self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
-        }
+    /// A closed torrent leaves.
+    fn drop_closed(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.remove(&id) else { return };
+        self.by_info_hash.remove(&torrent.info_hash());
+        self.bandwidth.on_buffered(torrent.buffered_bytes(), 0);
+        self.timers.remove(Wake::Torrent(id));
+        self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
+    }
+
+    /// The engine stops when the last torrent has left.
+    fn stop_if_empty(&mut self) {
         if self.stopping && !self.stopped && self.torrents.is_empty() {
             self.stopped = true;
             info!("stopped");
@@ -311,12 +319,16 @@ impl Engine {
     }
 
     fn with_torrent(&mut self, id: TorrentId, act: impl FnOnce(&mut Torrent, &mut Context<'_>)) {
-        self.split(|torrents, context| {
-            let Some(torrent) = torrents.get_mut(&id) else { return };
+        let closed = self.split(|torrents, context| {
+            let Some(torrent) = torrents.get_mut(&id) else { return false };
             let before = torrent.buffered_bytes();
             act(torrent, context);
             context.bandwidth.on_buffered(before, torrent.buffered_bytes());
+            torrent.is_closed()
         });
+        if closed {
+            self.drop_closed(id);
+        }
     }
 
     /// Lends everything but the torrents to `act` as a context.

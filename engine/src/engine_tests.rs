@@ -10,7 +10,7 @@ use crate::alert::TorrentState;
 use crate::block::BlockData;
 use crate::command::ResumeMode;
 use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
-use crate::ids::{InfoHash, PieceIndex};
+use crate::ids::PieceIndex;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
 

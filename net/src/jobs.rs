@@ -48,7 +48,7 @@ impl ThreadJobs {
 impl Jobs for ThreadJobs {
     fn submit(&mut self, id: JobId, job: Job, done: &mpsc::Sender<(JobId, JobResult)>) {
         let mut state = self.queue.state();
-        state.waiting.push_back((id, job, done.clone()));
+        state.waiting.push_back(Waiting { id, job, done: done.clone() });
         // Waking costs a system call: not when all are busy.
         if state.idle_count > 0 {
             drop(state);
@@ -80,9 +80,15 @@ struct Queue {
     came: Condvar,
 }
 
+struct Waiting {
+    id: JobId,
+    job: Job,
+    done: mpsc::Sender<(JobId, JobResult)>,
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(JobId, Job, mpsc::Sender<(JobId, JobResult)>)>,
+    waiting: VecDeque<Waiting>,
     idle_count: usize,
     closed: bool,
 }
@@ -93,7 +99,7 @@ impl Queue {
     }
 
     /// Waits for the next; none when there will be no more.
-    fn take(&self) -> Option<(JobId, Job, mpsc::Sender<(JobId, JobResult)>)> {
+    fn take(&self) -> Option<Waiting> {
         let mut state = self.state();
         loop {
             if state.closed {
@@ -110,7 +116,7 @@ impl Queue {
 }
 
 fn work<S: Storage>(queue: &Queue, mut storage: S) {
-    while let Some((id, job, done)) = queue.take() {
+    while let Some(Waiting { id, job, done }) = queue.take() {
         let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, sha1_many)))
             .unwrap_or_else(|_| panicked(&job));
         drop(job);
@@ -132,5 +138,96 @@ fn panicked(job: &Job) -> JobResult {
         Work::Record { .. } => JobResult::Recorded(Err(failed)),
         Work::Snapshot { .. } => JobResult::Saved(Err(failed)),
         Work::Close => JobResult::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taipei_engine::InfoHash;
+    use taipei_engine::disk::{At, Place, ReadBlock, Stat};
+    use taipei_engine::metainfo::layout::ListedFile;
+    use taipei_engine::metainfo::{Layout, StoragePath};
+
+    use super::*;
+
+    /// Nothing works.
+    #[derive(Clone)]
+    struct Broken;
+
+    type Outcome<T> = Result<T, StorageError>;
+
+    fn broken<T>() -> T {
+        panic!("as the test wants")
+    }
+
+    impl Storage for Broken {
+        fn read_at(&mut self, _: At<'_>, _: u64, _: &mut [u8]) -> Outcome<usize> {
+            broken()
+        }
+        fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<()> {
+            broken()
+        }
+        fn stat(&mut self, _: At<'_>) -> Outcome<Option<Stat>> {
+            broken()
+        }
+        fn set_len(&mut self, _: At<'_>, _: u64) -> Outcome<()> {
+            broken()
+        }
+        fn allocate(&mut self, _: At<'_>, _: u64) -> Outcome<()> {
+            broken()
+        }
+        fn sync(&mut self, _: At<'_>) -> Outcome<()> {
+            broken()
+        }
+        fn sync_dir(&mut self, _: At<'_>) -> Outcome<()> {
+            broken()
+        }
+        fn create_dir(&mut self, _: At<'_>) -> Outcome<()> {
+            broken()
+        }
+        fn rename(&mut self, _: At<'_>, _: &StoragePath) -> Outcome<()> {
+            broken()
+        }
+        fn remove(&mut self, _: At<'_>) -> Outcome<()> {
+            broken()
+        }
+        fn free_bytes(&mut self, _: &str) -> Outcome<u64> {
+            broken()
+        }
+        fn lock(&mut self, _: At<'_>) -> Outcome<()> {
+            broken()
+        }
+        fn unlock(&mut self, _: At<'_>) {}
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_leaves_the_pool_alive() {
+        let mut jobs = ThreadJobs::new(Broken, 1);
+        let (sender, mut done) = mpsc::channel(4);
+        let file = ListedFile::plain(StoragePath::from_names(["f"]), 1);
+        let place = Arc::new(Place {
+            info_hash: InfoHash([0; 20]),
+            root: "/nowhere".to_owned(),
+            state_root: String::new(),
+            layout: Layout::new(1 << 14, vec![file]).unwrap(),
+            piece_hashes: vec![[0; 20]],
+            boot_id: [0; 16],
+        });
+        let piece = place.layout.piece(0).unwrap();
+        let read = || Work::Read { blocks: vec![ReadBlock { piece, begin: 0, length: 1 }] };
+        let check = Work::Check { pieces: vec![piece] };
+        for (id, work) in [read(), check, read()].into_iter().enumerate() {
+            jobs.submit(JobId(id as u64), Job { place: Arc::clone(&place), work }, &sender);
+        }
+        for id in 0..3 {
+            let (job, result) = done.recv().await.unwrap();
+            assert_eq!(job, JobId(id));
+            let error = match result {
+                JobResult::Read(result) => result.unwrap_err(),
+                JobResult::Checked(result) => result.unwrap_err(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(error, StorageError { path: "/nowhere".to_owned(), kind: StorageErrorKind::Io });
+        }
     }
 }

@@ -67,7 +67,8 @@ const MAY_ASK_FOR_THE_SYSTEM: &[(&str, &str)] = &[
 ];
 
 /// Decoders outside `wire/` that read what others wrote.
-const DECODERS_ELSEWHERE: &[&str] = &["Metainfo::parse", "storage_path", "disk::journal", "bencode::parse"];
+const DECODERS_ELSEWHERE: &[&str] =
+    &["Metainfo::parse", "storage_path", "disk::journal", "disk::snapshot", "bencode::parse"];
 
 /// Modules of `wire/` that decode nothing by themselves, and the decoder that makes their values.
 const DECODED_BY: &[(&str, &str)] = &[("message", "stream")];
@@ -188,6 +189,10 @@ fn readme_names_every_folder_of_the_house() {
         let source = root().join(name).join("src");
         let folders = if source.is_dir() { names_in(&source) } else { Vec::new() };
         for folder in folders.into_iter().filter(|folder| source.join(folder).is_dir()) {
+            // A module that is one file and its tests needs no line of its own.
+            if names_in(&source.join(&folder)) == ["tests.rs"] {
+                continue;
+            }
             if !readme.contains(&format!("{folder}/")) {
                 missing.push(format!("{name}/src/{folder}"));
             }
@@ -305,8 +310,8 @@ fn text_files() -> Vec<PathBuf> {
         !is_fixture
             && (["rs", "py", "toml", "md", "sh"].contains(&extension.as_str()) || file.ends_with("tests/run"))
     };
-    let mut files: Vec<PathBuf> =
-        folders.iter().flat_map(|name| files_below(name, "")).filter(is_ours).collect();
+    let folders = TOP_LEVEL.iter().filter(|name| root().join(name).is_dir());
+    let mut files: Vec<PathBuf> = folders.flat_map(|name| files_below(name, "")).filter(is_ours).collect();
     files.extend(["README.md", "Cargo.toml", ".ci/run", ".deny.toml"].map(PathBuf::from));
     files
 }

@@ -66,7 +66,12 @@ impl Identity {
     }
 
     /// Whether a state file begins as it should; what follows may still be anything.
-    pub(super) fn expect(&self, reader: &mut Reader<'_>, magic: [u8; 8], version: u32) -> Result<(), StateError> {
+    pub(super) fn expect(
+        &self,
+        reader: &mut Reader<'_>,
+        magic: [u8; 8],
+        version: u32,
+    ) -> Result<(), StateError> {
         if reader.array::<8>()? != magic {
             return Err(StateError::Foreign);
         }

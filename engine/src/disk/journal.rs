@@ -70,7 +70,8 @@ pub fn encode(identity: &Identity, journal: &Journal) -> Vec<u8> {
     bytes.extend(journal.header.epoch.to_le_bytes());
     bytes.extend(journal.header.begun_ns.to_le_bytes());
     bytes.extend(u32::from(journal.header.closed).to_le_bytes());
-    let files = (0..).zip(&journal.files).filter_map(|(file, known)| known.map(|known| Record::File(file, known)));
+    let files =
+        (0..).zip(&journal.files).filter_map(|(file, known)| known.map(|known| Record::File(file, known)));
     let good = ranges(journal.good.iter()).into_iter().map(Record::Good);
     let unchecked = ranges(journal.unchecked.iter()).into_iter().map(Record::Unchecked);
     let records = encode_records(identity, files.chain(good).chain(unchecked));
@@ -202,7 +203,7 @@ fn seed(identity: &Identity) -> u32 {
     crc32c::crc32c(&identity.encode(MAGIC, VERSION))
 }
 
-/// The longest journal that is read: a torrent with the most pieces, every other one good, three times over.
+/// The longest journal that is read: a torrent with the most pieces, every other one good, twice over.
 pub(super) const JOURNAL_BYTES_MAX: usize = 128 << 20;
 
 const MAGIC: [u8; 8] = *b"taipei-j";
@@ -226,9 +227,8 @@ mod tests {
         (0u32..40, 0u32..5).prop_flat_map(|(pieces, files)| {
             let known = (figures(), any::<bool>()).prop_map(|(figures, written)| Known { figures, written });
             let known = proptest::collection::vec(proptest::option::of(known), files as usize);
-            let header = (any::<[u8; 16]>(), any::<u64>(), any::<i64>(), any::<bool>()).prop_map(
-                |(boot_id, epoch, begun_ns, closed)| Header { boot_id, epoch, begun_ns, closed },
-            );
+            let header = (any::<[u8; 16]>(), any::<u64>(), any::<i64>(), any::<bool>())
+                .prop_map(|(boot_id, epoch, begun_ns, closed)| Header { boot_id, epoch, begun_ns, closed });
             (header, bitfield(pieces), bitfield(pieces), known).prop_map(
                 move |(header, good, mut unchecked, files_known)| {
                     for piece in good.iter() {
@@ -277,7 +277,8 @@ mod tests {
     fn damage_before_a_right_record_spoils_all() {
         let identity = identity(8, 1);
         let header = Header { boot_id: [1; 16], epoch: 1, begun_ns: 0, closed: false };
-        let empty = Journal { header, good: Bitfield::new(8), unchecked: Bitfield::new(8), files: vec![None] };
+        let empty =
+            Journal { header, good: Bitfield::new(8), unchecked: Bitfield::new(8), files: vec![None] };
         let mut bytes = encode(&identity, &empty);
         let damaged = bytes.len() + 5;
         bytes.extend(encode_records(&identity, [Record::Good(0..2), Record::Missing(1..2)]));
@@ -290,7 +291,8 @@ mod tests {
     fn records_beyond_the_torrent_are_nonsense() {
         let narrow = identity(8, 1);
         let header = Header { boot_id: [1; 16], epoch: 1, begun_ns: 0, closed: false };
-        let empty = Journal { header, good: Bitfield::new(8), unchecked: Bitfield::new(8), files: vec![None] };
+        let empty =
+            Journal { header, good: Bitfield::new(8), unchecked: Bitfield::new(8), files: vec![None] };
         let known = Known { figures: Figures { length: 1, modified_ns: 1 }, written: true };
         for record in [Record::Good(0..9), Record::Good(u32::MAX - 1..u32::MAX), Record::File(1, known)] {
             let mut bytes = encode(&narrow, &empty);

@@ -101,7 +101,8 @@ fn by_journal(
             None => return Trust::Changed,
         };
         let from_ns = from_ns.saturating_sub(CLOCK_GRAIN_NS);
-        let fits = stat.length >= length && (from_ns..=to_ns.saturating_add(slack_ns)).contains(&stat.modified_ns);
+        let fits =
+            stat.length >= length && (from_ns..=to_ns.saturating_add(slack_ns)).contains(&stat.modified_ns);
         if fits { Trust::Known } else { Trust::Changed }
     };
     trust_each(layout, now, trust)
@@ -153,7 +154,8 @@ fn decide(
     trust: &[Trust],
     known: &[Option<Known>],
 ) -> Judged {
-    let (mut have, mut unchecked) = (Bitfield::new(layout.piece_count()), Bitfield::new(layout.piece_count()));
+    let (mut have, mut unchecked) =
+        (Bitfield::new(layout.piece_count()), Bitfield::new(layout.piece_count()));
     for piece in layout.pieces() {
         let look = Look::at(layout, now, trust, piece);
         if named.has(piece) && look.all_there && look.all_trusted {

@@ -10,7 +10,7 @@ pub(crate) struct MemoryStorage {
     /// By root and path.
     pub(crate) files: BTreeMap<String, File>,
     /// As they would be after a power cut.
-    durable: BTreeMap<String, File>,
+    pub(crate) durable: BTreeMap<String, File>,
     pub(crate) directories: BTreeSet<String>,
     /// Roots that cannot be written below, and what is said then.
     pub(crate) read_only: BTreeMap<String, StorageErrorKind>,

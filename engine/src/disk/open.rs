@@ -57,8 +57,12 @@ fn open_with<S: Storage>(
         let epoch = of_snapshot.max(of_journal).saturating_add(1);
         // A snapshot that is no longer to be believed is replaced, and one that lies elsewhere is brought here.
         let save = resume == ResumeMode::Recheck || moved;
-        begin(place, files, storage, judged, save.then_some(totals), epoch)
-            .map(|(have, unchecked)| Opened { have, unchecked, totals, stateful: true })
+        begin(place, files, storage, judged, save.then_some(totals), epoch).map(|(have, unchecked)| Opened {
+            have,
+            unchecked,
+            totals,
+            stateful: true,
+        })
     } else {
         Ok(Opened { have: judged.have, unchecked: judged.unchecked, totals, stateful: false })
     }
@@ -74,7 +78,8 @@ fn begin<S: Storage>(
     epoch: u64,
 ) -> Result<(Bitfield, Bitfield), StorageError> {
     let identity = Identity::new(place.info_hash, &place.layout);
-    let header = Header { boot_id: place.boot_id, epoch: epoch.saturating_add(1), begun_ns: 0, closed: false };
+    let header =
+        Header { boot_id: place.boot_id, epoch: epoch.saturating_add(1), begun_ns: 0, closed: false };
     let Judged { have: good, unchecked, files: known } = judged;
     let mut journal = Journal { header, good, unchecked, files: known };
     if let Some(totals) = save {

@@ -138,7 +138,8 @@ pub(super) fn hash<S: Storage>(
     storage: &mut S,
     sha1_many: Sha1Many,
 ) -> Result<Vec<bool>, StorageError> {
-    let stored: Vec<_> = pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
+    let stored: Vec<_> =
+        pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
     let mut stored_good = check(place, &stored, storage, sha1_many)?.into_iter();
     let whole = |asked: &HashPiece| !asked.blocks.is_empty() && !asked.blocks.iter().any(is_absent);
     let messages: Vec<Vec<&[u8]>> = pieces

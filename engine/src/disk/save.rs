@@ -59,14 +59,22 @@ pub(super) fn snapshot<S: Storage>(
             .and_then(|found| snapshot::decode(&found.bytes, &identity).ok())
             .map_or(0, |snapshot| snapshot.epoch.saturating_add(1)),
     };
+    // A piece whose record failed: that its file was written to is not in the journal either.
+    let unrecorded = |file: FileIndex| {
+        place
+            .layout
+            .pieces_of(file)
+            .map(PieceIndex::new)
+            .any(|piece| have.has(piece) && before.as_ref().is_none_or(|before| !before.good.has(piece)))
+    };
     let mut files = Vec::with_capacity(place.layout.files().len());
     for (file, entry) in (0..).zip(place.layout.files()) {
         let file = FileIndex(file);
         let known = before.as_ref().and_then(|before| before.files.get(file.0 as usize).copied().flatten());
         files.push(match known {
             _ if !entry.is_stored() || entry.length == 0 => None,
-            Some(Known { figures, written: false }) => Some(figures),
-            None if before.is_some() && !has_any(place, have, file) => None,
+            Some(Known { figures, written: false }) if !unrecorded(file) => Some(figures),
+            None if before.is_some() && !unrecorded(file) => None,
             _ => {
                 storage.sync(place.at(file))?;
                 figures(place, file, storage)?
@@ -77,10 +85,18 @@ pub(super) fn snapshot<S: Storage>(
     for piece in unchecked.iter().filter(|piece| piece.get() < have.piece_count() && !have.has(*piece)) {
         pending.set(piece);
     }
-    let known = files.iter().map(|figures| figures.map(|figures| Known { figures, written: false })).collect();
+    let known =
+        files.iter().map(|figures| figures.map(|figures| Known { figures, written: false })).collect();
     let (boot_id, have) = (place.boot_id, have.clone());
-    let snapshot =
-        Snapshot { boot_id, epoch, closed: close, totals, have: have.clone(), unchecked: pending.clone(), files };
+    let snapshot = Snapshot {
+        boot_id,
+        epoch,
+        closed: close,
+        totals,
+        have: have.clone(),
+        unchecked: pending.clone(),
+        files,
+    };
     state.replace_snapshot(storage, &snapshot::encode(&identity, &snapshot))?;
     let header = Header { boot_id, epoch: epoch.saturating_add(1), begun_ns: 0, closed: close };
     let mut journal = Journal { header, good: have, unchecked: pending, files: known };
@@ -99,10 +115,6 @@ pub(super) fn close<S: Storage>(place: &Place, storage: &mut S) {
     for state in [Some(StateFiles::in_root(place)), StateFiles::in_state_root(place)].into_iter().flatten() {
         state.unlock(storage);
     }
-}
-
-fn has_any(place: &Place, have: &Bitfield, file: FileIndex) -> bool {
-    place.layout.pieces_of(file).any(|piece| have.has(PieceIndex::new(piece)))
 }
 
 /// None for a file that is not there.

@@ -40,7 +40,8 @@ pub fn encode(identity: &Identity, snapshot: &Snapshot) -> Vec<u8> {
     bytes.extend(snapshot.totals.uploaded.to_le_bytes());
     bytes.extend(snapshot.have.as_bytes());
     bytes.extend(snapshot.unchecked.as_bytes());
-    let files = (0u32..).zip(&snapshot.files).filter_map(|(file, figures)| figures.map(|figures| (file, figures)));
+    let files =
+        (0u32..).zip(&snapshot.files).filter_map(|(file, figures)| figures.map(|figures| (file, figures)));
     bytes.extend((files.clone().count() as u32).to_le_bytes());
     for (file, figures) in files {
         bytes.extend(file.to_le_bytes());
@@ -66,7 +67,8 @@ pub fn decode(bytes: &[u8], identity: &Identity) -> Result<Snapshot, StateError>
     let totals = Totals { downloaded: reader.u64()?, uploaded: reader.u64()? };
     let bitfield_bytes = identity.piece_count.div_ceil(8) as usize;
     let mut bitfield = || {
-        Bitfield::from_wire(reader.take(bitfield_bytes)?, identity.piece_count).map_err(|_| StateError::Nonsense)
+        Bitfield::from_wire(reader.take(bitfield_bytes)?, identity.piece_count)
+            .map_err(|_| StateError::Nonsense)
     };
     let (have, unchecked) = (bitfield()?, bitfield()?);
     let mut files = vec![None; identity.file_count as usize];

@@ -130,7 +130,11 @@ impl<'a> StateFiles<'a> {
     }
 
     /// Replaces the snapshot such that after a power cut there is the old one or the new one.
-    pub(super) fn replace_snapshot<S: Storage>(&self, storage: &mut S, bytes: &[u8]) -> Result<(), StorageError> {
+    pub(super) fn replace_snapshot<S: Storage>(
+        &self,
+        storage: &mut S,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
         let (new, path) = (self.path("snapshot.new"), self.path(Kind::Snapshot.name()));
         let at = At { root: self.root, path: &new };
         storage.remove(at)?;

@@ -278,7 +278,7 @@ impl Torrent {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
         }
-        if self.state != TorrentState::DiskError && !self.closing && !self.closed {
+        if self.may_save() {
             self.save(context);
         }
         self.dial(context);
@@ -298,7 +298,7 @@ impl Torrent {
             self.retry_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
-            if self.state == TorrentState::DiskError { None } else { self.resume.deadline() },
+            if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
         ]
         .into_iter()
@@ -360,6 +360,11 @@ impl Torrent {
         self.state == TorrentState::Downloading
     }
 
+    /// Not while the disk fails, nor once the last snapshot is out.
+    fn may_save(&self) -> bool {
+        self.state != TorrentState::DiskError && !self.closing && !self.closed
+    }
+
     fn save(&mut self, context: &mut Context<'_>) {
         match self.resume.poll(context.now) {
             Some(Save::Record { good, touched }) => {
@@ -393,11 +398,7 @@ impl Torrent {
             return;
         }
         self.closing = true;
-        let work = if self.resume.is_enabled() {
-            self.snapshot(true)
-        } else {
-            Work::Close
-        };
+        let work = if self.resume.is_enabled() { self.snapshot(true) } else { Work::Close };
         self.submit(context, Purpose::Close, work);
     }
 

@@ -1,0 +1,200 @@
+//! Two sessions on loopback: everything real but the distance.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
+use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
+use taipei_net::{Options, Session};
+
+const TORRENT: TorrentId = TorrentId(1);
+
+/// A directory of its own, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("taipei-loopback-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Files, and the torrent of them.
+struct Payload {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    torrent_file: Vec<u8>,
+}
+
+impl Payload {
+    fn new(piece_length: u32, lengths: &[usize]) -> Self {
+        let files: Vec<(PathBuf, Vec<u8>)> = lengths
+            .iter()
+            .enumerate()
+            .map(|(at, length)| {
+                let content = (0..*length).map(|byte| (byte * 31 + byte / 253 + at) as u8).collect();
+                (PathBuf::from(format!("payload/{at:02}")), content)
+            })
+            .collect();
+        let listed = lengths
+            .iter()
+            .enumerate()
+            .map(|(at, length)| SourceFile { path: vec![format!("{at:02}")], length: *length as u64 });
+        let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
+        let plan = CreatePlan::new("payload", Content::Directory(listed.collect()), options).unwrap();
+        let all: Vec<u8> = files.iter().flat_map(|(_, content)| content).copied().collect();
+        let mut hashes = Vec::new();
+        for piece in all.chunks(piece_length as usize) {
+            taipei_net::sha1_many(&[vec![piece]], &mut hashes);
+        }
+        Self { files, torrent_file: plan.encode(&hashes) }
+    }
+
+    fn write(&self, directory: &Directory) {
+        for (path, content) in &self.files {
+            let path = directory.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    fn assert_in(&self, directory: &Directory) {
+        for (path, content) in &self.files {
+            assert!(fs::read(directory.0.join(path)).unwrap() == *content, "{} differs", path.display());
+        }
+    }
+
+    fn add(&self, directory: &Directory, peers: Vec<SocketAddr>) -> Command {
+        Command::AddTorrent(Box::new(AddTorrent {
+            torrent: TORRENT,
+            torrent_file: self.torrent_file.clone().into(),
+            output: directory.0.to_str().unwrap().to_owned(),
+            resume: ResumeMode::Resume,
+            extra_trackers: Vec::new(),
+            use_trackers: false,
+            peers,
+        }))
+    }
+}
+
+async fn session(seed: u64) -> Session {
+    let mut options = Options::default();
+    options.bind = Some("127.0.0.1".to_owned());
+    options.ports = Some(0..=0);
+    options.start_values = taipei_net::start_values(Some(seed));
+    taipei_net::start(options).await.unwrap()
+}
+
+/// Waits for an alert; gives all until then.
+async fn until(session: &mut Session, wanted: impl Fn(&Alert) -> bool) -> Vec<Alert> {
+    let mut seen = Vec::new();
+    let wait = async {
+        loop {
+            let alert = session.alerts.next().await.unwrap_or_else(|| panic!("ended after {seen:?}"));
+            let found = wanted(&alert);
+            seen.push(alert);
+            if found {
+                return;
+            }
+        }
+    };
+    let outcome = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    assert!(outcome.is_ok(), "nothing more after {seen:?}");
+    seen
+}
+
+async fn seeding(payload: &Payload, directory: &Directory) -> (Session, SocketAddr) {
+    let mut seeder = session(1).await;
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), seeder.handle.listening_port());
+    seeder.handle.command(payload.add(directory, Vec::new())).await.unwrap();
+    until(&mut seeder, |alert| {
+        *alert == Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding }
+    })
+    .await;
+    (seeder, address)
+}
+
+async fn stop(mut session: Session) {
+    session.handle.command(Command::Shutdown).await.unwrap();
+    until(&mut session, |alert| *alert == Alert::Stopped).await;
+    assert_eq!(session.alerts.next().await, None);
+    session.owner.await.unwrap();
+    session.handle.command(Command::Shutdown).await.unwrap_err();
+}
+
+async fn transfer(payload: Payload) {
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let mut leecher = session(2).await;
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    let alerts = until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
+    assert!(
+        !alerts.iter().any(|alert| matches!(alert, Alert::PieceFailed { .. } | Alert::DiskFailed { .. }))
+    );
+    payload.assert_in(&here);
+    stop(leecher).await;
+    stop(seeder).await;
+}
+
+#[tokio::test]
+async fn many_small_files_arrive_whole() {
+    transfer(Payload::new(1 << 15, &[0, 1, 40_000, 0, 16_384, 99_999, 3, 70_000])).await;
+}
+
+#[tokio::test]
+async fn a_large_file_arrives_whole() {
+    transfer(Payload::new(1 << 18, &[24 << 20])).await;
+}
+
+#[tokio::test]
+async fn a_leecher_goes_on_where_it_was_stopped() {
+    let payload = Payload::new(1 << 15, &[8 << 20]);
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let mut leecher = session(2).await;
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    until(&mut leecher, |alert| matches!(alert, Alert::PieceFinished { .. })).await;
+    stop(leecher).await;
+
+    let mut leecher = session(3).await;
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    let alerts = until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
+    let finished = alerts.iter().filter(|alert| matches!(alert, Alert::PieceFinished { .. })).count();
+    assert!(finished < 256, "fetched all {finished} pieces again");
+    payload.assert_in(&here);
+    stop(leecher).await;
+    stop(seeder).await;
+}
+
+#[tokio::test]
+async fn dropping_the_handle_shuts_down() {
+    let session = session(1).await;
+    drop(session.handle);
+    let mut alerts = session.alerts;
+    assert_eq!(alerts.next().await, Some(Alert::Stopped));
+    session.owner.await.unwrap();
+}
+
+#[tokio::test]
+async fn aborting_the_owner_closes_everything() {
+    let session = session(1).await;
+    let address = session.handle.listening_addresses()[0];
+    session.owner.abort();
+    assert!(session.owner.await.unwrap_err().is_cancelled());
+    // Its listener went with it.
+    tokio::task::yield_now().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,28 @@
+//! Resume journals: what is accepted, written again, reads the same. Checksums are made right, or nothing would be.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use taipei_engine::InfoHash;
+use taipei_engine::disk::{Identity, journal};
+
+const IDENTITY: Identity = Identity { info_hash: InfoHash([7; 20]), piece_count: 19, file_count: 3 };
+/// Magic, version, info-hash, counts.
+const IDENTITY_BYTES: usize = 40;
+/// All of the header before its checksum.
+const HEADER_BYTES: usize = 80;
+/// A record before its checksum.
+const RECORD_BYTES: usize = 24;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = journal::decode(data, &IDENTITY);
+    let Some((header, records)) = data.split_at_checked(HEADER_BYTES) else { return };
+    let mut sealed = [header, &crc32c::crc32c(header).to_le_bytes()].concat();
+    let identity = crc32c::crc32c(&header[..IDENTITY_BYTES]);
+    for record in records.chunks(RECORD_BYTES) {
+        sealed.extend_from_slice(record);
+        sealed.extend_from_slice(&crc32c::crc32c_append(identity, record).to_le_bytes());
+    }
+    if let Ok(found) = journal::decode(&sealed, &IDENTITY) {
+        assert_eq!(journal::decode(&journal::encode(&IDENTITY, &found), &IDENTITY), Ok(found));
+    }
+});
