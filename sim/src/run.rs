@@ -35,7 +35,7 @@ impl Default for RunOptions {
 /// What a negative control does behind everybody's back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// Turns a byte of the first torrent's payload around on a host's disk.
+    /// Turns a byte of each piece of the first torrent around on a host's disk.
     Rot {
         /// Which host.
         host: String,
@@ -47,6 +47,24 @@ pub enum Plant {
         /// When, nanoseconds.
         at: u64,
     },
+}
+
+impl Plant {
+    /// Does it, if it is about a disk; false when nothing of the payload is there yet.
+    pub(crate) fn rot(
+        host: &str,
+        materials: &Materials,
+        plan: &Plan,
+        mut disk: impl FnMut(usize, u64) -> bool,
+    ) -> bool {
+        let Some(number) = plan.hosts.iter().position(|known| known.name == host) else { return false };
+        let torrent = &materials.torrents[0];
+        let mut any = false;
+        for piece in 0..torrent.piece_count() {
+            any |= disk(number, torrent.piece(piece).0);
+        }
+        any
+    }
 }
 
 /// How a run ended.

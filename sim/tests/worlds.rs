@@ -168,6 +168,17 @@ fn rot_at_the_seed_is_found_before_anybody_believes_it() {
 }
 
 #[test]
+fn rot_while_a_host_is_away_is_found_by_s12_when_it_is_believed() {
+    let fault = "[[fault]]\nat = \"4 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"2 s\"\n";
+    let materials = small(&format!("{fault}{COMPLETE}"));
+    for world in BOTH {
+        let plant = Some(Plant::Rot { host: "leech-1".to_owned(), at: 5 * SECOND });
+        let outcome = run(&materials, 1, world, &RunOptions { plant, ..RunOptions::default() });
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("S12")), "{world:?} {:?}", outcome.violation);
+    }
+}
+
+#[test]
 fn a_panic_is_a_verdict_with_its_place() {
     let materials = small(COMPLETE);
     for world in BOTH {

@@ -396,9 +396,8 @@ impl World {
     fn plant(&mut self) {
         match self.options.plant.clone() {
             Some(Plant::Rot { host, .. }) => {
-                if let Some(number) = self.plan.hosts.iter().position(|known| known.name == host) {
-                    self.hosts[number].disk.rot(0, 0);
-                }
+                let hosts = &mut self.hosts;
+                Plant::rot(&host, &self.materials, &self.plan, |number, at| hosts[number].disk.rot(0, at));
             }
             Some(Plant::Panic { .. }) => panic!("planted"),
             None => {}

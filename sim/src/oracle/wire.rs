@@ -209,3 +209,108 @@ fn pieces_of(bytes: &[u8]) -> Vec<u32> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use taipei_engine::PeerId;
+    use taipei_engine::wire::{Handshake, Reserved};
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn materials() -> std::sync::Arc<Materials> {
+        let text = r#"
+            [scenario]
+            id = "wire"
+            duration = "1 s"
+            [[torrent]]
+            name = "a"
+            size = "100 KiB"
+            piece = "32 KiB"
+            [[group]]
+            name = "h"
+            count = 1
+        "#;
+        Materials::new(Scenario::parse(text, "wire.toml").expect("parses"))
+    }
+
+    enum Step {
+        In(Message),
+        Out(Message),
+    }
+    use Step::{In, Out};
+
+    /// Says all of it after both handshakes; the rule that the last message breaks.
+    fn check(fast: bool, steps: Vec<Step>) -> Option<&'static str> {
+        let materials = materials();
+        let reserved = if fast { Reserved::OURS } else { Reserved::default() };
+        let info_hash = materials.torrents[0].info_hash;
+        let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
+        let mut watch = ConnectionWatch::new();
+        watch.on_sent(&hello, &materials).expect("a handshake is fine");
+        watch.on_received(&hello, &materials);
+        let count = steps.len();
+        for (at, step) in steps.into_iter().enumerate() {
+            match step {
+                In(message) => watch.on_received(&message, &materials),
+                Out(message) => match watch.on_sent(&message, &materials) {
+                    Ok(_) => {}
+                    Err((oracle, _)) if at + 1 == count => return Some(oracle),
+                    Err(broken) => panic!("too early: {broken:?}"),
+                },
+            }
+        }
+        None
+    }
+
+    fn request(piece: u32, begin: u32, length: u32) -> Request {
+        Request { piece, begin, length }
+    }
+
+    #[test]
+    fn requests_keep_the_rules() {
+        let good = request(0, 16_384, 16_384);
+        let ask = Message::Request(good);
+        let open = || vec![In(Message::Bitfield(vec![0b1001_0000].into())), In(Message::Unchoke)];
+        let after = |more: Vec<Step>| check(true, open().into_iter().chain(more).collect());
+        assert_eq!(after(vec![Out(ask.clone())]), None);
+        assert_eq!(after(vec![Out(ask.clone()), Out(ask.clone())]), Some("S4"));
+        assert_eq!(after(vec![Out(ask.clone()), In(Message::RejectRequest(good)), Out(ask.clone())]), None);
+        assert_eq!(after(vec![In(Message::Choke), Out(ask.clone())]), Some("S4"));
+        assert_eq!(after(vec![In(Message::Choke), In(Message::AllowedFast(0)), Out(ask.clone())]), None);
+        for bad in [
+            request(1, 0, 16_384),
+            request(4, 0, 16_384),
+            request(0, 20_000, 16_384),
+            request(3, 0, 16_384),
+            request(0, 0, 0),
+        ] {
+            assert_eq!(after(vec![Out(Message::Request(bad))]), Some("S4"), "{bad:?}");
+        }
+        // The last piece is 4 KiB.
+        assert_eq!(after(vec![Out(Message::Request(request(3, 0, 4096)))]), None);
+    }
+
+    #[test]
+    fn blocks_answer_requests_once() {
+        let block = || Message::Piece { piece: 2, begin: 0, data: taipei_engine::BlockData::absent(100) };
+        let ask = || In(Message::Request(request(2, 0, 100)));
+        assert_eq!(check(true, vec![Out(block())]), Some("S5"));
+        assert_eq!(check(true, vec![ask(), Out(block())]), None);
+        assert_eq!(check(true, vec![ask(), Out(block()), Out(block())]), Some("S5"));
+        // With the fast extension a choke drops nothing by itself, without it drops all.
+        assert_eq!(check(true, vec![ask(), Out(Message::Choke), Out(block())]), None);
+        assert_eq!(check(false, vec![ask(), Out(Message::Choke), Out(block())]), Some("S5"));
+        assert_eq!(check(false, vec![ask(), Out(Message::RejectRequest(request(2, 0, 100)))]), Some("S5"));
+    }
+
+    #[test]
+    fn bitfields_come_first_and_fit() {
+        assert_eq!(check(true, vec![Out(Message::Have(0)), Out(Message::HaveAll)]), Some("S6"));
+        assert_eq!(check(true, vec![Out(Message::Have(4))]), Some("S6"));
+        for bits in [vec![0b1000_1000], vec![0, 0], vec![]] {
+            assert_eq!(check(false, vec![Out(Message::Bitfield(bits.into()))]), Some("S6"));
+        }
+        assert_eq!(check(false, vec![Out(Message::Bitfield(vec![0b1111_0000].into()))]), None);
+    }
+}

@@ -224,8 +224,9 @@ fn others(shared: &Shared, address: core::net::IpAddr) -> Vec<core::net::IpAddr>
 fn planted(plant: &Plant, shared: &Shared, now: u64) -> bool {
     match plant {
         Plant::Rot { host, at } if now >= *at => {
-            let number = shared.plan.hosts.iter().position(|known| known.name == *host);
-            number.is_some_and(|number| lock(&shared.disks[number]).rot(0, 0))
+            Plant::rot(host, &shared.materials, &shared.plan, |number, at| {
+                lock(&shared.disks[number]).rot(0, at)
+            })
         }
         Plant::Panic { at } if now >= *at => panic!("planted"),
         _ => false,
