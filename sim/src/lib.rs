@@ -1,1 +1,23 @@
-//! Simulated worlds for `taipei-engine`.
+//! Simulated worlds for `taipei-engine`: the same engine, the same scenario files, two ways to run them.
+//!
+//! A [`scenario`] is what happens, written down once. A [`plan`] is what it comes to with a seed. A run steps engines
+//! through it, in the event world ([`events`]) or on turmoil hosts with the real driver ([`turmoil`]), while
+//! [`oracle`] looks at everything that goes in and out of every engine. The one rule: the same scenario, seed and
+//! source give the same trace.
+//!
+//! What it never does: reach a real network, disk or clock (but for reading scenario files and writing traces).
+
+pub mod content;
+pub mod disk;
+pub mod events;
+pub mod link;
+pub mod oracle;
+pub mod plan;
+pub mod recording;
+pub mod run;
+pub mod scenario;
+pub mod sweep;
+pub mod trace;
+pub mod tracker;
+pub mod turmoil;
+pub mod units;

@@ -1,0 +1,704 @@
+//! The event world: engines stepped directly from a queue of events, without a runtime.
+//!
+//! Every host is an [`Engine`], a disk and an access link. What an engine asks for becomes events at booked times; the
+//! queue is ordered by time and then by the order of asking, so a run repeats exactly. Payload is never copied: what
+//! one engine serves is a slice of generated content, and that slice is what another's disk recognises.
+
+mod stream;
+
+use core::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taipei_engine::disk::{self, Job, JobResult, Work, sha1_each};
+use taipei_engine::input::{HttpResponse, NetError};
+use taipei_engine::output::HttpGet;
+use taipei_engine::record::Recording;
+use taipei_engine::rng::Rng;
+use taipei_engine::{
+    AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
+    ResumeMode, StartValues, TorrentId,
+};
+
+use self::stream::{Segment, Side, Streams};
+use crate::disk::SimDisk;
+use crate::link::LinkClock;
+use crate::oracle::Watch;
+use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, WALL_SECONDS, draw};
+use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
+use crate::scenario::{FaultKind, World as WorldName};
+use crate::trace::{Kind, digest, mix};
+use crate::tracker::TrackerActor;
+use crate::units::SECOND;
+
+/// Runs a plan to its end.
+pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Outcome {
+    let mut world = World::new(materials, plan, options);
+    if let Err(panic) = catch(|| world.run()) {
+        let (now, host) = (world.now, world.stepping);
+        world.watch.break_rule("S14", now, host, panic);
+    }
+    let disks: Vec<&SimDisk> = world.hosts.iter().map(|host| &host.disk).collect();
+    let end_state = world.watch.end_state(&disks);
+    let recording = world.recorded.take();
+    let mut outcome = Outcome::new(materials, plan, WorldName::Events, world.now, world.watch, end_state);
+    outcome.recording = recording;
+    outcome
+}
+
+struct World {
+    materials: Arc<Materials>,
+    plan: Arc<Plan>,
+    options: RunOptions,
+    watch: Watch,
+    now: u64,
+    sequence: u64,
+    queue: BinaryHeap<Reverse<Queued>>,
+    hosts: Vec<Host>,
+    streams: Streams,
+    trackers: Vec<TrackerActor>,
+    latencies: BTreeMap<(IpAddr, IpAddr), u64>,
+    /// Streams to look at before time goes on.
+    todo: VecDeque<Todo>,
+    /// A recording that is whole.
+    recorded: Option<Vec<u8>>,
+    /// Whose engine is being stepped, for blaming a panic.
+    stepping: Option<usize>,
+    /// Set once everybody was asked to end.
+    stop_by: Option<u64>,
+    over: bool,
+}
+
+struct Host {
+    disk: SimDisk,
+    /// Off: nobody answers for it. Otherwise the kernel is there, with or without our process.
+    powered: bool,
+    process: Option<Process>,
+    /// Which of its processes this is, so that what was meant for an earlier one is dropped.
+    incarnation: u32,
+    boots: u64,
+    uplink: Uplink,
+    downlink: LinkClock,
+    disk_rng: Rng,
+    loss_rng: Rng,
+}
+
+struct Process {
+    engine: Engine,
+    began: u64,
+    wake_at: Option<u64>,
+    spins: u32,
+    connections: BTreeMap<ConnectionId, (u32, Side)>,
+    accepted_count: u64,
+    jobs_running: usize,
+    jobs_waiting: VecDeque<(JobId, Job)>,
+    requests: BTreeMap<HttpId, ()>,
+    resolves: BTreeMap<ResolveId, ()>,
+    recording: Option<(Recording<Sink>, Sink)>,
+}
+
+/// Where a recording goes; kept by the world as well.
+#[derive(Clone, Default)]
+struct Sink(Rc<RefCell<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Uplink {
+    clock: LinkClock,
+    queue: u64,
+    waiting: VecDeque<(u32, Side)>,
+    armed: bool,
+}
+
+struct Queued {
+    at: u64,
+    sequence: u64,
+    event: Event,
+}
+
+enum Event {
+    Start { host: usize },
+    Fault { number: usize },
+    Plant,
+    Deadline,
+    Wake { host: usize, incarnation: u32 },
+    JobDone { host: usize, incarnation: u32, job: JobId, result: Box<JobResult> },
+    Syn { stream: u32 },
+    SynAnswer { stream: u32, error: Option<NetError> },
+    Accept { stream: u32 },
+    Arrive { stream: u32, to: Side, segment: Segment },
+    Deliver { stream: u32, to: Side, segment: Segment },
+    Ack { stream: u32, side: Side, bytes: u32 },
+    Reset { stream: u32, side: Side },
+    Uplink { host: usize },
+    Request { host: usize, incarnation: u32, get: Box<HttpGet> },
+    Answer { host: usize, incarnation: u32, request: HttpId, result: Result<HttpResponse, NetError> },
+    Resolved { host: usize, incarnation: u32, query: ResolveId, result: Result<Vec<IpAddr>, NetError> },
+}
+
+enum Todo {
+    Write(u32, Side),
+    Read(u32, Side),
+}
+
+impl World {
+    fn new(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Self {
+        let hosts =
+            plan.hosts.iter().enumerate().map(|(number, host)| Host::new(materials, plan, number, host));
+        let mut world = Self {
+            watch: Watch::new(materials.clone(), plan.clone(), options.keep_trace),
+            hosts: hosts.collect(),
+            trackers: TrackerActor::all(plan),
+            options: options.clone(),
+            now: 0,
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            streams: Streams::default(),
+            latencies: BTreeMap::new(),
+            todo: VecDeque::new(),
+            recorded: None,
+            stepping: None,
+            stop_by: None,
+            over: false,
+            materials: materials.clone(),
+            plan: plan.clone(),
+        };
+        for host in 0..plan.hosts.len() {
+            world.at(0, Event::Start { host });
+        }
+        for (number, fault) in plan.faults.iter().enumerate() {
+            world.at(fault.at, Event::Fault { number });
+        }
+        if let Some(Plant::Rot { at, .. } | Plant::Panic { at }) = options.plant {
+            world.at(at, Event::Plant);
+        }
+        world.at(world.watch.deadline(), Event::Deadline);
+        world
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Queued { at, sequence: self.sequence, event }));
+    }
+
+    fn run(&mut self) {
+        while !self.over && self.watch.violation().is_none() {
+            let Some(Reverse(next)) = self.queue.pop() else {
+                self.watch.break_rule("L8", self.now, None, "nothing is left to happen".to_owned());
+                break;
+            };
+            self.now = next.at;
+            self.handle(next.event);
+            self.settle();
+            if self.sequence > self.options.events_max {
+                self.watch.break_rule(
+                    BUDGET,
+                    self.now,
+                    None,
+                    format!("more than {} events", self.options.events_max),
+                );
+            }
+            if self.stop_by.is_none() && self.watch.is_done() {
+                self.stop_all();
+            }
+            if self.stop_by.is_some() && (0..self.hosts.len()).all(|host| self.watch.has_stopped(host)) {
+                self.over = true;
+            }
+        }
+        for host in 0..self.hosts.len() {
+            self.end_recording(host);
+        }
+        if self.watch.violation().is_none() {
+            let disks: Vec<&SimDisk> = self.hosts.iter().map(|host| &host.disk).collect();
+            self.watch.finish(self.now, &disks);
+        }
+    }
+
+    /// Everything that was wanted is there: everybody ends as a user would end it.
+    fn stop_all(&mut self) {
+        let stop_by = self.now + STOP_WITHIN;
+        self.stop_by = Some(stop_by);
+        for host in 0..self.hosts.len() {
+            self.step(host, Input::Command(Command::Shutdown));
+        }
+        self.settle();
+        self.at(stop_by, Event::Deadline);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Start { host } => self.start(host),
+            Event::Fault { number } => self.fault(number),
+            Event::Plant => self.plant(),
+            Event::Deadline => self.deadline(),
+            Event::Wake { host, incarnation } => self.wake(host, incarnation),
+            Event::JobDone { host, incarnation, job, result } => {
+                if self.is_process(host, incarnation) {
+                    if let Some(process) = &mut self.hosts[host].process {
+                        process.jobs_running -= 1;
+                    }
+                    self.start_jobs(host);
+                    self.step(host, Input::JobDone { job, result: *result });
+                }
+            }
+            Event::Request { host, incarnation, get } => self.request(host, incarnation, &get),
+            Event::Answer { host, incarnation, request, result } => {
+                if self.is_process(host, incarnation)
+                    && self.hosts[host]
+                        .process
+                        .as_mut()
+                        .is_some_and(|process| process.requests.remove(&request).is_some())
+                {
+                    self.step(host, Input::HttpDone { request, result });
+                }
+            }
+            Event::Resolved { host, incarnation, query, result } => {
+                if self.is_process(host, incarnation)
+                    && self.hosts[host]
+                        .process
+                        .as_mut()
+                        .is_some_and(|process| process.resolves.remove(&query).is_some())
+                {
+                    self.step(host, Input::Resolved { query, result });
+                }
+            }
+            Event::Syn { stream } => self.on_syn(stream),
+            Event::SynAnswer { stream, error } => self.on_syn_answer(stream, error),
+            Event::Accept { stream } => self.on_accept(stream),
+            Event::Arrive { stream, to, segment } => self.on_arrive(stream, to, segment),
+            Event::Deliver { stream, to, segment } => self.on_deliver(stream, to, segment),
+            Event::Ack { stream, side, bytes } => self.on_ack(stream, side, bytes),
+            Event::Reset { stream, side } => self.on_reset(stream, side),
+            Event::Uplink { host } => self.on_uplink(host),
+        }
+    }
+
+    /// Moves bytes until nothing more can move now.
+    fn settle(&mut self) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Write(stream, side) => self.write(stream, side),
+                Todo::Read(stream, side) => self.read(stream, side),
+            }
+        }
+    }
+
+    fn deadline(&mut self) {
+        match self.stop_by {
+            None => {
+                let late = self.plan.hosts.iter().position(|host| !self.watch.is_complete(&host.group));
+                self.watch.break_rule("L1", self.now, late, "not complete in time".to_owned());
+            }
+            Some(stop_by) if self.now >= stop_by => {
+                let late = (0..self.hosts.len()).find(|host| !self.watch.has_stopped(*host));
+                self.watch.break_rule("L7", self.now, late, "a shutdown takes too long".to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn is_process(&self, host: usize, incarnation: u32) -> bool {
+        self.hosts[host].process.is_some() && self.hosts[host].incarnation == incarnation
+    }
+
+    fn start(&mut self, host: usize) {
+        let plan = self.plan.clone();
+        let this = &mut self.hosts[host];
+        this.powered = true;
+        this.incarnation += 1;
+        let start = start_values(&plan, host, this.incarnation, this.boots, self.now);
+        let wanted =
+            self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
+        let recording = wanted
+            .then(Sink::default)
+            .and_then(|sink| Some((Recording::new(sink.clone(), &Config::default(), &start).ok()?, sink)));
+        this.process = Some(Process {
+            recording,
+            engine: Engine::new(Config::default(), start),
+            began: self.now,
+            wake_at: None,
+            spins: 0,
+            connections: BTreeMap::new(),
+            accepted_count: 0,
+            jobs_running: 0,
+            jobs_waiting: VecDeque::new(),
+            requests: BTreeMap::new(),
+            resolves: BTreeMap::new(),
+        });
+        self.watch.on_start(self.now, host);
+        self.step(host, Input::Listening { port: PEER_PORT, families: (true, false) });
+        for command in begin_commands(&self.materials) {
+            self.step(host, Input::Command(command));
+        }
+    }
+
+    fn fault(&mut self, number: usize) {
+        let fault = self.plan.faults[number];
+        let host = fault.host;
+        self.end_recording(host);
+        let Some(process) = self.hosts[host].process.take() else {
+            // Down already, and to come back in its own time.
+            let effects = self.break_disk(number);
+            self.watch.on_fault(self.now, number, effects);
+            return;
+        };
+        let connections: Vec<(u32, Side)> = process.connections.into_values().collect();
+        let mut effects = 1 + connections.len() as u64;
+        effects += self.break_disk(number);
+        for (stream, side) in connections {
+            match fault.kind {
+                FaultKind::Crash => self.end_by_system(stream, side),
+                FaultKind::PowerCut => self.streams.vanish(stream, side),
+            }
+        }
+        self.watch.on_fault(self.now, number, effects);
+        self.at(fault.back_at.max(self.now), Event::Start { host });
+    }
+
+    /// What a fault does to a machine that has or has not a process. Gives how much that was.
+    fn break_disk(&mut self, number: usize) -> u64 {
+        let fault = self.plan.faults[number];
+        let host = &mut self.hosts[fault.host];
+        (match fault.kind {
+            FaultKind::Crash => host.disk.crash(),
+            FaultKind::PowerCut => {
+                host.powered = false;
+                host.boots += 1;
+                host.uplink.waiting.clear();
+                host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
+            }
+        }) as u64
+    }
+
+    fn end_recording(&mut self, host: usize) {
+        let process = self.hosts[host].process.as_mut();
+        if let Some((mut recording, sink)) = process.and_then(|process| process.recording.take())
+            && recording.finish().is_ok()
+        {
+            self.recorded = Some(sink.0.take());
+        }
+    }
+
+    fn plant(&mut self) {
+        match self.options.plant.clone() {
+            Some(Plant::Rot { host, .. }) => {
+                let hosts = &mut self.hosts;
+                Plant::rot(&host, &self.materials, &self.plan, |number, at| hosts[number].disk.rot(0, at));
+            }
+            Some(Plant::Panic { .. }) => panic!("planted"),
+            None => {}
+        }
+    }
+
+    fn wake(&mut self, host: usize, incarnation: u32) {
+        if !self.is_process(host, incarnation) {
+            return;
+        }
+        let Some(process) = &mut self.hosts[host].process else { return };
+        if process.wake_at != Some(self.now) {
+            return;
+        }
+        process.wake_at = None;
+        let due = process.engine.poll_timeout().is_some_and(|timeout| process.began + timeout.0 <= self.now);
+        if due {
+            self.step(host, Input::Timeout);
+        } else {
+            self.arm(host);
+        }
+    }
+
+    /// Gives an engine an input and does what it asks.
+    fn step(&mut self, host: usize, input: Input) {
+        self.stepping = Some(host);
+        let (now, this) = (self.now, &mut self.hosts[host]);
+        let Some(process) = &mut this.process else { return };
+        self.watch.on_input(now, host, &input, &this.disk);
+        process.spins = if matches!(input, Input::Timeout) { process.spins + 1 } else { 0 };
+        if process.spins > SPINS_MAX {
+            self.watch.break_rule(
+                "L8",
+                now,
+                Some(host),
+                "time-outs without end and without progress".to_owned(),
+            );
+            return;
+        }
+        let local = Instant(now - process.began);
+        if let Some((recording, _)) = &mut process.recording {
+            recording.on_input(local, &input);
+        }
+        process.engine.handle_input(local, input);
+        loop {
+            let this = &mut self.hosts[host];
+            let Some(process) = &mut this.process else { break };
+            let Some(output) = process.engine.poll_output() else { break };
+            if let Some((recording, _)) = &mut process.recording {
+                recording.on_output(&output);
+            }
+            self.watch.on_output(now, host, &output, &this.disk);
+            self.perform(host, output);
+        }
+        self.arm(host);
+        self.stepping = None;
+    }
+
+    /// Books the engine's next wish to be woken.
+    fn arm(&mut self, host: usize) {
+        let this = &mut self.hosts[host];
+        let Some(process) = &mut this.process else { return };
+        let Some(timeout) = process.engine.poll_timeout() else { return };
+        let at = process.began.saturating_add(timeout.0).max(self.now);
+        if process.wake_at.is_none_or(|armed| at < armed) {
+            process.wake_at = Some(at);
+            let incarnation = this.incarnation;
+            self.at(at, Event::Wake { host, incarnation });
+        }
+    }
+
+    fn perform(&mut self, host: usize, output: Output) {
+        let incarnation = self.hosts[host].incarnation;
+        match output {
+            Output::Connect { connection, remote } => self.connect(host, connection, remote),
+            Output::Send { connection, messages } => {
+                if let Some((stream, side)) = self.connection(host, connection)
+                    && let Some(end) = self.streams.end(stream, side)
+                {
+                    end.encode(&messages);
+                    self.todo.push_back(Todo::Write(stream, side));
+                }
+            }
+            Output::Grant { connection, read_bytes, write_bytes } => {
+                if let Some((stream, side)) = self.connection(host, connection)
+                    && let Some(end) = self.streams.end(stream, side)
+                {
+                    end.grant(read_bytes, write_bytes);
+                    if write_bytes > 0 {
+                        self.todo.push_back(Todo::Write(stream, side));
+                    }
+                    if read_bytes > 0 {
+                        self.todo.push_back(Todo::Read(stream, side));
+                    }
+                }
+            }
+            Output::Close { connection } => {
+                let process = self.hosts[host].process.as_mut();
+                if let Some((stream, side)) =
+                    process.and_then(|process| process.connections.remove(&connection))
+                {
+                    self.end_by_system(stream, side);
+                }
+            }
+            Output::Job { job, work } => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.jobs_waiting.push_back((job, work));
+                }
+                self.start_jobs(host);
+            }
+            Output::Resolve { query, host: name } => {
+                let found = self.plan.trackers.iter().find(|tracker| tracker.dns_name == name);
+                let result = found.map_or(Err(NetError::NotFound), |tracker| Ok(vec![tracker.address.ip()]));
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.resolves.insert(query, ());
+                }
+                self.at(self.now + DNS_TIME, Event::Resolved { host, incarnation, query, result });
+            }
+            Output::HttpGet(get) => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.requests.insert(get.request, ());
+                }
+                // SYN, SYN-ACK, and the request with the third packet.
+                let latency = self.latency(self.plan.hosts[host].address, get.target.ip());
+                self.at(self.now + 3 * latency, Event::Request { host, incarnation, get });
+            }
+            Output::HttpCancel { request } => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.requests.remove(&request);
+                }
+            }
+            Output::Alert(_) => {}
+        }
+    }
+
+    fn connection(&self, host: usize, connection: ConnectionId) -> Option<(u32, Side)> {
+        self.hosts[host].process.as_ref()?.connections.get(&connection).copied()
+    }
+
+    fn request(&mut self, host: usize, incarnation: u32, get: &HttpGet) {
+        let (from, request) = (self.plan.hosts[host].address, get.request);
+        let latency = self.latency(from, get.target.ip());
+        let Some(number) = self.plan.trackers.iter().position(|tracker| tracker.address == get.target) else {
+            let result = Err(NetError::Refused);
+            self.at(self.now + latency, Event::Answer { host, incarnation, request, result });
+            return;
+        };
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Request,
+            [number as u64, digest(&get.path), 0],
+        );
+        let reply = self.trackers[number].answer(self.now, SocketAddr::new(from, HTTP_PORT), &get.path);
+        self.watch.trace.event(
+            self.now,
+            host as u32 + 1,
+            Kind::Answer,
+            [u64::from(reply.status), reply.body.len() as u64, 0],
+        );
+        let result = if reply.body.len() > get.body_bytes_max as usize {
+            Err(NetError::TooLarge)
+        } else {
+            Ok(HttpResponse { status: reply.status, location: None, body: reply.body })
+        };
+        self.at(self.now + reply.after + latency, Event::Answer { host, incarnation, request, result });
+    }
+
+    /// Begins waiting jobs while there is a lane for them. A job's effect is there when it begins, its result later.
+    fn start_jobs(&mut self, host: usize) {
+        loop {
+            let (now, this) = (self.now, &mut self.hosts[host]);
+            let Some(process) = &mut this.process else { return };
+            if process.jobs_running == DISK_LANES {
+                return;
+            }
+            let Some((job, work)) = process.jobs_waiting.pop_front() else { return };
+            process.jobs_running += 1;
+            let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
+            self.watch.trace.event(now, host as u32 + 1, Kind::Job, [job.0, cost, 0]);
+            let incarnation = self.hosts[host].incarnation;
+            self.at(now + cost, Event::JobDone { host, incarnation, job, result: Box::new(result) });
+        }
+    }
+
+    fn latency(&mut self, a: IpAddr, b: IpAddr) -> u64 {
+        if a == b {
+            return LOOPBACK_TIME;
+        }
+        let plan = self.plan.clone();
+        *self.latencies.entry((a.min(b), a.max(b))).or_insert_with(|| plan.latency(a, b))
+    }
+}
+
+impl Host {
+    fn new(materials: &Materials, plan: &Plan, number: usize, host: &HostPlan) -> Self {
+        Self {
+            disk: materials.disk(host),
+            powered: true,
+            process: None,
+            incarnation: 0,
+            boots: 0,
+            uplink: Uplink {
+                clock: LinkClock::new(host.access.up.0),
+                queue: host.access.queue.0,
+                waiting: VecDeque::new(),
+                armed: false,
+            },
+            downlink: LinkClock::new(host.access.down.0),
+            disk_rng: Rng::stream(plan.seed, "disk", number as u64),
+            loss_rng: Rng::stream(plan.seed, "loss", number as u64),
+        }
+    }
+
+    fn execute(&mut self, job: &Job, now: u64, latency: crate::units::TimeRange) -> (u64, JobResult) {
+        self.disk.set_wall_ns(wall_ns(now));
+        let result = disk::execute(job, &mut self.disk, sha1_each);
+        let work = self.disk.take_work();
+        (job_cost(job, work, draw(&mut self.disk_rng, latency)), result)
+    }
+}
+
+/// What a job takes: its latency, its bytes, its syncs, its hashing.
+pub(crate) fn job_cost(job: &Job, work: crate::disk::Work, latency: u64) -> u64 {
+    let hashed: u64 = match &job.work {
+        Work::Check { pieces } => {
+            pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(*piece))).sum()
+        }
+        Work::Hash { pieces } => {
+            pieces.iter().map(|piece| u64::from(job.place.layout.piece_bytes(piece.piece))).sum()
+        }
+        _ => 0,
+    };
+    latency
+        + (work.read_bytes + work.written_bytes) * SECOND / DISK_BYTES_PER_SECOND
+        + hashed * SECOND / HASH_BYTES_PER_SECOND
+        + work.syncs * SYNC_TIME
+}
+
+/// What an engine is told when it begins.
+pub(crate) fn start_values(plan: &Plan, host: usize, incarnation: u32, boots: u64, now: u64) -> StartValues {
+    let seed = Rng::stream(plan.seed, "engine", ((host as u64) << 32) | u64::from(incarnation)).next_u64();
+    let mut boot_id = [0; 16];
+    boot_id[..8].copy_from_slice(&mix(plan.seed ^ mix(host as u64 + 1)).to_be_bytes());
+    boot_id[8..].copy_from_slice(&boots.to_be_bytes());
+    StartValues { seed, boot_id, wall_seconds: WALL_SECONDS + (now / SECOND) as i64 }
+}
+
+/// What an embedder asks of an engine that has begun.
+pub(crate) fn begin_commands(materials: &Materials) -> Vec<Command> {
+    (0u32..)
+        .zip(&materials.torrents)
+        .map(|(number, torrent)| {
+            Command::AddTorrent(Box::new(AddTorrent {
+                torrent: TorrentId(number),
+                torrent_file: torrent.torrent_file.clone(),
+                output: ROOT.to_owned(),
+                resume: ResumeMode::Resume,
+                extra_trackers: Vec::new(),
+                use_trackers: true,
+                peers: Vec::<SocketAddr>::new(),
+            }))
+        })
+        .collect()
+}
+
+/// Simulated wall time.
+pub(crate) fn wall_ns(now: u64) -> i64 {
+    (WALL_SECONDS * SECOND as i64).saturating_add_unsigned(now)
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.sequence) == (other.at, other.sequence)
+    }
+}
+
+impl Eq for Queued {}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// Jobs of one host under way at once, as in a pool of threads.
+const DISK_LANES: usize = 4;
+const DISK_BYTES_PER_SECOND: u64 = 400_000_000;
+const HASH_BYTES_PER_SECOND: u64 = 2_000_000_000;
+const SYNC_TIME: u64 = 5_000_000;
+/// Where HTTP requests come from, as the other side sees it.
+const HTTP_PORT: u16 = 32_000;
+const DNS_TIME: u64 = 10_000_000;
+const LOOPBACK_TIME: u64 = 50_000;
+/// From the command to `Stopped`, with trackers that take their time.
+pub(crate) const STOP_WITHIN: u64 = Duration::from_secs(30).as_nanos() as u64;
+/// Time-outs in a row, with nothing else between them.
+const SPINS_MAX: u32 = 100_000;

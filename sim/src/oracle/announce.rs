@@ -1,0 +1,210 @@
+//! What a client may tell a tracker, and when: S9.
+
+use std::collections::BTreeMap;
+
+use taipei_engine::input::HttpResponse;
+
+/// One process's dealings with one tracker about one torrent.
+#[derive(Debug, Default)]
+pub(super) struct AnnounceWatch {
+    counts: BTreeMap<&'static str, u32>,
+    identity: Option<(String, String)>,
+    uploaded: u64,
+    downloaded: u64,
+    left: Option<u64>,
+    /// Before this nobody may announce without an event.
+    quiet_until: u64,
+    over: bool,
+}
+
+/// One announce, as its query says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Announce {
+    /// 20 bytes.
+    pub(super) info_hash: [u8; 20],
+    event: &'static str,
+    identity: (String, String),
+    uploaded: u64,
+    downloaded: u64,
+    left: u64,
+}
+
+/// The events that are counted.
+const EVENTS: [&str; 3] = ["started", "completed", "stopped"];
+
+impl Announce {
+    /// From the path of a request; none when it is no announce.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let query = path.strip_prefix("/announce?")?;
+        let field = |name: &str| {
+            query
+                .split('&')
+                .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+                .map(|(_, value)| value)
+        };
+        let number = |name: &str| field(name).and_then(|value| value.parse().ok());
+        let event = match field("event") {
+            None | Some("" | "empty") => "",
+            Some(event) => EVENTS.into_iter().find(|known| *known == event)?,
+        };
+        Some(Self {
+            info_hash: percent_decode(field("info_hash")?)?.try_into().ok()?,
+            event,
+            identity: (field("peer_id")?.to_owned(), field("key").unwrap_or_default().to_owned()),
+            uploaded: number("uploaded")?,
+            downloaded: number("downloaded")?,
+            left: number("left")?,
+        })
+    }
+
+    /// Its event; empty for none.
+    pub(super) fn event(&self) -> &'static str {
+        self.event
+    }
+}
+
+impl AnnounceWatch {
+    /// An announce leaves. `whole_from_start` is whether the process found everything when it began.
+    pub(super) fn on_asked(
+        &mut self,
+        now: u64,
+        announce: &Announce,
+        whole_from_start: bool,
+    ) -> Result<(), String> {
+        let count = |event| self.counts.get(event).copied().unwrap_or(0);
+        if self.over {
+            return Err("an announce after `stopped` was taken".to_owned());
+        }
+        match announce.event {
+            "started" if count("started") > 0 => return Err("`started` again".to_owned()),
+            "stopped" if count("started") == 0 => {
+                return Err("`stopped` before `started` was taken".to_owned());
+            }
+            "completed" if count("completed") > 0 => return Err("`completed` again".to_owned()),
+            "completed" if whole_from_start => return Err("`completed` without having downloaded".to_owned()),
+            "completed" if announce.left != 0 => return Err("`completed` with something left".to_owned()),
+            "" | "completed" if count("started") == 0 => return Err("no `started` at first".to_owned()),
+            "" if now < self.quiet_until => return Err("an announce before its time".to_owned()),
+            _ => {}
+        }
+        if self.identity.get_or_insert_with(|| announce.identity.clone()) != &announce.identity {
+            return Err("another peer id or key".to_owned());
+        }
+        if announce.uploaded < self.uploaded || announce.downloaded < self.downloaded {
+            return Err("counters that run backwards".to_owned());
+        }
+        (self.uploaded, self.downloaded) = (announce.uploaded, announce.downloaded);
+        if self.left.is_some_and(|left| announce.left > left) {
+            return Err("more left than before".to_owned());
+        }
+        self.left = Some(announce.left);
+        Ok(())
+    }
+
+    /// Its answer came. True when it was taken.
+    pub(super) fn on_answered(
+        &mut self,
+        now: u64,
+        announce: &Announce,
+        response: Option<&HttpResponse>,
+    ) -> bool {
+        let Some(response) = response.filter(|response| response.status == 200) else { return false };
+        if integer(&response.body, b"14:failure reason").is_some()
+            || response.body.starts_with(b"d14:failure reason")
+        {
+            return false;
+        }
+        if !announce.event.is_empty() {
+            *self.counts.entry(announce.event).or_default() += 1;
+        }
+        self.over = announce.event == "stopped";
+        // The lesser of the two is what binds: a client short of peers may ask after the minimum.
+        let seconds =
+            integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
+        self.quiet_until = now + seconds.unwrap_or(0).saturating_mul(1_000_000_000);
+        true
+    }
+}
+
+/// The integer after a key, in bencode that our own trackers made.
+fn integer(body: &[u8], key: &[u8]) -> Option<u64> {
+    let at = body.windows(key.len()).position(|window| window == key)? + key.len();
+    let rest = body.get(at..)?.strip_prefix(b"i")?;
+    let end = rest.iter().position(|byte| *byte == b'e')?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announce(event: &str, left: u64) -> Announce {
+        let path = format!(
+            "/announce?info_hash=%00%01abcdefghijklmnopqr&peer_id=p&key=k&uploaded=0&downloaded=5&left={left}&event={event}"
+        );
+        Announce::parse(&path).expect("an announce")
+    }
+
+    fn ok() -> HttpResponse {
+        HttpResponse {
+            status: 200,
+            location: None,
+            body: b"d8:intervali1800e12:min intervali900e5:peers0:e"[..].into(),
+        }
+    }
+
+    #[test]
+    fn the_life_cycle_in_order_is_fine() {
+        let mut watch = AnnounceWatch::default();
+        for (at, event, left) in [
+            (0, "started", 9),
+            (1, "completed", 0),
+            (901_000_000_002, "", 0),
+            (901_000_000_003, "stopped", 0),
+        ] {
+            let announce = announce(event, left);
+            assert_eq!(watch.on_asked(at, &announce, false), Ok(()), "{event}");
+            assert!(watch.on_answered(at, &announce, Some(&ok())));
+        }
+        assert_eq!(watch.counts.values().sum::<u32>(), 3);
+        assert!(watch.on_asked(2_000_000_000_000, &announce("", 0), false).is_err());
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_seen() {
+        for (events, wrong) in [
+            (&["started", "started"][..], "again"),
+            (&["stopped"], "before `started`"),
+            (&["started", "completed", "completed"], "again"),
+            (&[""], "no `started`"),
+            (&["started", ""], "before its time"),
+        ] {
+            let mut watch = AnnounceWatch::default();
+            let mut last = Ok(());
+            for event in events {
+                let announce = announce(event, 0);
+                last = watch.on_asked(1, &announce, false);
+                watch.on_answered(1, &announce, Some(&ok()));
+            }
+            assert!(last.as_ref().is_err_and(|message| message.contains(wrong)), "{events:?} {last:?}");
+        }
+        let mut failed = AnnounceWatch::default();
+        assert!(!failed.on_answered(0, &announce("started", 1), None));
+        assert_eq!(failed.on_asked(1, &announce("started", 1), false), Ok(()));
+    }
+}

@@ -1,0 +1,316 @@
+//! What may be said on one connection, seen from our end: S4, S5 and S6.
+
+use std::collections::BTreeSet;
+
+use taipei_engine::limits::{BLOCK_BYTES, REQUESTS_OUT_MAX};
+use taipei_engine::wire::{Message, Request};
+
+use crate::plan::{Material, Materials};
+
+/// One end of a connection, as its messages tell it.
+#[derive(Debug)]
+pub(super) struct ConnectionWatch {
+    torrent: Option<usize>,
+    handshake_sent: bool,
+    first_said: bool,
+    fast_ours: bool,
+    fast_theirs: bool,
+    peer_has: BTreeSet<u32>,
+    peer_has_all: bool,
+    peer_choking: bool,
+    fast_for_us: BTreeSet<u32>,
+    asked: BTreeSet<Request>,
+    wanted: BTreeSet<Request>,
+}
+
+/// What a message claims to have, for the owner of the truth to check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nothing.
+    None,
+    /// Everything of a torrent.
+    All(usize),
+    /// One piece of a torrent.
+    Piece(usize, u32),
+    /// The pieces of a bitfield.
+    Bits(usize, Vec<u32>),
+}
+
+type Broken = (&'static str, String);
+
+impl ConnectionWatch {
+    pub(super) fn new() -> Self {
+        Self {
+            torrent: None,
+            handshake_sent: false,
+            first_said: false,
+            fast_ours: false,
+            fast_theirs: false,
+            peer_has: BTreeSet::new(),
+            peer_has_all: false,
+            peer_choking: true,
+            fast_for_us: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+        }
+    }
+
+    fn fast(&self) -> bool {
+        self.fast_ours && self.fast_theirs
+    }
+
+    /// A message came. Nothing of it is our fault.
+    pub(super) fn on_received(&mut self, message: &Message, materials: &Materials) {
+        match message {
+            Message::Handshake(handshake) => {
+                self.fast_theirs = handshake.reserved.fast();
+                self.torrent = self.torrent.or_else(|| materials.by_info_hash(handshake.info_hash));
+            }
+            Message::Choke => {
+                self.peer_choking = true;
+                if !self.fast() {
+                    self.asked.clear();
+                }
+            }
+            Message::Unchoke => self.peer_choking = false,
+            Message::Have(piece) => {
+                self.peer_has.insert(*piece);
+            }
+            Message::Bitfield(bytes) => self.peer_has.extend(pieces_of(bytes)),
+            Message::HaveAll => self.peer_has_all = true,
+            Message::AllowedFast(piece) => {
+                self.fast_for_us.insert(*piece);
+            }
+            Message::Request(request) => {
+                self.wanted.insert(*request);
+            }
+            Message::Piece { piece, begin, data } => {
+                self.asked.remove(&Request { piece: *piece, begin: *begin, length: data.len() });
+            }
+            Message::RejectRequest(request) => {
+                self.asked.remove(request);
+            }
+            _ => {}
+        }
+    }
+
+    /// We say something: what it claims, or which rule it breaks.
+    pub(super) fn on_sent(&mut self, message: &Message, materials: &Materials) -> Result<Claim, Broken> {
+        let first = !self.first_said;
+        if !matches!(message, Message::Handshake(_)) {
+            if !self.handshake_sent {
+                return Err(("S6", "said something before the handshake".to_owned()));
+            }
+            // The extended handshake may stand before or after the bitfield.
+            self.first_said |= !matches!(message, Message::ExtendedHandshake(_) | Message::KeepAlive);
+        }
+        let torrent = self
+            .torrent
+            .and_then(|torrent| materials.torrents.get(torrent).map(|material| (torrent, material)));
+        match message {
+            Message::Handshake(handshake) => {
+                if std::mem::replace(&mut self.handshake_sent, true) {
+                    return Err(("S6", "a second handshake".to_owned()));
+                }
+                self.fast_ours = handshake.reserved.fast();
+                self.torrent = self.torrent.or_else(|| materials.by_info_hash(handshake.info_hash));
+                Ok(Claim::None)
+            }
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => {
+                Err(("S6", "a bitfield that is not the first message".to_owned()))
+            }
+            Message::Bitfield(bytes) => {
+                let (number, material) =
+                    torrent.ok_or_else(|| ("S6", "a bitfield of no torrent".to_owned()))?;
+                let pieces = pieces_of(bytes);
+                let count = material.piece_count();
+                if bytes.len() as u32 != count.div_ceil(8) || pieces.last().is_some_and(|last| *last >= count)
+                {
+                    return Err(("S6", "a bitfield of the wrong length, or with spare bits".to_owned()));
+                }
+                Ok(Claim::Bits(number, pieces))
+            }
+            Message::HaveAll => Ok(torrent.map_or(Claim::None, |(number, _)| Claim::All(number))),
+            Message::Have(piece) => match torrent {
+                Some((number, material)) if *piece < material.piece_count() => {
+                    Ok(Claim::Piece(number, *piece))
+                }
+                _ => Err(("S6", format!("have of piece {piece}, which is none"))),
+            },
+            Message::Choke => {
+                if !self.fast() {
+                    self.wanted.clear();
+                }
+                Ok(Claim::None)
+            }
+            Message::Request(request) => {
+                let Some((_, material)) = torrent else {
+                    return Err(("S4", "a request of no torrent".to_owned()));
+                };
+                self.on_request_sent(*request, material).map(|()| Claim::None)
+            }
+            Message::Cancel(request) => {
+                if !self.fast() {
+                    self.asked.remove(request);
+                }
+                Ok(Claim::None)
+            }
+            Message::Piece { piece, begin, data } => {
+                let request = Request { piece: *piece, begin: *begin, length: data.len() };
+                if !self.wanted.remove(&request) {
+                    return Err((
+                        "S5",
+                        format!("a block that nobody asked for, or of one choked: {request:?}"),
+                    ));
+                }
+                Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Piece(number, *piece)))
+            }
+            Message::RejectRequest(request) => {
+                if !self.fast() || !self.wanted.remove(request) {
+                    return Err(("S5", format!("a rejection that answers nothing: {request:?}")));
+                }
+                Ok(Claim::None)
+            }
+            _ => Ok(Claim::None),
+        }
+    }
+
+    fn on_request_sent(&mut self, request: Request, material: &Material) -> Result<(), Broken> {
+        let broken = |what: &str| Err(("S4", format!("a request {what}: {request:?}")));
+        let (_, piece_bytes) = material.piece(request.piece.min(material.piece_count()));
+        if request.piece >= material.piece_count()
+            || request.length == 0
+            || request.length > BLOCK_BYTES
+            || u64::from(request.begin) + u64::from(request.length) > piece_bytes
+        {
+            return broken("outside its piece");
+        }
+        if !self.peer_has_all && !self.peer_has.contains(&request.piece) {
+            return broken("for a piece that the peer does not have");
+        }
+        if self.peer_choking && !self.fast_for_us.contains(&request.piece) {
+            return broken("while choked");
+        }
+        if !self.asked.insert(request) {
+            return broken("twice to one peer");
+        }
+        if self.asked.len() > REQUESTS_OUT_MAX as usize {
+            return broken("beyond the pipeline's cap");
+        }
+        Ok(())
+    }
+}
+
+fn pieces_of(bytes: &[u8]) -> Vec<u32> {
+    (0u32..)
+        .zip(bytes)
+        .flat_map(|(at, byte)| {
+            (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| at * 8 + bit)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use taipei_engine::PeerId;
+    use taipei_engine::wire::{Handshake, Reserved};
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn materials() -> std::sync::Arc<Materials> {
+        let text = r#"
+            [scenario]
+            id = "wire"
+            duration = "1 s"
+            [[torrent]]
+            name = "a"
+            size = "100 KiB"
+            piece = "32 KiB"
+            [[group]]
+            name = "h"
+            count = 1
+        "#;
+        Materials::new(Scenario::parse(text, "wire.toml").expect("parses"))
+    }
+
+    enum Step {
+        In(Message),
+        Out(Message),
+    }
+    use Step::{In, Out};
+
+    /// Says all of it after both handshakes; the rule that the last message breaks.
+    fn check(fast: bool, steps: Vec<Step>) -> Option<&'static str> {
+        let materials = materials();
+        let reserved = if fast { Reserved::OURS } else { Reserved::default() };
+        let info_hash = materials.torrents[0].info_hash;
+        let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
+        let mut watch = ConnectionWatch::new();
+        watch.on_sent(&hello, &materials).expect("a handshake is fine");
+        watch.on_received(&hello, &materials);
+        let count = steps.len();
+        for (at, step) in steps.into_iter().enumerate() {
+            match step {
+                In(message) => watch.on_received(&message, &materials),
+                Out(message) => match watch.on_sent(&message, &materials) {
+                    Ok(_) => {}
+                    Err((oracle, _)) if at + 1 == count => return Some(oracle),
+                    Err(broken) => panic!("too early: {broken:?}"),
+                },
+            }
+        }
+        None
+    }
+
+    fn request(piece: u32, begin: u32, length: u32) -> Request {
+        Request { piece, begin, length }
+    }
+
+    #[test]
+    fn requests_keep_the_rules() {
+        let good = request(0, 16_384, 16_384);
+        let ask = Message::Request(good);
+        let open = || vec![In(Message::Bitfield(vec![0b1001_0000].into())), In(Message::Unchoke)];
+        let after = |more: Vec<Step>| check(true, open().into_iter().chain(more).collect());
+        assert_eq!(after(vec![Out(ask.clone())]), None);
+        assert_eq!(after(vec![Out(ask.clone()), Out(ask.clone())]), Some("S4"));
+        assert_eq!(after(vec![Out(ask.clone()), In(Message::RejectRequest(good)), Out(ask.clone())]), None);
+        assert_eq!(after(vec![In(Message::Choke), Out(ask.clone())]), Some("S4"));
+        assert_eq!(after(vec![In(Message::Choke), In(Message::AllowedFast(0)), Out(ask.clone())]), None);
+        for bad in [
+            request(1, 0, 16_384),
+            request(4, 0, 16_384),
+            request(0, 20_000, 16_384),
+            request(3, 0, 16_384),
+            request(0, 0, 0),
+        ] {
+            assert_eq!(after(vec![Out(Message::Request(bad))]), Some("S4"), "{bad:?}");
+        }
+        // The last piece is 4 KiB.
+        assert_eq!(after(vec![Out(Message::Request(request(3, 0, 4096)))]), None);
+    }
+
+    #[test]
+    fn blocks_answer_requests_once() {
+        let block = || Message::Piece { piece: 2, begin: 0, data: taipei_engine::BlockData::absent(100) };
+        let ask = || In(Message::Request(request(2, 0, 100)));
+        assert_eq!(check(true, vec![Out(block())]), Some("S5"));
+        assert_eq!(check(true, vec![ask(), Out(block())]), None);
+        assert_eq!(check(true, vec![ask(), Out(block()), Out(block())]), Some("S5"));
+        // With the fast extension a choke drops nothing by itself, without it drops all.
+        assert_eq!(check(true, vec![ask(), Out(Message::Choke), Out(block())]), None);
+        assert_eq!(check(false, vec![ask(), Out(Message::Choke), Out(block())]), Some("S5"));
+        assert_eq!(check(false, vec![ask(), Out(Message::RejectRequest(request(2, 0, 100)))]), Some("S5"));
+    }
+
+    #[test]
+    fn bitfields_come_first_and_fit() {
+        assert_eq!(check(true, vec![Out(Message::Have(0)), Out(Message::HaveAll)]), Some("S6"));
+        assert_eq!(check(true, vec![Out(Message::Have(4))]), Some("S6"));
+        for bits in [vec![0b1000_1000], vec![0, 0], vec![]] {
+            assert_eq!(check(false, vec![Out(Message::Bitfield(bits.into()))]), Some("S6"));
+        }
+        assert_eq!(check(false, vec![Out(Message::Bitfield(vec![0b1111_0000].into()))]), None);
+    }
+}

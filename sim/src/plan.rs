@@ -1,0 +1,441 @@
+//! What a scenario and a seed come to: every host, address, delay and fault written out before the run begins.
+//!
+//! Each thing draws from a stream of its own, so one more host or fault shifts nobody else's.
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha1::{Digest as _, Sha1};
+use taipei_engine::InfoHash;
+use taipei_engine::rng::Rng;
+
+use crate::content::Content;
+use crate::disk::{Home, SimDisk};
+use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Scenario, Torrent};
+use crate::units::{SECOND, TimeRange};
+
+/// What is the same for every seed: made once for a sweep.
+#[derive(Debug)]
+pub struct Materials {
+    /// As read.
+    pub scenario: Scenario,
+    /// In the scenario's order.
+    pub torrents: Vec<Material>,
+}
+
+/// A torrent with its payload.
+#[derive(Debug)]
+pub struct Material {
+    /// As the scenario calls it.
+    pub name: String,
+    /// On the wire.
+    pub info_hash: InfoHash,
+    /// The torrent file.
+    pub torrent_file: Bytes,
+    /// All payload.
+    pub content: Content,
+    /// Bytes in each piece but the last.
+    pub piece_bytes: u64,
+    /// Files: name on disk below the root, offset, length, SHA-1.
+    pub files: Vec<MaterialFile>,
+}
+
+/// A file of a torrent.
+#[derive(Debug)]
+pub struct MaterialFile {
+    /// Below the download directory.
+    pub path: String,
+    /// Of its first byte in the torrent.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Of what it should hold.
+    pub sha1: [u8; 20],
+}
+
+/// Everything that one run does, but for what the engines decide.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Hosts that run our engine.
+    pub hosts: Vec<HostPlan>,
+    /// Trackers.
+    pub trackers: Vec<TrackerPlan>,
+    /// In the order of their times.
+    pub faults: Vec<FaultPlan>,
+    /// Least and most, one way.
+    latency: TimeRange,
+    /// Part and whole: a segment that comes a retransmission later.
+    pub loss: Option<(u64, u64)>,
+}
+
+/// A host.
+#[derive(Debug)]
+pub struct HostPlan {
+    /// `GROUP-1` and so on.
+    pub name: String,
+    /// Its group's.
+    pub group: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its link.
+    pub access: Access,
+    /// Its disk.
+    pub disk: DiskModel,
+    /// Whether it has everything at the start.
+    pub has_all: bool,
+}
+
+/// A tracker.
+#[derive(Debug)]
+pub struct TrackerPlan {
+    /// As the scenario calls it.
+    pub name: String,
+    /// In DNS.
+    pub dns_name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it does with each request; the last one is repeated.
+    pub script: Vec<Answer>,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultPlan {
+    /// When.
+    pub at: u64,
+    /// What.
+    pub kind: FaultKind,
+    /// To which host.
+    pub host: usize,
+    /// When the host begins again.
+    pub back_at: u64,
+}
+
+impl Materials {
+    /// Makes torrents and payload.
+    pub fn new(scenario: Scenario) -> Arc<Self> {
+        let announce: Vec<String> = trackers(&scenario)
+            .iter()
+            .map(|tracker| format!("http://{}:{TRACKER_PORT}/announce", tracker.dns_name))
+            .collect();
+        let torrents = scenario.torrents.iter().map(|torrent| Material::new(torrent, &announce)).collect();
+        Arc::new(Self { scenario, torrents })
+    }
+
+    /// Payload of all torrents together.
+    pub fn total_bytes(&self) -> u64 {
+        self.torrents.iter().map(|torrent| torrent.content.len()).sum()
+    }
+
+    /// The torrent with this info-hash.
+    pub fn by_info_hash(&self, info_hash: InfoHash) -> Option<usize> {
+        self.torrents.iter().position(|torrent| torrent.info_hash == info_hash)
+    }
+
+    /// A host's disk at the beginning.
+    pub fn disk(&self, host: &HostPlan) -> SimDisk {
+        let homes = self.torrents.iter().enumerate().flat_map(|(number, torrent)| {
+            torrent.files.iter().map(move |file| Home {
+                name: format!("{ROOT}/{}", file.path),
+                content: number as u32,
+                offset: file.offset,
+                length: file.length,
+            })
+        });
+        let contents = self.torrents.iter().map(|torrent| torrent.content.clone()).collect();
+        let mut disk = SimDisk::new(contents, homes.collect(), host.disk.torn.0);
+        disk.set_wall_ns(WALL_SECONDS * SECOND as i64);
+        if host.has_all {
+            disk.fill();
+        }
+        disk
+    }
+}
+
+impl Material {
+    fn new(torrent: &Torrent, announce: &[String]) -> Self {
+        let (size, count) = (torrent.size.0, u64::from(torrent.files));
+        let content = Content::new(&torrent.name, size);
+        let edge = |index: u64| (u128::from(size) * u128::from(index) / u128::from(count)) as u64;
+        let files: Vec<MaterialFile> = (0..count)
+            .map(|index| {
+                let (offset, end) = (edge(index), edge(index + 1));
+                MaterialFile {
+                    path: if count == 1 {
+                        torrent.name.clone()
+                    } else {
+                        format!("{}/file-{}.bin", torrent.name, index + 1)
+                    },
+                    offset,
+                    length: end - offset,
+                    sha1: Sha1::digest(&content.as_slice()[offset as usize..end as usize]).into(),
+                }
+            })
+            .collect();
+        let info = info_dictionary(torrent, &content, &files);
+        let mut file = b"d".to_vec();
+        if let Some(first) = announce.first() {
+            put(&mut file, b"announce");
+            put(&mut file, first.as_bytes());
+            put(&mut file, b"announce-list");
+            file.push(b'l');
+            for url in announce {
+                file.push(b'l');
+                put(&mut file, url.as_bytes());
+                file.push(b'e');
+            }
+            file.push(b'e');
+        }
+        put(&mut file, b"info");
+        file.extend_from_slice(&info);
+        file.push(b'e');
+        Self {
+            name: torrent.name.clone(),
+            info_hash: InfoHash(Sha1::digest(&info).into()),
+            torrent_file: file.into(),
+            content,
+            piece_bytes: torrent.piece_bytes(),
+            files,
+        }
+    }
+
+    /// How many pieces.
+    pub fn piece_count(&self) -> u32 {
+        self.content.len().div_ceil(self.piece_bytes) as u32
+    }
+
+    /// Offset and length of a piece.
+    pub fn piece(&self, piece: u32) -> (u64, u64) {
+        let offset = u64::from(piece) * self.piece_bytes;
+        (offset, self.piece_bytes.min(self.content.len().saturating_sub(offset)))
+    }
+}
+
+fn info_dictionary(torrent: &Torrent, content: &Content, files: &[MaterialFile]) -> Vec<u8> {
+    let piece_bytes = torrent.piece_bytes();
+    let mut info = b"d".to_vec();
+    if files.len() > 1 {
+        put(&mut info, b"files");
+        info.push(b'l');
+        for file in files {
+            info.push(b'd');
+            put(&mut info, b"length");
+            number(&mut info, file.length);
+            put(&mut info, b"path");
+            info.push(b'l');
+            put(&mut info, file.path.rsplit('/').next().unwrap_or_default().as_bytes());
+            info.extend_from_slice(b"ee");
+        }
+        info.push(b'e');
+    } else {
+        put(&mut info, b"length");
+        number(&mut info, content.len());
+    }
+    put(&mut info, b"name");
+    put(&mut info, torrent.name.as_bytes());
+    put(&mut info, b"piece length");
+    number(&mut info, piece_bytes);
+    put(&mut info, b"pieces");
+    let pieces: Vec<u8> = content
+        .as_slice()
+        .chunks(piece_bytes as usize)
+        .flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece)))
+        .collect();
+    put(&mut info, &pieces);
+    info.push(b'e');
+    info
+}
+
+fn put(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(format!("{}:", text.len()).as_bytes());
+    out.extend_from_slice(text);
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(format!("i{number}e").as_bytes());
+}
+
+impl Plan {
+    /// Writes out what this scenario comes to with this seed.
+    pub fn new(scenario: &Scenario, seed: u64) -> Arc<Self> {
+        let mut hosts = Vec::new();
+        for group in &scenario.groups {
+            for number in 1..=group.count {
+                hosts.push(HostPlan {
+                    name: format!("{}-{number}", group.name),
+                    group: group.name.clone(),
+                    address: host_address(hosts.len()),
+                    access: group.access,
+                    disk: group.disk,
+                    has_all: group.has == Has::All,
+                });
+            }
+        }
+        let mut faults: Vec<FaultPlan> = scenario
+            .faults
+            .iter()
+            .enumerate()
+            .map(|(number, fault)| {
+                let mut rng = Rng::stream(seed, "fault", number as u64);
+                let at = draw(&mut rng, fault.at);
+                let choices: Vec<usize> = (0..hosts.len())
+                    .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
+                    .collect();
+                let host = choices[rng.below(choices.len() as u64) as usize];
+                FaultPlan { at, kind: fault.kind, host, back_at: at + draw(&mut rng, fault.back_after) }
+            })
+            .collect();
+        faults.sort_by_key(|fault| fault.at);
+        Arc::new(Self {
+            seed,
+            hosts,
+            trackers: trackers(scenario),
+            faults,
+            latency: scenario.net.latency,
+            loss: scenario.net.loss.map(|share| (share.part, share.of)),
+        })
+    }
+
+    /// One way between two addresses, in nanoseconds; the same in both directions.
+    pub fn latency(&self, a: IpAddr, b: IpAddr) -> u64 {
+        let (low, high) = (a.min(b), a.max(b));
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits() as u64,
+        };
+        draw(&mut Rng::stream(self.seed, "latency", (bits(low) << 32) | bits(high)), self.latency)
+    }
+
+    /// The host at an address.
+    pub fn host_at(&self, address: IpAddr) -> Option<usize> {
+        self.hosts.iter().position(|host| host.address == address)
+    }
+
+    /// When the last fault has healed.
+    pub fn healed_at(&self) -> u64 {
+        self.faults.iter().map(|fault| fault.back_at).max().unwrap_or(0)
+    }
+
+    /// The least time in which every host of `group` can have `bytes`, by the rates of links alone:
+    /// `max(F / u_seed, F / d_min, N F / (u_seed + sum u_i))`, in nanoseconds.
+    pub fn fluid_bound(&self, group: &str, bytes: u64) -> u64 {
+        let up = |host: &&HostPlan| u128::from(host.access.up.0);
+        let seed: u128 = self.hosts.iter().filter(|host| host.has_all).map(|host| up(&host)).sum();
+        let all: u128 = self.hosts.iter().map(|host| up(&host)).sum();
+        let wanting = self.hosts.iter().filter(|host| !host.has_all);
+        let slowest = wanting
+            .clone()
+            .filter(|host| host.group == group)
+            .map(|host| u128::from(host.access.down.0))
+            .min();
+        let nanobits = u128::from(bytes) * 8 * u128::from(SECOND);
+        let over =
+            |bits: u128, rate: u128| if rate == 0 { u128::from(u64::MAX) } else { bits.div_ceil(rate) };
+        let bound = over(nanobits, seed)
+            .max(slowest.map_or(0, |rate| over(nanobits, rate)))
+            .max(over(nanobits * wanting.count() as u128, all));
+        u64::try_from(bound).unwrap_or(u64::MAX)
+    }
+}
+
+/// A number from a range of times.
+pub fn draw(rng: &mut Rng, range: TimeRange) -> u64 {
+    range.low + rng.below(range.high - range.low + 1)
+}
+
+fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
+    let named = scenario.actors.iter().map(|actor| (actor.name.clone(), actor.script.clone()));
+    let mut list: Vec<_> = named.collect();
+    if list.is_empty() {
+        list.push(("tracker".to_owned(), Vec::new()));
+    }
+    list.into_iter()
+        .enumerate()
+        .map(|(number, (name, script))| TrackerPlan {
+            dns_name: format!("{name}.sim"),
+            name,
+            address: SocketAddr::new(Ipv4Addr::new(94, 0, 0, number as u8 + 1).into(), TRACKER_PORT),
+            script,
+        })
+        .collect()
+}
+
+/// Public addresses: what comes from a tracker in another scope would be refused.
+fn host_address(number: usize) -> IpAddr {
+    Ipv4Addr::from_bits((93 << 24) | (number as u32 + 1)).into()
+}
+
+/// Where every host keeps its files.
+pub const ROOT: &str = "/data";
+/// Where every engine listens.
+pub const PEER_PORT: u16 = 6881;
+/// When every run begins, seconds since 1970.
+pub const WALL_SECONDS: i64 = 1_700_000_000;
+const TRACKER_PORT: u16 = 6969;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(faults: &str) -> Scenario {
+        let text = format!(
+            r#"
+            [scenario]
+            id = "plan"
+            duration = "60 s"
+            [[torrent]]
+            name = "a"
+            size = "100 KiB"
+            files = 3
+            [[group]]
+            name = "seed"
+            count = 1
+            has = "all"
+            access = {{ up = "8 Mbit/s" }}
+            [[group]]
+            name = "leech"
+            count = 3
+            access = {{ up = "1 Mbit/s", down = "4 Mbit/s" }}
+            [net]
+            latency = "10 ms .. 40 ms"
+            {faults}
+            "#
+        );
+        Scenario::parse(&text, "plan.toml").expect("parses")
+    }
+
+    #[test]
+    fn one_more_fault_shifts_nobody() {
+        let first = "[[fault]]\nat = \"1 s .. 9 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s .. 3 s\"\n";
+        let second =
+            "[[fault]]\nat = \"20 s\"\nkind = \"power-cut\"\npick = \"seed\"\nback_after = \"1 s\"\n";
+        let (one, two) =
+            (Plan::new(&scenario(first), 7), Plan::new(&scenario(&format!("{first}{second}")), 7));
+        assert_eq!(one.faults[0], two.faults[0]);
+        assert_ne!(one.faults, Plan::new(&scenario(first), 8).faults);
+        let (a, b) = (one.hosts[0].address, one.hosts[2].address);
+        assert_eq!(one.latency(a, b), two.latency(b, a));
+        assert!((10_000_000..=40_000_000).contains(&one.latency(a, b)));
+    }
+
+    #[test]
+    fn the_fluid_bound_is_the_narrowest_place() {
+        let plan = Plan::new(&scenario(""), 0);
+        // 8 Mbit: 1 s from the seed, 2 s into a leecher, 24 Mbit over 11 Mbit/s in all.
+        assert_eq!(plan.fluid_bound("leech", 1_000_000), 2_181_818_182);
+    }
+
+    #[test]
+    fn torrents_are_read_by_the_engine_as_they_were_meant() {
+        let materials = Materials::new(scenario(""));
+        let torrent = &materials.torrents[0];
+        assert_eq!(torrent.files.iter().map(|file| file.length).sum::<u64>(), 100 << 10);
+        assert_eq!((torrent.piece_count(), torrent.piece(6)), (7, (6 << 14, 4096)));
+        let disk = materials.disk(&Plan::new(&materials.scenario, 0).hosts[0]);
+        assert!(disk.holds(0, 0, 100 << 10));
+        assert_eq!(disk.own_bytes(), 0);
+    }
+}

@@ -1,0 +1,383 @@
+//! The turmoil world: the real driver, whole stack, on turmoil hosts with shaped links.
+//!
+//! Turmoil gives each host a paused runtime and ticks them in turn by a millisecond; crashes are its own. Rates,
+//! latency and what a dead machine looks like are ours ([`net`]). Nothing here depends on anything but the seed: one
+//! thread, biased selects, jobs executed where they are asked for and finished at a booked time.
+
+mod net;
+
+use core::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use ::turmoil::Sim;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use taipei_engine::disk::{self, Job, JobResult, sha1_each};
+use taipei_engine::driver::{Jobs, Options, Recorder, Transport, start};
+use taipei_engine::rng::Rng;
+use taipei_engine::{Command, Config, Input, Instant, JobId, Output};
+use tokio::sync::{mpsc, watch};
+
+use self::net::{Net, ShapedTransport, WorldClock, lock};
+use crate::disk::SimDisk;
+use crate::events::{STOP_WITHIN, begin_commands, job_cost, start_values, wall_ns};
+use crate::oracle::Watch;
+use crate::plan::{Materials, PEER_PORT, Plan, WALL_SECONDS, draw};
+use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
+use crate::scenario::{FaultKind, World as WorldName};
+use crate::trace::{Kind, digest};
+use crate::tracker::TrackerActor;
+use crate::units::{MILLISECOND, TimeRange};
+
+/// Runs a plan to its end.
+pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Outcome {
+    let shared = Arc::new(Shared {
+        materials: materials.clone(),
+        plan: plan.clone(),
+        net: Net::new(plan),
+        watch: Mutex::new(Watch::new(materials.clone(), plan.clone(), options.keep_trace)),
+        disks: plan.hosts.iter().map(|host| Mutex::new(materials.disk(host))).collect(),
+        lives: Mutex::new(vec![Life::default(); plan.hosts.len()]),
+        trackers: Mutex::new(TrackerActor::all(plan)),
+        stop: watch::Sender::new(false),
+        kill: plan.hosts.iter().map(|_| watch::Sender::new(0)).collect(),
+    });
+    let panicked = catch(|| drive(&shared, options)).err();
+    let now = shared.net.tick();
+    if let Some(panic) = panicked {
+        lock(&shared.watch).break_rule("S14", now, None, panic);
+    }
+    let disks: Vec<_> = shared.disks.iter().map(lock).collect();
+    let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
+    let end_state = lock(&shared.watch).end_state(&disks);
+    let watch =
+        std::mem::replace(&mut *lock(&shared.watch), Watch::new(materials.clone(), plan.clone(), false));
+    Outcome::new(materials, plan, WorldName::Turmoil, now, watch, end_state)
+}
+
+struct Shared {
+    materials: Arc<Materials>,
+    plan: Arc<Plan>,
+    net: Arc<Net>,
+    watch: Mutex<Watch>,
+    disks: Vec<Mutex<SimDisk>>,
+    lives: Mutex<Vec<Life>>,
+    trackers: Mutex<Vec<TrackerActor>>,
+    stop: watch::Sender<bool>,
+    /// By host: the incarnation that dies now. A runtime that is dropped drops its tasks in an order that depends on
+    /// every other task of this process; so a host drops its own, in its own order, before turmoil ends it.
+    kill: Vec<watch::Sender<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    incarnation: u32,
+    boots: u64,
+    /// The fault whose end brings it back.
+    back: Option<usize>,
+}
+
+fn drive(shared: &Arc<Shared>, options: &RunOptions) {
+    let mut sim = ::turmoil::Builder::new()
+        .rng_seed(shared.plan.seed)
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(WALL_SECONDS as u64))
+        .tick_duration(Duration::from_nanos(TICK))
+        .simulation_duration(Duration::from_secs(1 << 30))
+        .min_message_latency(Duration::ZERO)
+        .max_message_latency(Duration::ZERO)
+        .fail_rate(0.0)
+        .tcp_capacity(TCP_CAPACITY)
+        .build();
+    for (number, tracker) in shared.plan.trackers.iter().enumerate() {
+        let (shared, address) = (shared.clone(), tracker.address);
+        sim.host(address.ip(), move || serve_tracker(shared.clone(), number, address));
+    }
+    for (number, host) in shared.plan.hosts.iter().enumerate() {
+        let shared = shared.clone();
+        sim.host(host.address, move || live(shared.clone(), number));
+    }
+    let mut faults: Vec<(u64, Change)> = Vec::new();
+    for (number, fault) in shared.plan.faults.iter().enumerate() {
+        faults.push((fault.at, Change::Kill(number)));
+        faults.push((fault.at + TICK, Change::Fault(number)));
+        faults.push((fault.back_at.max(fault.at + 2 * TICK), Change::Back(number)));
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    let mut plant = options.plant.clone();
+    let deadline = lock(&shared.watch).deadline();
+    let mut stop_by = None;
+    let mut now = 0;
+    loop {
+        shared.net.set_tick(now);
+        while faults.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, change) = faults.remove(0);
+            apply(&mut sim, shared, change, now);
+        }
+        plant = plant.filter(|plant| !planted(plant, shared, now));
+        if let Err(error) = sim.step() {
+            // A host's main task panicked or failed; the first panic is what is reported.
+            panic!("a host ended: {error}");
+        }
+        now += TICK;
+        let mut watch = lock(&shared.watch);
+        if watch.violation().is_some() {
+            break;
+        }
+        if watch.trace.count() > options.events_max {
+            let message = format!("more than {} events", options.events_max);
+            watch.break_rule(BUDGET, now, None, message);
+            break;
+        }
+        match stop_by {
+            None if watch.is_done() => {
+                stop_by = Some(now + STOP_WITHIN);
+                drop(watch);
+                shared.stop.send_replace(true);
+            }
+            None if now >= deadline => {
+                let late = shared.plan.hosts.iter().position(|host| !watch.is_complete(&host.group));
+                watch.break_rule("L1", now, late, "not complete in time".to_owned());
+                break;
+            }
+            Some(_) if (0..shared.plan.hosts.len()).all(|host| watch.has_stopped(host)) => {
+                let disks: Vec<_> = shared.disks.iter().map(lock).collect();
+                let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
+                watch.finish(now, &disks);
+                break;
+            }
+            Some(stop_by) if now >= stop_by => {
+                let late = (0..shared.plan.hosts.len()).find(|host| !watch.has_stopped(*host));
+                watch.break_rule("L7", now, late, "a shutdown takes too long".to_owned());
+                break;
+            }
+            _ => {}
+        }
+    }
+    shared.net.set_tick(now);
+}
+
+enum Change {
+    Kill(usize),
+    Fault(usize),
+    Back(usize),
+}
+
+fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
+    match change {
+        Change::Kill(number) => {
+            let fault = shared.plan.faults[number];
+            let address = shared.plan.hosts[fault.host].address;
+            if fault.kind == FaultKind::PowerCut {
+                // What dies says goodbye here; a machine without power does not.
+                shared.net.set_dark(address, true);
+                for other in others(shared, address) {
+                    sim.partition(address, other);
+                }
+            }
+            shared.kill[fault.host].send_replace(lock(&shared.lives)[fault.host].incarnation);
+        }
+        Change::Fault(number) => {
+            let fault = shared.plan.faults[number];
+            let address = shared.plan.hosts[fault.host].address;
+            let was_up = lock(&shared.watch).is_up(fault.host);
+            if was_up {
+                lock(&shared.lives)[fault.host].back = Some(number);
+            }
+            let mut effects = u64::from(was_up);
+            sim.crash(address);
+            let mut disk = lock(&shared.disks[fault.host]);
+            effects += match fault.kind {
+                FaultKind::Crash => disk.crash(),
+                FaultKind::PowerCut => {
+                    lock(&shared.lives)[fault.host].boots += 1;
+                    disk.power_cut(&mut Rng::stream(shared.plan.seed, "power-cut", number as u64))
+                }
+            } as u64;
+            lock(&shared.watch).on_fault(now, number, effects);
+        }
+        // Whoever was down already comes back in its own time.
+        Change::Back(number) if lock(&shared.lives)[shared.plan.faults[number].host].back != Some(number) => {
+        }
+        Change::Back(number) => {
+            let fault = shared.plan.faults[number];
+            let address = shared.plan.hosts[fault.host].address;
+            shared.net.set_dark(address, false);
+            for other in others(shared, address) {
+                sim.repair(address, other);
+            }
+            sim.bounce(address);
+        }
+    }
+}
+
+fn others(shared: &Shared, address: core::net::IpAddr) -> Vec<core::net::IpAddr> {
+    let hosts = shared.plan.hosts.iter().map(|host| host.address);
+    let trackers = shared.plan.trackers.iter().map(|tracker| tracker.address.ip());
+    hosts.chain(trackers).filter(|other| *other != address).collect()
+}
+
+fn planted(plant: &Plant, shared: &Shared, now: u64) -> bool {
+    match plant {
+        Plant::Rot { host, at } if now >= *at => {
+            Plant::rot(host, &shared.materials, &shared.plan, |number, at| {
+                lock(&shared.disks[number]).rot(0, at)
+            })
+        }
+        Plant::Panic { at } if now >= *at => panic!("planted"),
+        _ => false,
+    }
+}
+
+/// One process of a host, from its start to its end.
+async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
+    let clock = WorldClock::new(&shared.net);
+    let now = clock.world_now();
+    let plan = shared.plan.clone();
+    let life = {
+        let life = &mut lock(&shared.lives)[host];
+        life.incarnation += 1;
+        *life
+    };
+    lock(&shared.watch).on_start(now, host);
+    let transport = ShapedTransport::new(&shared.net, &clock, plan.hosts[host].address);
+    let jobs = InlineJobs {
+        shared: shared.clone(),
+        clock: clock.clone(),
+        host,
+        latency: plan.hosts[host].disk.latency,
+        rng: Rng::stream(plan.seed, "disk", ((host as u64) << 32) | u64::from(life.incarnation)),
+        lanes: [0; DISK_LANES],
+    };
+    let recorder = Watcher { shared: shared.clone(), clock: clock.clone(), host, now };
+    let options = Options { ports: Some(PEER_PORT..=PEER_PORT), recorder: Some(Box::new(recorder)) };
+    let values = start_values(&plan, host, life.incarnation, life.boots, now);
+    let mut stop = shared.stop.subscribe();
+    let (handle, mut alerts, owner) =
+        start(transport, clock, jobs, Config::default(), values, options).await?;
+    let control = async {
+        for command in begin_commands(&shared.materials) {
+            if handle.command(command).await.is_err() {
+                return;
+            }
+        }
+        if stop.wait_for(|stop| *stop).await.is_ok() {
+            // When it fails the session is over, which is what was wanted.
+            let _ = handle.command(Command::Shutdown).await;
+        }
+        while alerts.next().await.is_some() {}
+    };
+    let mut kill = shared.kill[host].subscribe();
+    tokio::select! {
+        biased;
+        _ = kill.wait_for(|dies| *dies == life.incarnation) => {}
+        _ = async { tokio::join!(biased; owner.run(), control) } => {}
+    }
+    Ok(())
+}
+
+/// Executes jobs where they are asked for; their results come at booked times.
+struct InlineJobs {
+    shared: Arc<Shared>,
+    clock: WorldClock,
+    host: usize,
+    latency: TimeRange,
+    rng: Rng,
+    /// When each of the pool's threads is free.
+    lanes: [u64; DISK_LANES],
+}
+
+impl Jobs for InlineJobs {
+    fn submit(&mut self, id: JobId, job: Job, done: &mpsc::Sender<(JobId, JobResult)>) {
+        let now = self.clock.world_now();
+        let (cost, result) = {
+            let mut disk = lock(&self.shared.disks[self.host]);
+            disk.set_wall_ns(wall_ns(now));
+            let result = disk::execute(&job, &mut *disk, sha1_each);
+            (job_cost(&job, disk.take_work(), draw(&mut self.rng, self.latency)), result)
+        };
+        lock(&self.shared.watch).trace.event(now, self.host as u32 + 1, Kind::Job, [id.0, cost, 0]);
+        let lane = self.lanes.iter_mut().min().expect("there are lanes");
+        *lane = (*lane).max(now) + cost;
+        let (sleep, done) = (self.clock.sleep_until_world(*lane), done.clone());
+        tokio::spawn(async move {
+            sleep.await;
+            // An owner that is gone needs no result.
+            let _ = done.send((id, result)).await;
+        });
+    }
+}
+
+/// Shows everything that goes in and out of an engine to the oracles.
+struct Watcher {
+    shared: Arc<Shared>,
+    clock: WorldClock,
+    host: usize,
+    now: u64,
+}
+
+impl Recorder for Watcher {
+    fn input(&mut self, now: Instant, input: &Input) {
+        self.now = self.clock.world_at(now);
+        lock(&self.shared.watch).on_input(self.now, self.host, input, &lock(&self.shared.disks[self.host]));
+    }
+
+    fn output(&mut self, output: &Output) {
+        lock(&self.shared.watch).on_output(self.now, self.host, output, &lock(&self.shared.disks[self.host]));
+    }
+}
+
+/// A tracker host: hyper's server over the same shaped streams.
+async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) -> ::turmoil::Result {
+    let clock = WorldClock::new(&shared.net);
+    let transport = ShapedTransport::new(&shared.net, &clock, address.ip());
+    let listeners = transport.listen(address.port()..=address.port()).await?;
+    let Some((_, mut listener)) = listeners.into_iter().next() else { return Ok(()) };
+    loop {
+        let Ok(connection) = transport.accept(&mut listener).await else { continue };
+        let (shared, clock, from) = (shared.clone(), clock.clone(), connection.remote);
+        tokio::spawn(async move {
+            let stream = TokioIo::new(tokio::io::join(connection.reader, connection.writer));
+            let answer =
+                service_fn(|request: Request<Incoming>| answer(&shared, &clock, number, from, request));
+            let mut server = hyper::server::conn::http1::Builder::new();
+            // A client that goes away is no concern of the tracker's.
+            let _ = server.auto_date_header(false).keep_alive(false).serve_connection(stream, answer).await;
+        });
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    clock: &WorldClock,
+    number: usize,
+    from: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, core::convert::Infallible> {
+    let now = clock.world_now();
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let host = shared.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
+    let reply = lock(&shared.trackers)[number].answer(now, from, path);
+    {
+        let trace = &mut lock(&shared.watch).trace;
+        trace.event(now, host, Kind::Request, [number as u64, digest(path), 0]);
+        trace.event(now, host, Kind::Answer, [u64::from(reply.status), reply.body.len() as u64, 0]);
+    }
+    if reply.after > 0 {
+        clock.sleep_until_world(now + reply.after).await;
+    }
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Ok(response)
+}
+
+/// Below a millisecond tokio's timers and turmoil's ticks disagree.
+const TICK: u64 = MILLISECOND;
+/// Segments and waiting connections per socket; beyond it turmoil panics or stalls.
+const TCP_CAPACITY: usize = 4096;
+/// Jobs of one host under way at once, as in a pool of threads.
+const DISK_LANES: usize = 4;

@@ -1,0 +1,265 @@
+//! Whole runs: both worlds pass and agree, seeds repeat, and what is broken on purpose is found by the rule that it breaks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use taipei_sim::plan::Materials;
+use taipei_sim::recording;
+use taipei_sim::run::{Outcome, Plant, RunOptions, Verdict, run};
+use taipei_sim::scenario::{Scenario, World};
+use taipei_sim::sweep::{Sweep, sweep};
+use taipei_sim::trace::TraceFile;
+use taipei_sim::units::SECOND;
+
+const BOTH: [World; 2] = [World::Events, World::Turmoil];
+
+fn scenario_files() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let entries = std::fs::read_dir(directory).expect("scenarios/ is there");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.sort();
+    files
+}
+
+/// One seed and one leecher with 1 MiB between them, and what else `more` says.
+fn small(more: &str) -> Arc<Materials> {
+    let text = format!(
+        r#"
+        [scenario]
+        id = "small"
+        worlds = ["events", "turmoil"]
+        duration = "60 s"
+        [[torrent]]
+        name = "a"
+        size = "1 MiB"
+        piece = "64 KiB"
+        [[group]]
+        name = "seed"
+        count = 1
+        has = "all"
+        access = {{ up = "1 Mbit/s", queue = "200 ms" }}
+        [[group]]
+        name = "leech"
+        count = 1
+        [net]
+        latency = "5 ms .. 30 ms"
+        {more}
+        "#
+    );
+    Materials::new(Scenario::parse(&text, "small.toml").expect("parses"))
+}
+
+const COMPLETE: &str = "[[expect]]\ncomplete = \"leech\"\n";
+
+fn once(materials: &Arc<Materials>, seed: u64, world: World) -> Outcome {
+    run(materials, seed, world, &RunOptions::default())
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain values")
+}
+
+/// The verdict, and which rule broke.
+fn verdict(outcome: &Outcome) -> (Verdict, Option<&str>) {
+    (outcome.verdict, outcome.violation.as_ref().map(|violation| violation.oracle))
+}
+
+#[test]
+fn every_scenario_passes_in_every_world_it_names_with_equal_ends() {
+    for file in scenario_files() {
+        let materials = Materials::new(Scenario::load(&file).unwrap_or_else(|error| panic!("{error}")));
+        let id = &materials.scenario.scenario.id;
+        let outcomes: Vec<Outcome> =
+            materials.scenario.scenario.worlds.iter().map(|world| once(&materials, 1, *world)).collect();
+        for outcome in &outcomes {
+            assert_eq!(verdict(outcome), (Verdict::Pass, None), "{id}: {:?}", outcome.violation);
+            assert_eq!(outcome.end_state, outcomes[0].end_state, "{id}: the worlds end differently");
+            let name = format!("{id} {}", outcome.world.name());
+            insta::assert_snapshot!(name, pretty(&outcome.summary));
+        }
+        insta::assert_snapshot!(format!("{id} end"), pretty(&outcomes[0].end_state));
+    }
+}
+
+#[test]
+fn a_seed_repeats_and_another_differs() {
+    let fault = "[[fault]]\nat = \"3 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s .. 2 s\"\n";
+    let materials = small(&format!("{fault}{COMPLETE}"));
+    for world in BOTH {
+        let (first, second) = (once(&materials, 7, world), once(&materials, 7, world));
+        assert_eq!(verdict(&first), (Verdict::Pass, None), "{world:?} {:?}", first.violation);
+        assert_eq!((&first.trace, first.events), (&second.trace, second.events), "{world:?}");
+        assert_eq!(first.end_state, second.end_state, "{world:?}");
+        assert_ne!(first.trace, once(&materials, 8, world).trace, "{world:?}");
+    }
+}
+
+#[test]
+fn a_sweep_counts_its_seeds() {
+    let materials = small(COMPLETE);
+    let plan = Sweep { from: 100, seeds: 6, world: World::Events, twice: true, jobs: 2 };
+    let mut seen = Vec::new();
+    let result = sweep(&materials, &plan, |seed| seen.push(seed.outcome.seed));
+    seen.sort_unstable();
+    assert_eq!(seen, [100, 101, 102, 103, 104, 105]);
+    assert_eq!((result.seeds, result.passed, result.different, result.exit_status()), (6, 6, 0, 0));
+}
+
+#[test]
+fn a_slow_link_sets_the_time_in_both_worlds() {
+    // 4 MiB over 500 kbit/s are 67.1 s; what comes on top is finding each other, and the slow start.
+    let text = r#"
+        [scenario]
+        id = "slow"
+        duration = "90 s"
+        [[torrent]]
+        name = "a"
+        size = "4 MiB"
+        [[group]]
+        name = "seed"
+        count = 1
+        has = "all"
+        access = { up = "500 kbit/s", down = "10 Mbit/s" }
+        [[group]]
+        name = "leech"
+        count = 1
+        [net]
+        latency = "10 ms"
+        [[expect]]
+        complete = "leech"
+    "#;
+    let materials = Materials::new(Scenario::parse(text, "slow.toml").expect("parses"));
+    let ideal_ms = (4u64 << 20) * 8 / 500;
+    for world in BOTH {
+        let outcome = once(&materials, 1, world);
+        let took_ms = outcome.summary.completed_ms["leech-1 a"];
+        assert!(
+            (ideal_ms..ideal_ms * 101 / 100).contains(&took_ms),
+            "{world:?}: {took_ms} ms, ideal {ideal_ms} ms"
+        );
+    }
+}
+
+#[test]
+fn lost_segments_come_later_and_nothing_is_missing() {
+    let lossy = small(&format!("loss = \"20 %\"\n{COMPLETE}"));
+    let (clean, lossy) = (once(&small(COMPLETE), 3, World::Events), once(&lossy, 3, World::Events));
+    assert_eq!(verdict(&lossy), (Verdict::Pass, None), "{:?}", lossy.violation);
+    assert!(lossy.summary.completed_ms["leech-1 a"] > clean.summary.completed_ms["leech-1 a"]);
+}
+
+#[test]
+fn rot_behind_the_engine_is_found_by_s1() {
+    let materials = small(COMPLETE);
+    for world in BOTH {
+        let plant = Some(Plant::Rot { host: "leech-1".to_owned(), at: 8 * SECOND });
+        let outcome = run(&materials, 1, world, &RunOptions { plant, ..RunOptions::default() });
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("S1")), "{world:?} {:?}", outcome.violation);
+        assert!(!outcome.tail.is_empty());
+    }
+}
+
+#[test]
+fn rot_at_the_seed_is_found_before_anybody_believes_it() {
+    let plant = Some(Plant::Rot { host: "seed-1".to_owned(), at: SECOND });
+    let options = RunOptions { plant, ..RunOptions::default() };
+    let outcome = run(&small(COMPLETE), 1, World::Events, &options);
+    assert!(matches!(verdict(&outcome), (Verdict::Failed, Some("S1" | "S2"))), "{:?}", outcome.violation);
+}
+
+#[test]
+fn rot_while_a_host_is_away_is_found_by_s12_when_it_is_believed() {
+    let fault = "[[fault]]\nat = \"4 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"2 s\"\n";
+    let materials = small(&format!("{fault}{COMPLETE}"));
+    for world in BOTH {
+        let plant = Some(Plant::Rot { host: "leech-1".to_owned(), at: 5 * SECOND });
+        let outcome = run(&materials, 1, world, &RunOptions { plant, ..RunOptions::default() });
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("S12")), "{world:?} {:?}", outcome.violation);
+    }
+}
+
+#[test]
+fn a_panic_is_a_verdict_with_its_place() {
+    let materials = small(COMPLETE);
+    for world in BOTH {
+        let plant = Some(Plant::Panic { at: 2 * SECOND });
+        let outcome = run(&materials, 1, world, &RunOptions { plant, ..RunOptions::default() });
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("S14")), "{world:?}");
+        let message = &outcome.violation.as_ref().expect("failed").message;
+        assert!(message.contains("planted") && message.contains(".rs:"), "{message}");
+    }
+}
+
+#[test]
+fn a_fault_without_effect_is_vacuous() {
+    // The second one strikes a host that is down already.
+    let fault =
+        |at| format!("[[fault]]\nat = \"{at}\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"3 s\"\n");
+    let materials = small(&format!("{}{}{COMPLETE}", fault("2 s"), fault("3 s")));
+    for world in BOTH {
+        let outcome = once(&materials, 1, world);
+        assert_eq!(verdict(&outcome), (Verdict::Vacuous, Some("V1")), "{world:?} {:?}", outcome.violation);
+        assert_eq!(outcome.verdict.exit_status(), 5);
+    }
+}
+
+#[test]
+fn a_mark_that_is_never_reached_is_vacuous() {
+    let materials = small(&format!("{COMPLETE}[[expect]]\nmark = [\"resumed\"]\n"));
+    assert_eq!(verdict(&once(&materials, 1, World::Events)), (Verdict::Vacuous, Some("V2")));
+}
+
+#[test]
+fn what_takes_too_long_is_late_and_what_never_ends_is_over_budget() {
+    let late = small(
+        "[[fault]]\nat = \"1 s\"\nkind = \"crash\"\npick = \"seed\"\nback_after = \"59 s\"\n[[expect]]\ncomplete = \"leech\"\n",
+    );
+    for world in BOTH {
+        let outcome = once(&late, 1, world);
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("L1")), "{world:?} {:?}", outcome.violation);
+        let options = RunOptions { events_max: 100, ..RunOptions::default() };
+        assert_eq!(run(&late, 1, world, &options).verdict, Verdict::BudgetExceeded, "{world:?}");
+    }
+}
+
+#[test]
+fn a_tracker_that_fails_at_first_is_asked_again() {
+    let actor = "[[actor]]\nkind = \"tracker\"\nname = \"t1\"\nscript = [\"500\", \"500\", \"ok\"]\n";
+    let materials = small(&format!("{actor}{COMPLETE}"));
+    let outcome = once(&materials, 1, World::Events);
+    assert_eq!(verdict(&outcome), (Verdict::Pass, None), "{:?}", outcome.violation);
+    let announces = &outcome.end_state.hosts["leech-1"].announces["t1"];
+    assert_eq!((announces["started"], announces["completed"], announces["stopped"]), (1, 1, 1));
+}
+
+#[test]
+fn a_recording_of_a_simulated_download_replays_with_equal_outputs() {
+    let materials = small(COMPLETE);
+    let options = RunOptions { record: Some("leech-1".to_owned()), ..RunOptions::default() };
+    let outcome = run(&materials, 1, World::Events, &options);
+    let recording = outcome.recording.expect("recorded");
+    assert!(recording.len() < 200_000, "payload must not be in it: {} bytes", recording.len());
+    let done = recording::replay(&recording).expect("repeats");
+    assert!(done.inputs > 100 && done.outputs > 100, "{done:?}");
+    let mut meddled = recording.clone();
+    let middle = meddled.len() / 2;
+    meddled.truncate(middle);
+    assert!(recording::replay(&meddled).is_ok(), "one that was cut is repeated as far as it goes");
+    assert!(matches!(recording::replay(b"nothing of the kind"), Err(recording::Failure::Unreadable(_))));
+}
+
+#[test]
+fn a_trace_file_tells_what_the_run_hashed() {
+    let materials = small(COMPLETE);
+    let options = RunOptions { keep_trace: true, ..RunOptions::default() };
+    let file = |seed, world| {
+        let outcome = run(&materials, seed, world, &options);
+        (outcome.events, TraceFile::parse(&outcome.trace_file.expect("kept")).expect("reads back"))
+    };
+    for world in BOTH {
+        let ((events, first), (_, again), (_, other)) = (file(1, world), file(1, world), file(2, world));
+        assert_eq!(first.events.len() as u64, events);
+        assert_eq!(first.first_difference(&again), None);
+        assert!(first.first_difference(&other).is_some());
+    }
+}
