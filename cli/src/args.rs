@@ -285,8 +285,11 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// How much to download, for example 64M or 1G
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = demo_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = demo_size)]
     pub(crate) size: u64,
+    /// How fast each of the three seeders sends, a second; 0: as fast as it goes
+    #[arg(long, value_name = "SIZE", default_value = "24M", value_parser = demo_speed)]
+    pub(crate) speed: u64,
     /// Keep what was made, and say where
     #[arg(long)]
     pub(crate) keep: bool,
@@ -342,6 +345,12 @@ fn demo_size(text: &str) -> Result<u64, String> {
     size(text)
         .filter(|bytes| (1 << 20..=1 << 35).contains(bytes))
         .ok_or_else(|| "give a size from 1M to 32G".to_owned())
+}
+
+fn demo_speed(text: &str) -> Result<u64, String> {
+    size(text)
+        .filter(|bytes| *bytes == 0 || *bytes >= 1 << 16)
+        .ok_or_else(|| "give 0, or a size from 64K".to_owned())
 }
 
 const NETWORK: &str = "Network";

@@ -13,16 +13,18 @@ use bytes::Bytes;
 use clap::Parser as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use taipei_engine::driver;
 use taipei_engine::metainfo::{CreateOptions, Metainfo};
 use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
-use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, Config, ResumeMode, TorrentId, TorrentState};
 use taipei_net::tracker::{TrackerListener, serve};
-use taipei_net::{EndSignals, Options, Session, start_values};
+use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport, ThreadJobs, start_values};
 
 use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, Progress, TransferArgs};
 use crate::create::{Made, make_torrent};
-use crate::output::{Exit, Failure, bytes, count, duration, fail, print, print_json};
+use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
+use crate::paced::PacedTransport;
 use crate::transfer::{Torrent, Until, runtime, transfer};
 use crate::verify::{check, path_below};
 
@@ -85,7 +87,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
         if number > 0 {
             copy_payload(&metainfo, &place.seeder(0), &place.seeder(number))?;
         }
-        seeders.push(start_seeder(&place.seeder(number), torrent_file.clone()).await?);
+        seeders.push(start_seeder(&place.seeder(number), torrent_file.clone(), args.speed).await?);
     }
     tokio::select! {
         biased;
@@ -94,7 +96,11 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
     }
     let ports: Vec<String> =
         seeders.iter().map(|seeder| format!("127.0.0.1:{}", seeder.handle.listening_port())).collect();
-    say("seeders", &ports.join(", "));
+    let speed = match args.speed {
+        0 => String::new(),
+        speed => format!(", each sends {}/s at most", bytes(speed)),
+    };
+    say("seeders", &(ports.join(", ") + &speed));
 
     let torrent = Torrent { torrent_file, metainfo, root: place.download() };
     let until = Until::Complete { stop_timeout: Some(GIVE_UP), then_seed: false };
@@ -133,9 +139,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
             "sent_by_seeders": sent, "kept": args.keep.then(|| place.root.to_string_lossy()),
         }));
     }
-    let peers =
-        ended.views.first().and_then(|view| view.stats.as_ref()).map_or(0, |stats| stats.downloaded_bytes);
-    say("done", &format!("{} in {}; {}", bytes(peers), duration(ended.elapsed), place.farewell()));
+    say("done", &format!("{} in {}; {}", bytes(total), took(ended.elapsed), place.farewell()));
     Ok(Exit::Done)
 }
 
@@ -237,12 +241,16 @@ fn copy_payload(metainfo: &Metainfo, from: &Path, to: &Path) -> Result<(), Failu
     Ok(())
 }
 
-async fn start_seeder(root: &Path, torrent_file: Bytes) -> Result<Session, Failure> {
-    let mut options = Options::default();
-    options.bind = Some(Ipv4Addr::LOCALHOST.to_string());
-    options.ports = Some(0..=0);
-    options.threads = Some(1);
-    let session = taipei_net::start(options).await?;
+/// A seeder with sockets of its own, whose uplink is as fast as asked for.
+async fn start_seeder(root: &Path, torrent_file: Bytes, speed: u64) -> Result<Session, Failure> {
+    let transport = PacedTransport::new(TcpTransport::new(Bind::Address(Ipv4Addr::LOCALHOST.into())), speed);
+    let jobs = ThreadJobs::new(FileStorage::new(), 1);
+    let options = driver::Options { ports: Some(0..=0), recorder: None };
+    let started =
+        driver::start(transport, BootClock::new(), jobs, Config::default(), start_values(None), options)
+            .await;
+    let (handle, alerts, owner) = started.map_err(taipei_net::StartError::from)?;
+    let session = Session { handle, alerts, owner: tokio::spawn(owner.run()) };
     let add = AddTorrent {
         torrent: TorrentId(0),
         torrent_file,

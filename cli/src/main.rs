@@ -10,6 +10,7 @@ mod demo;
 mod hashing;
 mod info;
 mod output;
+mod paced;
 mod progress;
 mod tracker;
 mod transfer;

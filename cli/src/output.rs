@@ -236,6 +236,11 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A time that has passed: `3.9 s`, from a minute on `1:02`.
+pub(crate) fn took(time: Duration) -> String {
+    if time.as_secs() < 60 { format!("{:.1} s", time.as_secs_f64()) } else { duration(time) }
+}
+
 /// `1 piece`, `2 pieces`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::{DownloadArgs, Encryption, LogArgs, SeedArgs, TransferArgs};
 use crate::output::{
-    Exit, Failure, Shown, bytes, duration, escape, fail, host_of, print, print_json, read_torrent,
+    Exit, Failure, Shown, bytes, escape, fail, host_of, print, print_json, read_torrent, took,
 };
 use crate::progress::{TransferProgress, View};
 use crate::verify::{data_root, look, path_below};
@@ -93,8 +93,7 @@ pub(crate) struct Torrent {
 /// How a transfer ended.
 pub(crate) struct Ended {
     pub(crate) exit: Exit,
-    /// In the order of the torrents.
-    pub(crate) views: Vec<View>,
+    /// Until everything was complete, or until the end.
     pub(crate) elapsed: Duration,
 }
 
@@ -143,6 +142,7 @@ pub(crate) async fn transfer(
         trackers: BTreeMap::new(),
         failure: None,
         began: Instant::now(),
+        complete_after: None,
         last_progress: (Instant::now(), 0),
         stopping: None,
     };
@@ -198,6 +198,8 @@ struct Transfer<'a> {
     /// The first that counts.
     failure: Option<Failure>,
     began: Instant,
+    /// From then until everything was complete.
+    complete_after: Option<Duration>,
     /// When figures last grew, and to what.
     last_progress: (Instant, u64),
     /// Since when it stops, and how it ends then.
@@ -271,6 +273,7 @@ impl Transfer<'_> {
         let Until::Complete { stop_timeout, then_seed } = self.until else { return None };
         let waiting = self.states.contains(&Outcome::UnderWay);
         if !waiting {
+            self.complete_after.get_or_insert_with(|| self.began.elapsed());
             return (!then_seed).then_some(Exit::Done);
         }
         let figure = self.views.iter().filter_map(|view| view.stats.as_ref()).fold(0u64, |sum, stats| {
@@ -346,6 +349,10 @@ impl Transfer<'_> {
         }
         match (state, self.until) {
             (TorrentState::Seeding, _) => {
+                // Figures come later; that everything is there is known now.
+                if let Some(stats) = &mut view.stats {
+                    (stats.pieces_have, stats.bytes_have) = (stats.pieces_total, stats.bytes_total);
+                }
                 view.is_done = !stays;
                 if let Some(outcome @ Outcome::UnderWay) = self.states.get_mut(index) {
                     *outcome = Outcome::Complete;
@@ -438,11 +445,11 @@ impl Transfer<'_> {
     fn end(mut self, exit: Exit) -> Ended {
         self.progress.show(&self.views, true);
         self.progress.finish();
-        let elapsed = self.began.elapsed();
+        let elapsed = self.complete_after.unwrap_or_else(|| self.began.elapsed());
         for (view, torrent) in self.views.iter().zip(self.torrents) {
             self.summary(view, torrent, exit, elapsed);
         }
-        Ended { exit, views: self.views, elapsed }
+        Ended { exit, elapsed }
     }
 
     fn summary(&self, view: &View, torrent: &Torrent, exit: Exit, elapsed: Duration) {
@@ -475,10 +482,12 @@ impl Transfer<'_> {
             return;
         }
         let name = &view.name;
+        let useful =
+            view.stats.as_ref().map_or(0, |stats| stats.downloaded_bytes.saturating_sub(stats.wasted_bytes));
         let rate = |bytes_moved: u64| {
             format!("{}/s", bytes((bytes_moved as f64 / elapsed.as_secs_f64().max(0.001)) as u64))
         };
-        let time = duration(elapsed);
+        let time = took(elapsed);
         let resume =
             format!("{pieces_have} of {pieces} pieces are here; the same command goes on from there");
         match (self.until, exit) {
@@ -489,8 +498,8 @@ impl Transfer<'_> {
             _ if is_whole => {
                 print(format_args!(
                     "{name}: complete, {} in {time} ({}), in {}",
-                    bytes(down),
-                    rate(down),
+                    bytes(useful),
+                    rate(useful),
                     Shown(&path)
                 ));
             }
