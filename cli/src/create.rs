@@ -39,6 +39,10 @@ fn make(args: &CreateArgs) -> Result<(), Failure> {
         creation_date: (!args.anonymize).then(now),
     };
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
+    // Said before the hashing, which may take long; looked at again when writing.
+    if let Some(output) = args.output.as_deref().filter(|_| !to_stdout) {
+        may_write(output, args.force)?;
+    }
     let made = make_torrent(&args.path, args.name.as_deref(), options, args.display)?;
     let output =
         args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.torrent", made.metainfo.name)));
@@ -143,11 +147,14 @@ fn files_below(root: &Path) -> Result<Vec<SourceFile>, Failure> {
     Ok(files)
 }
 
+fn may_write(path: &Path, force: bool) -> Result<(), Failure> {
+    let is_there = fs::symlink_metadata(path).is_ok();
+    if is_there && !force { Err(Failure::Exists(path.to_owned())) } else { Ok(()) }
+}
+
 /// Writes beside and renames, so that nobody ever sees half a file.
 fn write_file(path: &Path, content: &[u8], force: bool) -> Result<(), Failure> {
-    if !force && fs::symlink_metadata(path).is_ok() {
-        return Err(Failure::Exists(path.to_owned()));
-    }
+    may_write(path, force)?;
     let failed = |error| Failure::File { path: path.to_owned(), error };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));

@@ -160,7 +160,23 @@ impl View {
             .then(|| Duration::from_secs(left.div_ceil(stats.download_rate)))
     }
 
-    /// What stands right of the bar, or makes up a line.
+    /// What stands right of the bar: columns that keep their places.
+    fn columns(&self) -> String {
+        let (done, total) = self.done();
+        let percent = percent(done, total);
+        let Some(stats) = &self.stats else { return format!("{percent:>7}  {}", self.words()) };
+        let rate = match self.state {
+            TorrentState::Downloading => format!("{}/s", bytes(stats.download_rate)),
+            TorrentState::Seeding if !self.is_done => format!("up {}/s", bytes(stats.upload_rate)),
+            _ => String::new(),
+        };
+        let eta = self.eta().map(|eta| format!("ETA {}", duration(eta))).unwrap_or_default();
+        let peers = count(stats.peers.into(), "peer");
+        let pieces = format!("{}/{} pieces", stats.pieces_have, stats.pieces_total);
+        format!("{percent:>7}  {rate:>11}  {eta:<8}  {peers:>8}  {pieces}  {}", self.words())
+    }
+
+    /// What makes up a line.
     fn figures(&self) -> String {
         let (done, total) = self.done();
         let mut parts = vec![percent(done, total)];
@@ -228,7 +244,7 @@ impl TransferProgress {
                     let (done, total) = view.done();
                     bar.set_length(total.max(1));
                     bar.set_position(if total == 0 && view.is_done { 1 } else { done });
-                    bar.set_message(view.figures());
+                    bar.set_message(view.columns());
                     bar.tick();
                 }
             }

@@ -1,0 +1,238 @@
+//! The program itself: what it prints, how it ends.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A directory of a test's own, gone afterwards.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let place = std::env::temp_dir().join(format!("taipei-cli-test-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).unwrap();
+        Self(place)
+    }
+
+    fn write(&self, path: &str, length: usize) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut word = length as u32 | 1;
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| {
+                word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (word >> 24) as u8
+            })
+            .collect();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taipei-cli"));
+        command
+            .args(args.split_whitespace())
+            .current_dir(&self.0)
+            .env("HOME", &self.0)
+            .env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    fn run(&self, args: &str) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs it, checks its status, gives standard output and error.
+    fn ends(&self, status: i32, args: &str) -> (String, String) {
+        let done = self.run(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, error) = (text(&done.stdout), text(&done.stderr));
+        assert_eq!(done.status.code(), Some(status), "{args}\n{out}{error}");
+        (out, error)
+    }
+
+    /// A directory `data/t` of some files, and its torrent.
+    fn with_torrent(name: &str) -> Self {
+        let place = Self::new(name);
+        place.write("data/t/large.bin", 3_000_000);
+        place.write("data/t/sub/small.bin", 1234);
+        place.write("data/t/empty", 0);
+        place.ends(0, "create data/t -o t.torrent --piece-size 32K");
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torrents").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_created_is_shown_and_verified() {
+    let place = Place::with_torrent("create");
+    let (json, _) = place.ends(0, "show --json t.torrent");
+    let info: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&info["name"], &info["num_files"], &info["total_size"]),
+        (&"t".into(), &3.into(), &3_001_234.into())
+    );
+    assert_eq!(info["files"][2]["path"], "t/sub/small.bin");
+    for given in ["data", "data/t"] {
+        let (out, _) = place.ends(0, &format!("verify t.torrent {given}"));
+        assert!(out.contains("whole, 92 of 92 pieces good"), "{out}");
+    }
+    let (out, _) = place.ends(0, "create data/t/sub/small.bin -o -");
+    assert!(out.starts_with("d10:created by"), "a torrent file on standard output");
+    place.ends(1, "create data/t -o t.torrent");
+    place.ends(0, "create data/t -o t.torrent --force --anonymize");
+    place.ends(1, "create nothing");
+    place.ends(2, "create data/t --piece-size 20000");
+}
+
+#[test]
+fn data_that_are_not_whole_end_with_4() {
+    let place = Place::with_torrent("verify");
+    let path = place.0.join("data/t/large.bin");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(place.0.join("data/t/empty")).unwrap();
+    let (out, _) = place.ends(4, "verify --json t.torrent data");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["whole"], &found["pieces_good"]), (&false.into(), &91.into()));
+    let bad: Vec<_> =
+        found["bad_files"].as_array().unwrap().iter().map(|bad| (&bad["path"], &bad["problem"])).collect();
+    let expected =
+        [("t/empty", "missing"), ("t/large.bin", "wrong content")].map(|(a, b)| (a.into(), b.into()));
+    assert_eq!(bad, expected.iter().map(|(a, b)| (a, b)).collect::<Vec<(&Value, &Value)>>());
+    let (out, _) = place.ends(4, "verify t.torrent nowhere");
+    assert!(out.contains("t/large.bin: missing"), "{out}");
+}
+
+#[test]
+fn a_refusal_says_which_field_is_wrong() {
+    let place = Place::new("refusal");
+    let (out, error) = place.ends(1, &format!("info --json {}", fixture("libtorrent/no_name.torrent")));
+    let refusal: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&refusal["error_class"], error.as_str()), (&"bad-name".into(), ""));
+    let (out, error) = place.ends(1, &format!("download {}", fixture("libtorrent/v2_only.torrent")));
+    assert!(out.is_empty() && error.contains("v2 only"), "{error}");
+    place.ends(1, "info missing.torrent");
+}
+
+#[test]
+fn wrong_use_ends_with_2() {
+    let place = Place::with_torrent("usage");
+    for args in [
+        "",
+        "download",
+        "frobnicate",
+        "download t.torrent --port 99999",
+        "download t.torrent --encryption require",
+        "seed t.torrent --data data --encryption require",
+        "download magnet:?xt=urn:btih:00",
+    ] {
+        let done = place.run(args);
+        assert_eq!(done.status.code(), Some(2), "{args}");
+        assert!(!done.stderr.is_empty(), "{args}");
+    }
+    let (out, _) = place.ends(0, "--version");
+    assert!(out.starts_with("taipei-cli "), "{out}");
+}
+
+#[test]
+fn without_progress_it_gives_up_with_3() {
+    let place = Place::with_torrent("give-up");
+    let (_, error) = place.ends(3, "download t.torrent -o out --port 0 --bind 127.0.0.1 --stop-timeout 1");
+    assert!(error.contains("gave up after 1 s"), "{error}");
+}
+
+#[test]
+fn seeding_what_is_not_there_is_refused() {
+    let place = Place::with_torrent("seed-nothing");
+    let (_, error) = place.ends(1, "seed t.torrent --data elsewhere --port 0 --bind 127.0.0.1");
+    assert!(error.contains("missing") && error.contains("--data"), "{error}");
+    assert!(!place.0.join("elsewhere").exists());
+    let path = place.0.join("data/t/large.bin");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    place.ends(1, "seed t.torrent --data data --port 0 --bind 127.0.0.1");
+    assert_eq!(fs::read(&path).unwrap(), bytes, "it is not written to");
+}
+
+/// A seeder under way, and its port.
+fn seeder(place: &Place) -> (Child, String) {
+    let args = "seed t.torrent --data data --port 0 --bind 127.0.0.1 --no-trackers --json --no-dht --no-lsd --no-pex \
+                --no-upnp --no-utp --encryption off";
+    let mut child = place.command(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    for line in BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok) {
+        let event: Value = serde_json::from_str(&line).unwrap();
+        if event["event"] == "listening" {
+            port = event["port"].to_string();
+        }
+        if event["state"] == "Seeding" {
+            break;
+        }
+    }
+    (child, port)
+}
+
+fn interrupt(child: &mut Child) -> Option<i32> {
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn what_one_seeds_another_downloads() {
+    let place = Place::with_torrent("swarm");
+    let (mut seeder, port) = seeder(&place);
+    let (out, _) = place.ends(
+        0,
+        &format!("download t.torrent -o out --port 0 --bind 127.0.0.1 --peer 127.0.0.1:{port} --json --stop-timeout 30"),
+    );
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["outcome"]), (&"finished".into(), &"complete".into()));
+    place.ends(0, "verify t.torrent out");
+    let again = "download t.torrent -o out --port 0 --bind 127.0.0.1";
+    let (out, _) = place.ends(0, again);
+    assert!(out.contains("complete already"), "{out}");
+    assert_eq!(interrupt(&mut seeder), Some(0), "that is how seeding ends");
+}
+
+#[test]
+fn an_interrupted_download_stops_cleanly_with_130() {
+    let place = Place::with_torrent("interrupt");
+    let mut child = place
+        .command("download t.torrent -o out --port 0 --bind 127.0.0.1 --json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(out.any(|line| line.contains("\"state\":\"Downloading\"")), "it begins");
+    assert_eq!(interrupt(&mut child), Some(130));
+    let last: Value = serde_json::from_str(&out.last().unwrap()).unwrap();
+    assert_eq!(last["outcome"], "interrupted");
+}
+
+#[test]
+fn the_demo_verifies_and_leaves_nothing() {
+    let place = Place::new("demo");
+    let done = place.command("demo --size 2M --speed 0 --json").env("TMPDIR", &place.0).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let out = String::from_utf8(done.stdout).unwrap();
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["verified"]), (&"demo".into(), &true.into()));
+    assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0, "everything is removed");
+}
