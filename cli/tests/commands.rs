@@ -1,5 +1,7 @@
 //! The program itself: what it prints, how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

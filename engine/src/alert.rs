@@ -104,9 +104,6 @@ pub enum AddError {
     /// The torrent file is refused.
     #[error(transparent)]
     Metainfo(#[from] MetainfoError),
-    /// It has only a version 2 part.
-    #[error("this torrent is BitTorrent v2 only; transfer of v2 torrents is not supported yet")]
-    V2Only,
     /// The same torrent is here already, or the handle is in use.
     #[error("this torrent was already added")]
     Duplicate,

@@ -202,9 +202,7 @@ impl Engine {
             return Err(AddError::Duplicate);
         }
         let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
-        if add.use_trackers {
-            tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
-        }
+        tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
         let start = Start {
             id: add.torrent,
             info_hash,
