@@ -274,20 +274,23 @@ impl Plan {
                 });
             }
         }
-        let mut faults: Vec<FaultPlan> = scenario
-            .faults
-            .iter()
-            .enumerate()
-            .map(|(number, fault)| {
-                let mut rng = Rng::stream(seed, "fault", number as u64);
-                let at = draw(&mut rng, fault.at);
-                let choices: Vec<usize> = (0..hosts.len())
-                    .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
-                    .collect();
-                let host = choices[rng.below(choices.len() as u64) as usize];
-                FaultPlan { at, kind: fault.kind, host, back_at: at + draw(&mut rng, fault.back_after) }
-            })
-            .collect();
+        let mut faults: Vec<FaultPlan> = Vec::new();
+        for (number, fault) in (0u64..).zip(&scenario.faults) {
+            let mut rng = Rng::stream(seed, "fault", number);
+            let at = draw(&mut rng, fault.at);
+            let back_at = at + draw(&mut rng, fault.back_after);
+            let named: Vec<usize> = (0..hosts.len())
+                .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
+                .collect();
+            // Who is down already would not notice.
+            let down = |host: &usize| {
+                faults.iter().any(|other| other.host == *host && other.at <= back_at && at <= other.back_at)
+            };
+            let up: Vec<usize> = named.iter().copied().filter(|host| !down(host)).collect();
+            let choices = if up.is_empty() { named } else { up };
+            let host = choices[rng.below(choices.len() as u64) as usize];
+            faults.push(FaultPlan { at, kind: fault.kind, host, back_at });
+        }
         faults.sort_by_key(|fault| fault.at);
         Arc::new(Self {
             seed,
