@@ -1,20 +1,44 @@
 //! taipei on the command line.
+//!
+//! Reads the arguments, runs one command, ends with its status: 0 done, 1 error, 2 wrong use, 3 gave up, 4 `verify` found
+//! the data not whole, 130 interrupted. What it prints for programs goes to standard output; bars and errors go to
+//! standard error. Text that came from outside is never printed as it came.
 
+mod args;
+mod create;
+mod demo;
+mod hashing;
+mod info;
+mod output;
+mod progress;
 mod tracker;
+mod transfer;
+mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
 
-#[derive(Debug, Parser)]
-#[command(name = "taipei-cli")]
-enum Cli {
-    /// Run a tracker
-    Tracker(tracker::TrackerArgs),
-}
+use crate::args::{Cli, CliCommand};
+use crate::output::Exit;
 
 fn main() -> ExitCode {
-    match Cli::parse() {
-        Cli::Tracker(args) => tracker::run(&args),
+    let cli = Cli::parse();
+    if let Err(failure) = cli.log.begin() {
+        return output::fail(&failure, false).into();
     }
+    let exit = match cli.command {
+        CliCommand::Download(args) => transfer::download(&args, &cli.log),
+        CliCommand::Seed(args) => transfer::seed(&args, &cli.log),
+        CliCommand::Create(args) => create::run(&args),
+        CliCommand::Info(args) => info::run(&args),
+        CliCommand::Verify(args) => verify::run(&args),
+        CliCommand::Tracker(args) => return tracker::run(&args),
+        CliCommand::Demo(args) => demo::run(&args, &cli.log),
+    };
+    if exit == Exit::InterruptedTwice {
+        // At once: nothing waits for the disk or the network any more.
+        std::process::exit(exit.status().into());
+    }
+    exit.into()
 }

@@ -16,8 +16,8 @@ use taipei_engine::bencode::{self, BencodeError};
 use taipei_engine::limits::TORRENT_FILE_BYTES_MAX;
 use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{SwarmStats, TrackerConfig, TrackerServer};
-use taipei_net::start_values;
 use taipei_net::tracker::{TrackerListenError, TrackerListener, serve};
+use taipei_net::{EndSignals, start_values};
 
 /// What the tracker is told on the command line.
 #[derive(Clone, Debug, Args)]
@@ -137,13 +137,10 @@ async fn run_until_signal(args: &TrackerArgs, config: TrackerConfig) -> Result<(
     let listener = listen(args, &config)?;
     let mut out = Display { json: args.json, shown: BTreeMap::new() };
     out.listening(&listener).map_err(Failure::System)?;
-    let mut end = std::pin::pin!(signal());
+    let mut signals = EndSignals::new().map_err(Failure::System)?;
     loop {
-        match tokio::time::timeout(LOOK, &mut end).await {
-            Ok(ended) => {
-                ended.map_err(Failure::System)?;
-                break;
-            }
+        match tokio::time::timeout(LOOK, signals.next()).await {
+            Ok(()) => break,
             Err(_) => out.changes(&listener.stats()).map_err(Failure::System)?,
         }
     }
@@ -164,22 +161,6 @@ fn listen(args: &TrackerArgs, config: &TrackerConfig) -> Result<TrackerListener,
         Err(error) if error.address == v6 => serve(&[v4], server()).map_err(Failure::Listen),
         done => done.map_err(Failure::Listen),
     }
-}
-
-async fn signal() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        tokio::select! {
-            biased;
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }
 
 /// Lines for people, or objects for programs; a torrent again only when a figure changed.

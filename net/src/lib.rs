@@ -19,6 +19,7 @@ mod transport;
 
 pub use clock::{BootClock, boot_id, start_values};
 pub use jobs::ThreadJobs;
+pub use platform::EndSignals;
 pub use session::{Options, Session, StartError, start};
 pub use sha1_many::sha1_many;
 pub use storage::FileStorage;

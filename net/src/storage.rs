@@ -1,6 +1,7 @@
 //! Files below a download directory, through a shared pool of open handles.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,16 +186,15 @@ impl Storage for FileStorage {
     fn lock(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let key = (at.root.to_owned(), at.path.as_str().to_owned());
         let mut locks = self.locks();
-        let holder = if locks.contains_key(&key) {
-            std::process::id()
-        } else {
-            match named(at, || platform::lock(at.root, at.path))? {
+        let holder = match locks.entry(key) {
+            Entry::Occupied(_) => std::process::id(),
+            Entry::Vacant(free) => match named(at, || platform::lock(at.root, at.path))? {
                 LockOutcome::Taken(file) => {
-                    locks.insert(key, file);
+                    free.insert(file);
                     return Ok(());
                 }
                 LockOutcome::HeldBy(holder) => holder,
-            }
+            },
         };
         Err(StorageError { path: full_path(at), kind: StorageErrorKind::Locked(holder) })
     }

@@ -1,4 +1,5 @@
 //! Two sessions on loopback: everything real but the distance.
+#![allow(clippy::unwrap_used, reason = "a test ends where something does not hold")]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -229,17 +229,22 @@ fn is_storable(name: &str) -> bool {
         && !name.contains(['/', '\0'])
 }
 
-/// Neither a separator somewhere, nor a control character, nor one that changes the direction of text or has no width
-/// (but the joiners, which scripts and emoji need).
+/// Neither a separator on any system nor a hidden character.
 fn is_storable_char(c: char, rules: PathRules) -> bool {
-    let hidden = matches!(
+    let separates = matches!(c, '/' | '\\');
+    let windows = rules == PathRules::Windows && matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    !(is_hidden(c) || separates || windows)
+}
+
+/// Whether a character does something else than being seen: controls, and those that change the direction of text or have
+/// no width (but the joiners, which scripts and emoji need). Shown escaped wherever text from outside is shown.
+pub fn is_hidden(c: char) -> bool {
+    let formats = matches!(
         c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
     );
-    let separates = matches!(c, '/' | '\\');
-    let windows = rules == PathRules::Windows && matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|');
-    !(c.is_control() || hidden || separates || windows)
+    formats || c.is_control()
 }
 
 /// Names that Windows takes for devices, whatever follows the first dot.

@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn web_seeds_of_several_files_name_a_directory() {
         let seeds = ("url-list", list(&["http://a/x", "ftp://b", " http://c/ "]));
-        assert_eq!(read(&[], &[seeds.clone()]).web_seeds, ["http://a/x", "http://c/"]);
+        assert_eq!(read(&[], std::slice::from_ref(&seeds)).web_seeds, ["http://a/x", "http://c/"]);
         let files = Value::List(vec![entry(&["a"], &[]); 4]);
         assert_eq!(read(&[("files", files)], &[seeds]).web_seeds, ["http://a/x/", "http://c/"]);
         assert_eq!(read(&[], &[("url-list", Value::text("http://a"))]).web_seeds, ["http://a"]);

@@ -5,10 +5,14 @@ use std::fs::File;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
+pub use unix::EndSignals;
+#[cfg(unix)]
 pub(crate) use unix::*;
 
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+pub use windows::EndSignals;
 #[cfg(windows)]
 pub(crate) use windows::*;
 

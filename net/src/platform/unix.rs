@@ -281,3 +281,30 @@ const SLICES_MAX: usize = 1024;
 /// Times to look again at a lock that changes hands.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Signals that ask a process to end: SIGINT and SIGTERM. While this lives they do nothing else.
+#[derive(Debug)]
+pub struct EndSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl EndSignals {
+    /// Listens from now on. Needs a running tokio with I/O.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Returns when one came. Cancel safe.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -173,3 +173,24 @@ fn resolve(root: &str, path: &StoragePath) -> io::Result<PathBuf> {
     }
     Ok(full)
 }
+
+/// Signals that ask a process to end: Ctrl-C. While this lives they do nothing else.
+#[derive(Debug)]
+pub struct EndSignals {
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl EndSignals {
+    /// Listens from now on. Needs a running tokio with I/O.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    /// Returns when one came. Cancel safe.
+    pub async fn next(&mut self) {
+        self.interrupt.recv().await;
+    }
+}

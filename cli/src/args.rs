@@ -1,0 +1,390 @@
+//! What can be said on the command line.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Failure;
+use crate::tracker::TrackerArgs;
+
+/// Downloads and seeds torrents, makes and checks them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "taipei-cli",
+    version,
+    arg_required_else_help = true,
+    infer_long_args = false,
+    after_help = "Exit status: 0 done, 1 error, 2 wrong use, 3 gave up, 4 data not whole, 130 interrupted.\n\
+                  Every setting that shows [env: NAME=] can be given by that variable too."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: CliCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CliCommand {
+    /// Download a torrent; ends when it is complete
+    Download(DownloadArgs),
+    /// Serve data that are already here
+    Seed(SeedArgs),
+    /// Make a torrent of a file or directory
+    Create(CreateArgs),
+    /// Show what a torrent file says
+    #[command(visible_alias = "show")]
+    Info(InfoArgs),
+    /// Check data against a torrent; 0: whole, 4: not
+    Verify(VerifyArgs),
+    /// Run a tracker
+    Tracker(TrackerArgs),
+    /// Show a real download on this machine alone
+    Demo(DemoArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LogArgs {
+    /// Tell more: -v what happens, -vv what is decided, -vvv every message
+    #[arg(short, long, global = true, display_order = 900, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Write the log to this file instead of standard error
+    #[arg(
+        long,
+        global = true,
+        display_order = 901,
+        value_name = "FILE",
+        env = "TAIPEI_LOG",
+        hide_env_values = true
+    )]
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl LogArgs {
+    /// Begins logging. Warnings are always told.
+    pub(crate) fn begin(&self) -> Result<(), Failure> {
+        use tracing_subscriber::filter::LevelFilter;
+        let level = match (self.verbose, self.log.is_some()) {
+            (0, false) => LevelFilter::WARN,
+            (0, true) | (1, _) => LevelFilter::INFO,
+            (2, _) => LevelFilter::DEBUG,
+            (3.., _) => LevelFilter::TRACE,
+        };
+        let log = tracing_subscriber::fmt().with_max_level(level);
+        match &self.log {
+            None => log.with_writer(std::io::stderr).init(),
+            Some(path) => {
+                let failed = |error| Failure::File { path: path.clone(), error };
+                let file = File::options().append(true).create(true).open(path).map_err(failed)?;
+                log.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether log lines would go through a display on the terminal.
+    pub(crate) fn is_on_terminal(&self) -> bool {
+        self.verbose > 0 && self.log.is_none()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// Torrent files
+    #[arg(required = true, value_name = "TORRENT")]
+    pub(crate) torrents: Vec<PathBuf>,
+    /// Directory to download into
+    #[arg(
+        short,
+        long,
+        visible_alias = "dir",
+        value_name = "DIR",
+        default_value = ".",
+        env = "TAIPEI_OUTPUT",
+        hide_env_values = true
+    )]
+    pub(crate) output: PathBuf,
+    /// Go on seeding when complete, until interrupted
+    #[arg(long)]
+    pub(crate) seed: bool,
+    /// Give up with status 3 when there was no progress for so long, for example 90 or 5m
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) stop_timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) transfer: TransferArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    /// Torrent files
+    #[arg(required = true, value_name = "TORRENT")]
+    pub(crate) torrents: Vec<PathBuf>,
+    /// Directory that holds the data (what `download` calls --output)
+    #[arg(
+        short,
+        long,
+        visible_alias = "output",
+        value_name = "DIR",
+        default_value = ".",
+        env = "TAIPEI_OUTPUT",
+        hide_env_values = true
+    )]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) transfer: TransferArgs,
+}
+
+/// What `download` and `seed` have in common.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TransferArgs {
+    /// Port to listen on, or ports to try in turn; 0 lets the system choose
+    #[arg(short, long, value_name = "N|A-B", default_value = "6881-6999", value_parser = ports, env = "TAIPEI_PORT", hide_env_values = true, help_heading = NETWORK)]
+    pub(crate) port: RangeInclusive<u16>,
+    /// Address or network interface to use for everything; nothing goes another way
+    #[arg(long, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true, help_heading = NETWORK)]
+    pub(crate) bind: Option<String>,
+    /// Connect to this peer as well; may be repeated
+    #[arg(long, value_name = "IP:PORT", help_heading = NETWORK)]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Ask this tracker as well; may be repeated
+    #[arg(long, value_name = "URL", help_heading = NETWORK)]
+    pub(crate) tracker: Vec<String>,
+    /// Ask none of the torrent's own trackers
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_trackers: bool,
+    /// Peers per torrent at most
+    #[arg(long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=10_000), env = "TAIPEI_MAX_PEERS", hide_env_values = true, help_heading = NETWORK)]
+    pub(crate) max_peers: u32,
+    /// No distributed hash table (not there yet)
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_dht: bool,
+    /// No local service discovery (not there yet)
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_lsd: bool,
+    /// No peer exchange (not there yet)
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_pex: bool,
+    /// No port mapping (not there yet)
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_upnp: bool,
+    /// No uTP (not there yet)
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_utp: bool,
+    /// Whether connections are encrypted (not there yet: `require` is refused)
+    #[arg(long, value_enum, default_value_t = Encryption::Prefer, env = "TAIPEI_ENCRYPTION", hide_env_values = true, help_heading = NETWORK)]
+    pub(crate) encryption: Encryption,
+    /// Believe no earlier run and save nothing: hash what is there
+    #[arg(long)]
+    pub(crate) no_resume: bool,
+    /// Hash what is there, whatever earlier runs say
+    #[arg(long)]
+    pub(crate) recheck: bool,
+    /// Record what the engine is told, without payload, for `taipei-sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) display: DisplayArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encryption {
+    /// Never
+    Off,
+    /// Where the other side can
+    Prefer,
+    /// Always
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DisplayArgs {
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "HOW", env = "TAIPEI_PROGRESS", hide_env_values = true)]
+    pub(crate) progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// Bars on a terminal, lines elsewhere, JSON with --json
+    Auto,
+    /// Bars
+    Bar,
+    /// Lines
+    Plain,
+    /// JSON objects
+    Json,
+    /// Nothing but the result
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// File or directory
+    pub(crate) path: PathBuf,
+    /// Where to write the torrent file; `-` is standard output [default: NAME.torrent here]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Tracker; each is a tier of its own, those of one tier are joined by commas
+    #[arg(short, long, value_name = "URL[,URL]")]
+    pub(crate) tracker: Vec<String>,
+    /// Web seed; may be repeated
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) webseed: Vec<String>,
+    /// Only peers of its trackers (no DHT, PEX, LSD)
+    #[arg(short, long)]
+    pub(crate) private: bool,
+    /// Bytes a piece, for example 256K or 1M [default: by size, at most 2,000 pieces]
+    #[arg(short = 's', long, value_name = "SIZE", value_parser = piece_size)]
+    pub(crate) piece_size: Option<u32>,
+    /// Free text
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// Mark in the info dictionary, so that the info-hash differs from others of the same data
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// Name of the torrent [default: that of the file or directory]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Say neither when nor by what it was made
+    #[arg(long)]
+    pub(crate) anonymize: bool,
+    /// Replace a torrent file that is there already
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) display: DisplayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Torrent file
+    pub(crate) torrent: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Torrent file
+    pub(crate) torrent: PathBuf,
+    /// Directory that holds the data, or the file itself
+    #[arg(value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) display: DisplayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How much to download, for example 64M or 1G
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = demo_size)]
+    pub(crate) size: u64,
+    /// Keep what was made, and say where
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) display: DisplayArgs,
+}
+
+/// `6881` or `6881-6999`.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err("give a port, or two with a dash between, from 0 to 65535".to_owned()),
+    }
+}
+
+/// `90`, `90s`, `5m`, `1h`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+        Some(seconds @ 1..=31_536_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err("give seconds from 1, or a number with s, m or h".to_owned()),
+    }
+}
+
+/// `16384`, `16K`, `16KiB`, `1M`: always powers of 1024.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn piece_size(text: &str) -> Result<u32, String> {
+    let bytes = size(text).and_then(|bytes| u32::try_from(bytes).ok());
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (1 << 14..=1 << 28).contains(bytes))
+        .ok_or_else(|| "give a power of two from 16K to 256M".to_owned())
+}
+
+fn demo_size(text: &str) -> Result<u64, String> {
+    size(text)
+        .filter(|bytes| (1 << 20..=1 << 35).contains(bytes))
+        .ok_or_else(|| "give a size from 1M to 32G".to_owned())
+}
+
+const NETWORK: &str = "Network";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn values_are_read_with_their_units() {
+        assert_eq!(ports("6881"), Ok(6881..=6881));
+        assert_eq!(ports("0-65535"), Ok(0..=65535));
+        assert!(["", "-", "7-6", "65536", "a"].iter().all(|text| ports(text).is_err()));
+        assert_eq!(
+            ["90", "90s", "5m", "1h"].map(|text| seconds(text).map(|s| s.as_secs())),
+            [Ok(90), Ok(90), Ok(300), Ok(3600)]
+        );
+        assert!(["0", "", "s", "5x", "-1"].iter().all(|text| seconds(text).is_err()));
+        assert_eq!(
+            ["16384", "16K", "1MiB", "256m"].map(piece_size),
+            [Ok(1 << 14), Ok(1 << 14), Ok(1 << 20), Ok(1 << 28)]
+        );
+        assert!(
+            ["1K", "48K", "1G", "x", "99999999999999999999G"].iter().all(|text| piece_size(text).is_err())
+        );
+    }
+
+    #[test]
+    fn arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_texts() {
+        let mut cli = Cli::command().term_width(100).max_term_width(100);
+        cli.build();
+        let mut all = cli.render_long_help().to_string();
+        for name in ["download", "seed", "create", "info", "verify", "tracker", "demo"] {
+            let command = cli.find_subcommand_mut(name).expect("it exists");
+            all += &format!("\n==== {name}\n{}", command.clone().term_width(100).render_help());
+        }
+        insta::assert_snapshot!(all);
+    }
+}

@@ -1,0 +1,198 @@
+//! `taipei-cli info`: what a torrent file says.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use taipei_engine::metainfo::{FileEntry, Metainfo};
+
+use crate::args::InfoArgs;
+use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_torrent};
+
+/// Shows it.
+pub(crate) fn run(args: &InfoArgs) -> Exit {
+    match read_torrent(&args.torrent) {
+        Err(failure) => return fail(&failure, args.json),
+        Ok((_, metainfo)) if args.json => print_json(&Info::new(&metainfo)),
+        Ok((_, metainfo)) => print(text(&metainfo).trim_end()),
+    }
+    Exit::Done
+}
+
+/// What programs read. Sizes and counts are without pad files and symlinks.
+#[derive(Serialize)]
+struct Info<'a> {
+    name: &'a str,
+    info_hash_v1: Option<String>,
+    info_hash_v2: Option<String>,
+    piece_length: u32,
+    num_pieces: u32,
+    total_size: u64,
+    num_files: usize,
+    files: Vec<InfoFile<'a>>,
+    private: bool,
+    trackers: Vec<&'a str>,
+    tracker_tiers: &'a [Vec<String>],
+    web_seeds: &'a [String],
+    dht_nodes: Vec<String>,
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    source: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct InfoFile<'a> {
+    path: &'a str,
+    length: u64,
+    pad: bool,
+    symlink: Option<&'a str>,
+}
+
+impl<'a> Info<'a> {
+    fn new(metainfo: &'a Metainfo) -> Self {
+        let layout = &metainfo.layout;
+        let file = |file: &'a FileEntry| InfoFile {
+            path: file.path.as_str(),
+            length: file.length,
+            pad: file.pad,
+            symlink: file.symlink.as_ref().map(|target| target.as_str()),
+        };
+        Self {
+            name: &metainfo.name,
+            info_hash_v1: metainfo.info_hashes.v1.map(|hash| hash.to_string()),
+            info_hash_v2: metainfo.info_hashes.v2.map(|hash| hash.to_string()),
+            piece_length: layout.piece_length(),
+            num_pieces: layout.piece_count(),
+            total_size: layout.stored_bytes(),
+            num_files: layout.files().iter().filter(|file| file.is_stored()).count(),
+            files: layout.files().iter().map(file).collect(),
+            private: metainfo.private,
+            trackers: metainfo.tracker_tiers.iter().flatten().map(String::as_str).collect(),
+            tracker_tiers: &metainfo.tracker_tiers,
+            web_seeds: &metainfo.web_seeds,
+            dht_nodes: metainfo.dht_nodes.iter().map(node).collect(),
+            comment: metainfo.comment.as_deref(),
+            created_by: metainfo.created_by.as_deref(),
+            creation_date: metainfo.creation_date,
+            source: metainfo.source.as_deref(),
+        }
+    }
+}
+
+fn node((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What people read.
+fn text(metainfo: &Metainfo) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(out, "{label:<14}{}", escape(value));
+    };
+    let info = Info::new(metainfo);
+    line("name", info.name);
+    line("info-hash", info.info_hash_v1.as_deref().unwrap_or("-"));
+    if let Some(v2) = &info.info_hash_v2 {
+        line("info-hash v2", v2);
+    }
+    line("size", &format!("{} in {}", bytes(info.total_size), count(info.num_files as u64, "file")));
+    line("pieces", &format!("{} of {}", info.num_pieces, bytes(u64::from(info.piece_length))));
+    line("private", if info.private { "yes: only peers of its trackers" } else { "no" });
+    for (number, tier) in info.tracker_tiers.iter().enumerate() {
+        for (at, url) in tier.iter().enumerate() {
+            let label = if at > 0 {
+                String::new()
+            } else if number == 0 {
+                "trackers".to_owned()
+            } else {
+                "  then".to_owned()
+            };
+            line(&label, url);
+        }
+    }
+    for (label, items) in [("web seeds", info.web_seeds), ("DHT nodes", &info.dht_nodes)] {
+        items.iter().enumerate().for_each(|(at, item)| line(if at == 0 { label } else { "" }, item));
+    }
+    let date = info.creation_date.map(date);
+    let more = [
+        ("comment", info.comment),
+        ("source", info.source),
+        ("created by", info.created_by),
+        ("created", date.as_deref()),
+    ];
+    more.iter()
+        .filter_map(|(label, value)| Some((label, (*value)?)))
+        .for_each(|(label, value)| line(label, value));
+    let _ = writeln!(out, "files");
+    for file in &info.files {
+        let kind = match file.symlink {
+            Some(target) => format!("link to {}", escape(target)),
+            None if file.pad => "padding".to_owned(),
+            None => String::new(),
+        };
+        let _ = writeln!(out, "  {:>10}  {}  {kind}", bytes(file.length), escape(file.path));
+    }
+    out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// `2009-02-13 23:31:30 UTC`, by the rules of the Gregorian calendar.
+fn date(seconds: i64) -> String {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that begin in March end with the leap day; 400 of them have 146,097 days.
+    let days = i128::from(days) + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + i128::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn fixture(name: &str) -> Metainfo {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torrents").join(name);
+        read_torrent(&path).unwrap().1
+    }
+
+    #[test]
+    fn dates_are_gregorian() {
+        let dates = [0, 1_234_567_890, 951_782_400, 4_107_542_399, -1].map(date);
+        assert_eq!(
+            dates,
+            [
+                "1970-01-01 00:00:00 UTC",
+                "2009-02-13 23:31:30 UTC",
+                "2000-02-29 00:00:00 UTC",
+                "2100-02-28 23:59:59 UTC",
+                "1969-12-31 23:59:59 UTC",
+            ]
+        );
+        assert!(!date(i64::MIN).is_empty() && !date(i64::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_torrent_for_people_and_for_programs() {
+        for name in [
+            "libtorrent/sample",
+            "libtorrent/symlink1",
+            "libtorrent/v2_hybrid",
+            "libtorrent/dht_nodes",
+            "webtorrent-fixtures/bunny",
+        ] {
+            let metainfo = fixture(&format!("{name}.torrent"));
+            let json = serde_json::to_string_pretty(&Info::new(&metainfo)).unwrap();
+            insta::assert_snapshot!(name.replace('/', "-"), format!("{}\n{json}", text(&metainfo)));
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! `taipei-cli download` and `taipei-cli seed`: a session, its display, and when it ends.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, io};
+
+use bytes::Bytes;
+use serde_json::json;
+use taipei_engine::driver::SessionOver;
+use taipei_engine::metainfo::Metainfo;
+use taipei_engine::record::Recording;
+use taipei_engine::{AddTorrent, Alert, Command, Config, ResumeMode, TorrentId, TorrentState};
+use taipei_net::{EndSignals, Options, Session, start_values};
+use tokio::runtime::Runtime;
+
+use crate::args::{DownloadArgs, Encryption, LogArgs, SeedArgs, TransferArgs};
+use crate::output::{
+    Exit, Failure, Shown, bytes, duration, escape, fail, host_of, print, print_json, read_torrent,
+};
+use crate::progress::{TransferProgress, View};
+use crate::verify::{data_root, look, path_below};
+
+/// Downloads until complete, or for ever with `--seed`.
+pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
+    let until = Until::Complete { stop_timeout: args.stop_timeout, then_seed: args.seed };
+    let torrents = read_torrents(&args.torrents, &args.output, |_, given| Ok(given.to_owned()));
+    run(torrents, &args.transfer, log, until)
+}
+
+/// Serves what is there.
+pub(crate) fn seed(args: &SeedArgs, log: &LogArgs) -> Exit {
+    let torrents = read_torrents(&args.torrents, &args.data, |metainfo, given| {
+        let root = data_root(&metainfo.name, given);
+        has_all_files(metainfo, &root).map(|()| root)
+    });
+    run(torrents, &args.transfer, log, Until::Interrupted)
+}
+
+fn run(torrents: Result<Vec<Torrent>, Failure>, args: &TransferArgs, log: &LogArgs, until: Until) -> Exit {
+    let as_json = args.display.json;
+    let ended = torrents.and_then(|torrents| {
+        if args.encryption == Encryption::Require {
+            return Err(Failure::Encryption);
+        }
+        let runtime = runtime()?;
+        let ended = runtime.block_on(async {
+            let mut signals = EndSignals::new().map_err(Failure::System)?;
+            transfer(&torrents, args, log.is_on_terminal(), until, &mut signals).await
+        });
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(ended) => ended.exit,
+        Err(failure) => fail(&failure, as_json),
+    }
+}
+
+/// What the session and its sockets run on.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(Failure::System)
+}
+
+/// When a transfer is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Everything is there, or nothing came for so long.
+    Complete {
+        /// None: never gives up.
+        stop_timeout: Option<Duration>,
+        /// Goes on until a signal comes.
+        then_seed: bool,
+    },
+    /// A signal comes; what is not whole at the start is an error.
+    Interrupted,
+}
+
+/// A torrent to transfer.
+pub(crate) struct Torrent {
+    pub(crate) torrent_file: Bytes,
+    pub(crate) metainfo: Metainfo,
+    /// The directory under which its paths lie.
+    pub(crate) root: PathBuf,
+}
+
+/// How a transfer ended.
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    /// In the order of the torrents.
+    pub(crate) views: Vec<View>,
+    pub(crate) elapsed: Duration,
+}
+
+fn read_torrents(
+    files: &[PathBuf],
+    given: &Path,
+    root_of: impl Fn(&Metainfo, &Path) -> Result<PathBuf, Failure>,
+) -> Result<Vec<Torrent>, Failure> {
+    let read = |path: &PathBuf| {
+        let (torrent_file, metainfo) = read_torrent(path)?;
+        let root = root_of(&metainfo, given)?;
+        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root })
+    };
+    files.iter().map(read).collect()
+}
+
+/// Whether data to seed are there by name and length, so that a wrong directory is not filled with empty files.
+fn has_all_files(metainfo: &Metainfo, root: &Path) -> Result<(), Failure> {
+    for file in metainfo.layout.files().iter().filter(|file| file.is_stored()) {
+        if let Some(problem) = look(&path_below(root, file), file.length) {
+            let (path, problem) = (escape(file.path.as_str()), problem.words(file.length));
+            let problem = format!("{path} in {}: {problem}: give the directory with --data", Shown(root));
+            return Err(Failure::Seed { torrent: escape(&metainfo.name).into_owned(), problem });
+        }
+    }
+    Ok(())
+}
+
+/// Runs one session with these torrents and shows it.
+pub(crate) async fn transfer(
+    torrents: &[Torrent],
+    args: &TransferArgs,
+    log_on_terminal: bool,
+    until: Until,
+    signals: &mut EndSignals,
+) -> Result<Ended, Failure> {
+    let session = taipei_net::start(session_options(args)?).await?;
+    let views: Vec<View> = torrents.iter().map(|torrent| View::new(&torrent.metainfo.name)).collect();
+    let progress = TransferProgress::new(&views, args.display, log_on_terminal);
+    let transfer = Transfer {
+        torrents,
+        until,
+        progress,
+        states: vec![Outcome::UnderWay; views.len()],
+        views,
+        trackers: BTreeMap::new(),
+        failure: None,
+        began: Instant::now(),
+        last_progress: (Instant::now(), 0),
+        stopping: None,
+    };
+    transfer.run(session, args, signals).await
+}
+
+fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
+    let mut config = Config::default();
+    config.peers_per_torrent_max = args.max_peers;
+    config.peers_max = config.peers_max.max(args.max_peers);
+    config.state_directory =
+        state_directory().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default();
+    let start_values = start_values(None);
+    let mut options = Options::default();
+    if let Some(path) = &args.record {
+        let failed = |error| Failure::File { path: path.clone(), error };
+        let file = BufWriter::new(File::create(path).map_err(failed)?);
+        options.recorder = Some(Box::new(Recording::new(file, &config, &start_values).map_err(failed)?));
+    }
+    options.bind.clone_from(&args.bind);
+    options.ports = Some(args.port.clone());
+    options.config = config;
+    options.start_values = start_values;
+    Ok(options)
+}
+
+/// The user's state directory, for downloads into places where state cannot be written.
+fn state_directory() -> Option<PathBuf> {
+    let given = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = given("XDG_STATE_HOME")
+        .or_else(|| given("HOME").map(|home| home.join(".local").join("state")))
+        .or_else(|| given("LOCALAPPDATA"))?;
+    Some(base.join("taipei"))
+}
+
+/// What became of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    UnderWay,
+    Complete,
+    /// It is not in the session any more, or never was.
+    Failed,
+}
+
+struct Transfer<'a> {
+    torrents: &'a [Torrent],
+    until: Until,
+    progress: TransferProgress,
+    views: Vec<View>,
+    states: Vec<Outcome>,
+    /// What each tracker said last, if it was bad.
+    trackers: BTreeMap<String, String>,
+    /// The first that counts.
+    failure: Option<Failure>,
+    began: Instant,
+    /// When figures last grew, and to what.
+    last_progress: (Instant, u64),
+    /// Since when it stops, and how it ends then.
+    stopping: Option<(Instant, Exit)>,
+}
+
+impl Transfer<'_> {
+    async fn run(
+        mut self,
+        mut session: Session,
+        args: &TransferArgs,
+        signals: &mut EndSignals,
+    ) -> Result<Ended, Failure> {
+        self.listening(&session);
+        for (index, torrent) in self.torrents.iter().enumerate() {
+            let add = add_torrent(index, torrent, args)?;
+            self.ask(&session, Command::AddTorrent(Box::new(add))).await;
+        }
+        let mut next_look = tokio::time::Instant::now();
+        loop {
+            let mut changed = false;
+            tokio::select! {
+                biased;
+                () = signals.next() => {
+                    if self.stopping.is_some() {
+                        return Ok(self.end(Exit::InterruptedTwice));
+                    }
+                    self.interrupted();
+                    self.stop(&session).await;
+                    changed = true;
+                }
+                alert = session.alerts.next() => match alert {
+                    None | Some(Alert::Stopped) => break,
+                    Some(alert) => changed = self.on_alert(alert),
+                },
+                () = tokio::time::sleep_until(next_look) => {
+                    next_look = tokio::time::Instant::now() + self.progress.interval();
+                    self.ask_for_stats(&session).await;
+                    self.progress.show(&self.views, false);
+                    if self.stopping.is_some_and(|(since, _)| since.elapsed() > STOP_TIME_MAX) {
+                        eprintln!("warning: the session did not stop within {} s", STOP_TIME_MAX.as_secs());
+                        break;
+                    }
+                }
+            }
+            if changed {
+                self.progress.show(&self.views, true);
+            }
+            if self.stopping.is_none()
+                && let Some(exit) = self.is_over()
+            {
+                self.stopping = Some((Instant::now(), exit));
+                self.stop(&session).await;
+            }
+        }
+        let exit = self.stopping.map_or(Exit::Failed, |(_, exit)| exit);
+        // The recording, if there is one, is finished by the owner's end.
+        let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
+        if let Some(failure) = self.failure.take() {
+            self.progress.finish();
+            return Err(failure);
+        }
+        Ok(self.end(exit))
+    }
+
+    /// How it ends, if it does now.
+    fn is_over(&mut self) -> Option<Exit> {
+        if self.failure.is_some() && !self.states.contains(&Outcome::UnderWay) {
+            return Some(Exit::Failed);
+        }
+        let Until::Complete { stop_timeout, then_seed } = self.until else { return None };
+        let waiting = self.states.contains(&Outcome::UnderWay);
+        if !waiting {
+            return (!then_seed).then_some(Exit::Done);
+        }
+        let figure = self.views.iter().filter_map(|view| view.stats.as_ref()).fold(0u64, |sum, stats| {
+            let useful = stats.downloaded_bytes.saturating_sub(stats.wasted_bytes);
+            sum.wrapping_add(useful).wrapping_add(stats.bytes_have).wrapping_add(stats.bytes_checked)
+        });
+        if figure != self.last_progress.1 {
+            self.last_progress = (Instant::now(), figure);
+        }
+        stop_timeout.filter(|timeout| self.last_progress.0.elapsed() >= *timeout).map(|_| Exit::GaveUp)
+    }
+
+    fn interrupted(&mut self) {
+        let is_done = match self.until {
+            Until::Complete { .. } => !self.states.contains(&Outcome::UnderWay),
+            Until::Interrupted => true,
+        };
+        self.stopping = Some((Instant::now(), if is_done { Exit::Done } else { Exit::Interrupted }));
+        if !self.progress.is_json() {
+            eprintln!("stopping: telling trackers, saving state (again to end at once)");
+        }
+    }
+
+    /// Takes in what the session tells; whether something changed that is said at once.
+    fn on_alert(&mut self, alert: Alert) -> bool {
+        match alert {
+            Alert::AddFailed { torrent, error } => {
+                let name = self.name(torrent);
+                self.failed(torrent, Failure::Add { torrent: name, error });
+            }
+            Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
+            Alert::DiskFailed { torrent, error } => {
+                if let Some(view) = self.view(torrent) {
+                    view.problem = Some(escape(&error.to_string()).into_owned());
+                }
+                let words = format!("{}; it goes on by itself when that ends", escape(&error.to_string()));
+                self.note(
+                    torrent,
+                    &words,
+                    "disk-failed",
+                    json!({ "path": error.path, "error": error.kind.to_string() }),
+                );
+            }
+            Alert::PieceFailed { torrent, piece } => {
+                let words = format!("piece {piece} was wrong and is fetched again");
+                self.note(torrent, &words, "piece-failed", json!({ "piece": piece.get() }));
+            }
+            Alert::PeerBanned { torrent, address } => {
+                let words = format!("{address} sent wrong data and is not talked to again");
+                self.note(torrent, &words, "peer-banned", json!({ "address": address }));
+            }
+            Alert::Tracker { torrent, url, result } => self.on_tracker(torrent, &url, result),
+            Alert::Stats(stats) => {
+                if let Some(view) = self.view(stats.torrent) {
+                    view.stats = Some(*stats);
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn on_state(&mut self, torrent: TorrentId, state: TorrentState) -> bool {
+        let index = torrent.0 as usize;
+        let stays = matches!(self.until, Until::Complete { then_seed: true, .. } | Until::Interrupted);
+        let Some(view) = self.views.get_mut(index) else { return false };
+        if state == TorrentState::Stopping && view.is_done {
+            return false;
+        }
+        view.state = state;
+        if state != TorrentState::DiskError {
+            view.problem = None;
+        }
+        match (state, self.until) {
+            (TorrentState::Seeding, _) => {
+                view.is_done = !stays;
+                if let Some(outcome @ Outcome::UnderWay) = self.states.get_mut(index) {
+                    *outcome = Outcome::Complete;
+                }
+            }
+            (TorrentState::Downloading, Until::Interrupted) => {
+                let problem =
+                    "the data are not whole: `verify` says what is wrong, `download` fetches it".to_owned();
+                let name = self.name(torrent);
+                self.failed(torrent, Failure::Seed { torrent: name, problem });
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn on_tracker(&mut self, torrent: TorrentId, url: &str, result: Result<u32, String>) {
+        let host = host_of(url).into_owned();
+        let (words, object) = match result {
+            Ok(peers) => {
+                let again = self.trackers.remove(&host).is_some();
+                (
+                    again.then(|| format!("tracker {host} answers again")),
+                    json!({ "url": host, "peers": peers }),
+                )
+            }
+            Err(error) => {
+                let error = escape(&error).into_owned();
+                let is_new = self.trackers.insert(host.clone(), error.clone()).as_ref() != Some(&error);
+                (is_new.then(|| format!("tracker {host}: {error}")), json!({ "url": host, "error": error }))
+            }
+        };
+        if words.is_some() || self.progress.is_json() {
+            self.note(torrent, &words.unwrap_or_default(), "tracker", object);
+        }
+    }
+
+    fn note(&self, torrent: TorrentId, words: &str, event: &str, details: serde_json::Value) {
+        let name = self.name(torrent);
+        self.progress.note(&name, words, || json!({ "event": event, "name": name, "details": details }));
+    }
+
+    fn failed(&mut self, torrent: TorrentId, failure: Failure) {
+        if let Some(outcome) = self.states.get_mut(torrent.0 as usize) {
+            *outcome = Outcome::Failed;
+        }
+        if let Some(view) = self.view(torrent) {
+            view.is_done = true;
+        }
+        match &self.failure {
+            None => self.failure = Some(failure),
+            Some(_) => eprintln!("error: {failure}"),
+        }
+    }
+
+    fn view(&mut self, torrent: TorrentId) -> Option<&mut View> {
+        self.views.get_mut(torrent.0 as usize)
+    }
+
+    /// Escaped.
+    fn name(&self, torrent: TorrentId) -> String {
+        self.views.get(torrent.0 as usize).map(|view| view.name.clone()).unwrap_or_default()
+    }
+
+    fn listening(&self, session: &Session) {
+        let port = session.handle.listening_port();
+        self.progress
+            .announce(&format!("listening on port {port}"), || json!({ "event": "listening", "port": port }));
+    }
+
+    async fn ask_for_stats(&self, session: &Session) {
+        for index in 0..self.views.len() {
+            if self.states[index] != Outcome::Failed {
+                self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;
+            }
+        }
+    }
+
+    async fn stop(&self, session: &Session) {
+        self.ask_for_stats(session).await;
+        self.ask(session, Command::Shutdown).await;
+    }
+
+    async fn ask(&self, session: &Session, command: Command) {
+        // A session that is over says so by its alerts ending.
+        let (Ok(()) | Err(SessionOver)) = session.handle.command(command).await;
+    }
+
+    /// Says how it ended.
+    fn end(mut self, exit: Exit) -> Ended {
+        self.progress.show(&self.views, true);
+        self.progress.finish();
+        let elapsed = self.began.elapsed();
+        for (view, torrent) in self.views.iter().zip(self.torrents) {
+            self.summary(view, torrent, exit, elapsed);
+        }
+        Ended { exit, views: self.views, elapsed }
+    }
+
+    fn summary(&self, view: &View, torrent: &Torrent, exit: Exit, elapsed: Duration) {
+        let (have, total, pieces_have, pieces, down, up) =
+            view.stats.as_ref().map_or((0, 0, 0, 0, 0, 0), |stats| {
+                (
+                    stats.bytes_have,
+                    stats.bytes_total,
+                    stats.pieces_have,
+                    stats.pieces_total,
+                    stats.downloaded_bytes,
+                    stats.uploaded_bytes,
+                )
+            });
+        let is_whole = pieces_have == pieces && view.stats.is_some();
+        let path = torrent.root.join(&torrent.metainfo.name);
+        if self.progress.is_json() {
+            let outcome = match exit {
+                _ if is_whole => "complete",
+                Exit::GaveUp => "gave-up",
+                Exit::Interrupted | Exit::InterruptedTwice => "interrupted",
+                _ => "incomplete",
+            };
+            print_json(&json!({
+                "event": "finished", "name": view.name, "outcome": outcome, "path": path.to_string_lossy(),
+                "info_hash": torrent.metainfo.info_hashes.v1.map(|hash| hash.to_string()), "bytes_have": have,
+                "bytes_total": total, "pieces_have": pieces_have, "pieces_total": pieces, "downloaded_bytes": down,
+                "uploaded_bytes": up, "seconds": elapsed.as_secs_f64(), "status": exit.status(),
+            }));
+            return;
+        }
+        let name = &view.name;
+        let rate = |bytes_moved: u64| {
+            format!("{}/s", bytes((bytes_moved as f64 / elapsed.as_secs_f64().max(0.001)) as u64))
+        };
+        let time = duration(elapsed);
+        let resume =
+            format!("{pieces_have} of {pieces} pieces are here; the same command goes on from there");
+        match (self.until, exit) {
+            (Until::Interrupted, _) => print(format_args!("{name}: sent {} in {time}", bytes(up))),
+            _ if is_whole && down == 0 => {
+                print(format_args!("{name}: complete already, {}, in {}", bytes(total), Shown(&path)))
+            }
+            _ if is_whole => {
+                print(format_args!(
+                    "{name}: complete, {} in {time} ({}), in {}",
+                    bytes(down),
+                    rate(down),
+                    Shown(&path)
+                ));
+            }
+            (Until::Complete { stop_timeout: Some(timeout), .. }, Exit::GaveUp) => {
+                eprintln!("error: {name}: gave up after {} s without progress: {resume}", timeout.as_secs());
+            }
+            _ => eprintln!("{name}: stopped: {resume}"),
+        }
+    }
+}
+
+fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<AddTorrent, Failure> {
+    let output = torrent.root.to_str().ok_or_else(|| Failure::File {
+        path: torrent.root.clone(),
+        error: io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8: choose another directory"),
+    })?;
+    let resume = match (args.no_resume, args.recheck) {
+        (true, _) => ResumeMode::NoState,
+        (_, true) => ResumeMode::Recheck,
+        _ => ResumeMode::Resume,
+    };
+    Ok(AddTorrent {
+        torrent: TorrentId(index as u32),
+        torrent_file: torrent.torrent_file.clone(),
+        output: output.to_owned(),
+        resume,
+        extra_trackers: args.tracker.clone(),
+        use_trackers: !args.no_trackers,
+        peers: args.peer.clone(),
+    })
+}
+
+/// For sockets; disk and hashes have threads of their own.
+const WORKER_THREADS: usize = 2;
+/// For a session to tell its trackers and to save its state.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
