@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 use taipei_engine::InfoHash;
+use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
+use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::rng::Rng;
 
 use crate::content::Content;
@@ -157,48 +159,26 @@ impl Materials {
 
 impl Material {
     fn new(torrent: &Torrent, announce: &[String]) -> Self {
-        let (size, count) = (torrent.size.0, u64::from(torrent.files));
-        let content = Content::new(&torrent.name, size);
-        let edge = |index: u64| (u128::from(size) * u128::from(index) / u128::from(count)) as u64;
-        let files: Vec<MaterialFile> = (0..count)
-            .map(|index| {
-                let (offset, end) = (edge(index), edge(index + 1));
-                MaterialFile {
-                    path: if count == 1 {
-                        torrent.name.clone()
-                    } else {
-                        format!("{}/file-{}.bin", torrent.name, index + 1)
-                    },
-                    offset,
-                    length: end - offset,
-                    sha1: Sha1::digest(&content.as_slice()[offset as usize..end as usize]).into(),
-                }
-            })
-            .collect();
-        let info = info_dictionary(torrent, &content, &files);
-        let mut file = b"d".to_vec();
-        if let Some(first) = announce.first() {
-            put(&mut file, b"announce");
-            put(&mut file, first.as_bytes());
-            put(&mut file, b"announce-list");
-            file.push(b'l');
-            for url in announce {
-                file.push(b'l');
-                put(&mut file, url.as_bytes());
-                file.push(b'e');
-            }
-            file.push(b'e');
-        }
-        put(&mut file, b"info");
-        file.extend_from_slice(&info);
-        file.push(b'e');
+        let plan = create_plan(torrent, announce).expect("a scenario is checked when it is read");
+        let content = Content::new(&torrent.name, torrent.size.0);
+        let files = plan.layout().files().iter().map(|file| MaterialFile {
+            path: file.path.to_string(),
+            offset: file.offset,
+            length: file.length,
+            sha1: Sha1::digest(content.slice(file.offset, file.length)).into(),
+        });
+        let piece_bytes = u64::from(plan.layout().piece_length());
+        let hashes: Vec<[u8; 20]> =
+            content.as_slice().chunks(piece_bytes as usize).map(|piece| Sha1::digest(piece).into()).collect();
+        let torrent_file = plan.encode(&hashes);
+        let metainfo = Metainfo::parse(&torrent_file, PathRules::Unix).expect("we read what we make");
         Self {
             name: torrent.name.clone(),
-            info_hash: InfoHash(Sha1::digest(&info).into()),
-            torrent_file: file.into(),
+            info_hash: metainfo.info_hashes.v1.expect("version 1"),
+            torrent_file: torrent_file.into(),
+            piece_bytes,
+            files: files.collect(),
             content,
-            piece_bytes: torrent.piece_bytes(),
-            files,
         }
     }
 
@@ -214,48 +194,25 @@ impl Material {
     }
 }
 
-fn info_dictionary(torrent: &Torrent, content: &Content, files: &[MaterialFile]) -> Vec<u8> {
-    let piece_bytes = torrent.piece_bytes();
-    let mut info = b"d".to_vec();
-    if files.len() > 1 {
-        put(&mut info, b"files");
-        info.push(b'l');
-        for file in files {
-            info.push(b'd');
-            put(&mut info, b"length");
-            number(&mut info, file.length);
-            put(&mut info, b"path");
-            info.push(b'l');
-            put(&mut info, file.path.rsplit('/').next().unwrap_or_default().as_bytes());
-            info.extend_from_slice(b"ee");
-        }
-        info.push(b'e');
+/// What a torrent of a scenario is made of.
+pub(crate) fn create_plan(torrent: &Torrent, announce: &[String]) -> Result<CreatePlan, CreateError> {
+    let (size, count) = (torrent.size.0, u64::from(torrent.files));
+    let edge = |index: u64| (u128::from(size) * u128::from(index) / u128::from(count)) as u64;
+    let content = if count == 1 {
+        create::Content::File { length: size }
     } else {
-        put(&mut info, b"length");
-        number(&mut info, content.len());
-    }
-    put(&mut info, b"name");
-    put(&mut info, torrent.name.as_bytes());
-    put(&mut info, b"piece length");
-    number(&mut info, piece_bytes);
-    put(&mut info, b"pieces");
-    let pieces: Vec<u8> = content
-        .as_slice()
-        .chunks(piece_bytes as usize)
-        .flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece)))
-        .collect();
-    put(&mut info, &pieces);
-    info.push(b'e');
-    info
-}
-
-fn put(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend_from_slice(format!("{}:", text.len()).as_bytes());
-    out.extend_from_slice(text);
-}
-
-fn number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(format!("i{number}e").as_bytes());
+        let file = |index| SourceFile {
+            path: vec![format!("file-{}.bin", index + 1)],
+            length: edge(index + 1) - edge(index),
+        };
+        create::Content::Directory((0..count).map(file).collect())
+    };
+    let options = CreateOptions {
+        piece_length: torrent.piece.map(|piece| u32::try_from(piece.0).unwrap_or(u32::MAX)),
+        tracker_tiers: announce.iter().map(|url| vec![url.clone()]).collect(),
+        ..CreateOptions::default()
+    };
+    CreatePlan::new(&torrent.name, content, options)
 }
 
 impl Plan {
@@ -274,20 +231,23 @@ impl Plan {
                 });
             }
         }
-        let mut faults: Vec<FaultPlan> = scenario
-            .faults
-            .iter()
-            .enumerate()
-            .map(|(number, fault)| {
-                let mut rng = Rng::stream(seed, "fault", number as u64);
-                let at = draw(&mut rng, fault.at);
-                let choices: Vec<usize> = (0..hosts.len())
-                    .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
-                    .collect();
-                let host = choices[rng.below(choices.len() as u64) as usize];
-                FaultPlan { at, kind: fault.kind, host, back_at: at + draw(&mut rng, fault.back_after) }
-            })
-            .collect();
+        let mut faults: Vec<FaultPlan> = Vec::new();
+        for (number, fault) in (0u64..).zip(&scenario.faults) {
+            let mut rng = Rng::stream(seed, "fault", number);
+            let at = draw(&mut rng, fault.at);
+            let back_at = at + draw(&mut rng, fault.back_after);
+            let named: Vec<usize> = (0..hosts.len())
+                .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
+                .collect();
+            // Who is down already would not notice.
+            let down = |host: &usize| {
+                faults.iter().any(|other| other.host == *host && other.at <= back_at && at <= other.back_at)
+            };
+            let up: Vec<usize> = named.iter().copied().filter(|host| !down(host)).collect();
+            let choices = if up.is_empty() { named } else { up };
+            let host = choices[rng.below(choices.len() as u64) as usize];
+            faults.push(FaultPlan { at, kind: fault.kind, host, back_at });
+        }
         faults.sort_by_key(|fault| fault.at);
         Arc::new(Self {
             seed,

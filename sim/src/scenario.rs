@@ -81,7 +81,7 @@ pub struct Torrent {
     pub name: String,
     /// All files together.
     pub size: Size,
-    /// The length of its pieces; a power of two near 1000 pieces when left out.
+    /// The length of its pieces; as `taipei-cli create` chooses when left out.
     pub piece: Option<Size>,
     /// How many files; sizes differ by at most a byte, so pieces straddle them.
     #[serde(default = "one")]
@@ -369,16 +369,14 @@ impl Scenario {
             return Err("`worlds` names none".to_owned());
         }
         for torrent in &self.torrents {
-            let piece = torrent.piece_bytes();
             if torrent.size.0 == 0 || torrent.size.0 > TORRENT_BYTES_MAX {
                 return Err(format!("torrent `{}`: between 1 B and 4 GiB", torrent.name));
-            }
-            if !(1 << 14..=1 << 26).contains(&piece) {
-                return Err(format!("torrent `{}`: pieces are 16 KiB to 64 MiB", torrent.name));
             }
             if torrent.files == 0 || u64::from(torrent.files) > torrent.size.0 {
                 return Err(format!("torrent `{}`: {} files do not fit", torrent.name, torrent.files));
             }
+            crate::plan::create_plan(torrent, &[])
+                .map_err(|error| format!("torrent `{}`: {error}", torrent.name))?;
         }
         for fault in &self.faults {
             if !group(&fault.pick) && self.host_group(&fault.pick).is_none() {
@@ -408,14 +406,6 @@ impl Scenario {
         let number: u32 = number.parse().ok()?;
         let group = self.groups.iter().find(|known| known.name == group)?;
         (1..=group.count).contains(&number).then_some((group, number))
-    }
-}
-
-impl Torrent {
-    /// The length of its pieces.
-    pub fn piece_bytes(&self) -> u64 {
-        self.piece
-            .map_or_else(|| (self.size.0 / 1000).next_power_of_two().clamp(1 << 14, 1 << 24), |piece| piece.0)
     }
 }
 
@@ -615,7 +605,6 @@ mod tests {
         let scenario = parse("").expect("parses");
         assert_eq!(scenario.scenario.worlds, [World::Events]);
         assert_eq!(scenario.groups[1].access, Access::default());
-        assert_eq!(scenario.torrents[0].piece_bytes(), 1 << 14);
         assert_eq!(
             scenario.host_group("leech-2").map(|(group, number)| (group.name.as_str(), number)),
             Some(("leech", 2))
@@ -665,6 +654,7 @@ mod tests {
                 "no such group",
             ),
             ("[[group]]\nname = \"seed\"\ncount = 1", "two parties"),
+            ("[[torrent]]\nname = \"b\"\nsize = \"1 MiB\"\npiece = \"3 GiB\"", "torrent `b`"),
         ] {
             let error = parse(more).expect_err(more);
             assert!(error.contains(word), "{error}");

@@ -173,14 +173,13 @@ impl Trace {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c] = self.fields;
-        write!(
-            f,
-            "{:>4}.{:09} s  host {:<3} {:<8?} {a} {b:x} {c}",
-            self.at / 1_000_000_000,
-            self.at % 1_000_000_000,
-            self.host,
-            self.kind
-        )
+        let (seconds, rest) = (self.at / 1_000_000_000, self.at % 1_000_000_000);
+        write!(f, "{seconds:>4}.{rest:09} s  host {:<3} {:<8?} ", self.host, self.kind)?;
+        match self.kind {
+            // The second is a digest.
+            Kind::Input | Kind::Output | Kind::Request => write!(f, "{a} {b:016x}"),
+            _ => write!(f, "{a} {b} {c}"),
+        }
     }
 }
 

@@ -74,10 +74,10 @@ fn every_scenario_passes_in_every_world_it_names_with_equal_ends() {
         for outcome in &outcomes {
             assert_eq!(verdict(outcome), (Verdict::Pass, None), "{id}: {:?}", outcome.violation);
             assert_eq!(outcome.end_state, outcomes[0].end_state, "{id}: the worlds end differently");
-            let name = format!("{id} {}", outcome.world.name());
+            let name = format!("{id}-{}", outcome.world.name());
             insta::assert_snapshot!(name, pretty(&outcome.summary));
         }
-        insta::assert_snapshot!(format!("{id} end"), pretty(&outcomes[0].end_state));
+        insta::assert_snapshot!(format!("{id}-end"), pretty(&outcomes[0].end_state));
     }
 }
 
