@@ -327,6 +327,31 @@ fn a_peer_that_rejects_everything_does_not_loop() {
 }
 
 #[test]
+fn what_was_rejected_is_asked_for_again_later() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let requests = bench.take_requests(peer);
+    bench.say(peer, requests.iter().copied().map(Message::RejectRequest).collect());
+    assert!(bench.take_requests(peer).is_empty());
+    bench.pass(Duration::from_secs(40));
+    bench.give_all(peer);
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
+fn requests_that_the_only_peer_dropped_are_asked_again() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    assert_eq!(bench.take_requests(peer).len(), 4);
+    for _ in 0..2 {
+        bench.pass(Duration::from_secs(50));
+        bench.say(peer, vec![Message::KeepAlive]);
+    }
+    bench.give_all(peer);
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
 fn a_full_disk_pauses_and_heals_by_itself() {
     let mut bench = Bench::new(8, &[], &[1]);
     let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
