@@ -91,7 +91,7 @@ impl Torrent {
         let open =
             matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
-        if !open || !self.check.is_over() || !room || self.candidates.is_banned(remote) {
+        if !open || !self.begun || !room || self.candidates.is_banned(remote) {
             return false;
         }
         let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
