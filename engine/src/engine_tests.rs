@@ -53,6 +53,10 @@ impl Bench {
     }
 
     fn with(config: Config, pieces: u32, have: &[u32], peers: &[u8]) -> Self {
+        Self::opened(config, pieces, have, &[], peers)
+    }
+
+    fn opened(config: Config, pieces: u32, have: &[u32], unchecked_pieces: &[u32], peers: &[u8]) -> Self {
         let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
         let file = torrent_file(pieces);
         let info_hash = Metainfo::parse(&file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
@@ -82,7 +86,8 @@ impl Bench {
         let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);
         have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));
-        let unchecked = Bitfield::new(pieces);
+        let mut unchecked = Bitfield::new(pieces);
+        unchecked_pieces.iter().for_each(|piece| assert!(unchecked.set(PieceIndex::new(*piece))));
         let opened = Opened { have: trusted, unchecked, totals: Totals::default(), stateful: true };
         bench.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
         bench
@@ -136,6 +141,7 @@ impl Bench {
                     };
                     JobResult::Hashed(Ok(pieces.iter().map(|hash| good(hash.piece.get())).collect()))
                 }
+                Work::Check { pieces } => JobResult::Checked(Ok(vec![true; pieces.len()])),
                 Work::Read { blocks } => {
                     JobResult::Read(Ok(blocks.iter().map(|block| BlockData::absent(block.length)).collect()))
                 }
@@ -327,6 +333,31 @@ fn a_peer_that_rejects_everything_does_not_loop() {
 }
 
 #[test]
+fn what_was_rejected_is_asked_for_again_later() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let requests = bench.take_requests(peer);
+    bench.say(peer, requests.iter().copied().map(Message::RejectRequest).collect());
+    assert!(bench.take_requests(peer).is_empty());
+    bench.pass(Duration::from_secs(40));
+    bench.give_all(peer);
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
+fn requests_that_the_only_peer_dropped_are_asked_again() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    assert_eq!(bench.take_requests(peer).len(), 4);
+    for _ in 0..2 {
+        bench.pass(Duration::from_secs(50));
+        bench.say(peer, vec![Message::KeepAlive]);
+    }
+    bench.give_all(peer);
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
 fn a_full_disk_pauses_and_heals_by_itself() {
     let mut bench = Bench::new(8, &[], &[1]);
     let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
@@ -351,6 +382,66 @@ fn a_full_disk_pauses_and_heals_by_itself() {
     assert_eq!(bench.have(), 1, "what had come was kept");
     bench.give_all(seed);
     assert_eq!(bench.have(), 8);
+}
+
+#[test]
+fn a_disk_that_fails_while_the_check_ends_delays_the_swarm_only() {
+    let mut bench = Bench::opened(Config::default(), 600, &[], &(0..599).collect::<Vec<_>>(), &[1]);
+    bench.disk_full = true;
+    let Some((job, Work::Check { pieces })) = bench.jobs.pop_front() else { panic!("it is checked first") };
+    bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true; pieces.len()])) });
+    // The record of these fails before the rest is checked.
+    bench.jobs.rotate_right(1);
+    bench.disk();
+    assert_eq!(bench.have(), 599);
+    assert!(bench.dialled.is_empty());
+    bench.disk_full = false;
+    bench.pass(Duration::from_secs(31));
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 600);
+}
+
+#[test]
+fn a_full_disk_does_not_hold_up_the_end() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let requests = bench.take_requests(seed);
+    bench.give(seed, &requests);
+    bench.input(Input::Command(Command::Shutdown));
+    for (job, work) in std::mem::take(&mut bench.jobs) {
+        let result = match work {
+            Work::Write { .. } => JobResult::Written(Ok(())),
+            Work::Hash { pieces } => JobResult::Hashed(Ok(vec![true; pieces.len()])),
+            other => panic!("not expected here: {other:?}"),
+        };
+        bench.input(Input::JobDone { job, result });
+    }
+    for _ in 0..10 {
+        let Some((job, work)) = bench.jobs.pop_front() else { break };
+        let full = StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
+        let result = match work {
+            Work::Record { .. } => JobResult::Recorded(Err(full)),
+            Work::Snapshot { .. } => JobResult::Saved(Err(full)),
+            other => panic!("not expected here: {other:?}"),
+        };
+        bench.input(Input::JobDone { job, result });
+    }
+    assert_eq!(bench.alerts.last(), Some(&Alert::Stopped));
+}
+
+#[test]
+fn a_hash_that_cannot_be_taken_waits_for_the_disk() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let requests = bench.take_requests(seed);
+    bench.give(seed, &requests);
+    let (job, _) = bench.jobs.pop_back().unwrap();
+    let error = StorageError { path: "/out/x".into(), kind: StorageErrorKind::Io };
+    bench.input(Input::JobDone { job, result: JobResult::Hashed(Err(error)) });
+    assert!(!bench.jobs.iter().any(|(_, work)| matches!(work, Work::Hash { .. })), "{:?}", bench.jobs);
+    bench.pass(Duration::from_secs(31));
+    assert_eq!(bench.have(), 1);
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) choke_changed: Instant,
     /// Pieces of which it rejected a request; asked for again when it unchokes us anew.
     pub(crate) rejected: BTreeSet<PieceIndex>,
+    /// When the first of `rejected` was; some time later all of them are asked for again.
+    pub(crate) rejected_at: Option<Instant>,
     /// Rejects since its last block.
     pub(crate) rejects: u32,
     /// Its pieces are counted in the picker one by one; a seed's are not.
@@ -113,6 +115,7 @@ impl Peer {
             upload_steady: Rate::over(Duration::from_secs(20)),
             choke_changed: now,
             rejected: BTreeSet::new(),
+            rejected_at: None,
             rejects: 0,
             counted: true,
             picked_dry: false,
@@ -176,9 +179,22 @@ impl Peer {
             Stage::Handshaking => self.since + HANDSHAKE_TIMEOUT,
             Stage::Up => {
                 let quiet = (self.last_received + IDLE_TIMEOUT).min(self.last_sent + KEEP_ALIVE);
-                self.requests.deadline().map_or(quiet, |requests| requests.min(quiet))
+                let again = self.rejected_at.map(|at| at + REJECTED_AGAIN);
+                [self.requests.deadline(), again].into_iter().flatten().fold(quiet, Instant::min)
             }
         }
+    }
+
+    /// What it rejected may be asked for again: it unchoked us anew, or some time has passed.
+    pub(crate) fn forget_rejected(&mut self) {
+        self.rejected.clear();
+        self.rejected_at = None;
+        self.picked_dry = false;
+    }
+
+    /// Whether it is time to ask again for what it rejected.
+    pub(crate) fn rejected_long_ago(&self, now: Instant) -> bool {
+        self.rejected_at.is_some_and(|at| at + REJECTED_AGAIN <= now)
     }
 
     /// Whether it is given up: no connection, no handshake, or no byte for too long.
@@ -194,3 +210,6 @@ impl Peer {
         self.is_up() && self.last_sent + KEEP_ALIVE <= now
     }
 }
+
+/// A peer that rejects while it serves us may have been full, or its disk was.
+const REJECTED_AGAIN: Duration = Duration::from_secs(30);

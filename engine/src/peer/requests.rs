@@ -128,17 +128,23 @@ impl Requests {
         self.outstanding.drain(..).collect()
     }
 
-    /// When the peer becomes snubbed if nothing comes.
+    /// When the peer becomes snubbed if nothing comes; once it is, when its requests count as lost.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let first = self.outstanding.iter().find(|out| !out.released)?;
+        let counted = self.outstanding.iter().find(|out| !out.released);
+        let wait = if counted.is_some() { self.gap.timeout() } else { LOST };
+        let first = counted.or(self.outstanding.front())?;
         let begin = self.last_block.map_or(first.sent, |last| last.max(first.sent));
-        Some(begin + self.gap.timeout())
+        Some(begin + wait)
     }
 
-    /// Snubs the peer if it is due, and gives the requests that others may now take over.
+    /// Snubs the peer if it is due, and gives the requests that others may now take over. Requests of a snubbed peer
+    /// that are lost are forgotten, so that it can be asked again.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Outstanding> {
         if self.deadline().is_none_or(|at| at > now) {
             return Vec::new();
+        }
+        if self.counted == 0 {
+            self.outstanding.clear();
         }
         self.snubbed = true;
         self.counted = 0;
@@ -179,6 +185,8 @@ const GAP_SAMPLES_MIN: u32 = 4;
 const TIMEOUT_UNMEASURED: Duration = Duration::from_secs(20);
 const TIMEOUT_MIN: Duration = Duration::from_secs(4);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Without any block while only released requests are out, the peer has dropped them.
+const LOST: Duration = Duration::from_secs(90);
 
 #[cfg(test)]
 mod tests {
@@ -213,7 +221,7 @@ mod tests {
         assert!(requests.handle_timeout(at(19_999)).is_empty());
         assert_eq!(requests.handle_timeout(at(20_000)).len(), 4);
         assert!(requests.snubbed);
-        assert_eq!((requests.room(1 << 20), requests.deadline()), (0, None));
+        assert_eq!((requests.room(1 << 20), requests.deadline()), (0, Some(at(90_000))));
         assert!(
             requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released)
         );

@@ -80,6 +80,8 @@ pub(crate) struct Torrent {
     /// Counted by earlier runs.
     totals_before: Totals,
     stop_by: Option<Instant>,
+    /// The check is over, and peers and trackers have begun.
+    begun: bool,
     /// The last job of a stopping torrent is out.
     closing: bool,
     closed: bool,
@@ -144,6 +146,7 @@ impl Torrent {
             wasted_bytes: 0,
             totals_before: Totals::default(),
             stop_by: None,
+            begun: false,
             closing: false,
             closed: false,
             place: Arc::new(start.place),
@@ -224,7 +227,9 @@ impl Torrent {
             }
             (Purpose::Hash { pieces }, JobResult::Hashed(Err(error))) => {
                 self.verify.on_batch_over();
-                pieces.iter().for_each(|piece| self.verify.on_hash_failed(*piece));
+                if self.state != TorrentState::Stopping {
+                    pieces.iter().for_each(|piece| self.verify.on_hash_failed(*piece));
+                }
                 self.pause_for_disk(context, error);
             }
             (Purpose::Read { connection, blocks }, JobResult::Read(result)) => {
@@ -235,7 +240,9 @@ impl Torrent {
                 self.resume.on_saved(context.now, None);
             }
             (Purpose::Record { good, touched }, JobResult::Recorded(Err(error))) => {
-                self.resume.on_saved(context.now, Some(Save::Record { good, touched }));
+                // The last snapshot says it as well: nothing is tried again at the end.
+                let again = Some(Save::Record { good, touched });
+                self.resume.on_saved(context.now, again.filter(|_| self.state != TorrentState::Stopping));
                 self.pause_for_disk(context, error);
             }
             (Purpose::Snapshot, JobResult::Saved(Err(error))) => {
@@ -274,7 +281,9 @@ impl Torrent {
             self.check_on(context);
         }
         self.flush_excess(context);
-        while let Some(pieces) = self.verify.next_batch() {
+        while self.state != TorrentState::DiskError
+            && let Some(pieces) = self.verify.next_batch()
+        {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
         }
@@ -331,6 +340,7 @@ impl Torrent {
             self.picker.insert(piece);
         }
         let whole = self.have.is_full();
+        self.begun = true;
         self.announcer.start(context.now);
         self.resume.on_changed(context.now);
         self.enter(context, if whole { TorrentState::Seeding } else { TorrentState::Downloading });
@@ -441,7 +451,7 @@ impl Torrent {
     /// Tries again what the disk refused.
     fn retry(&mut self, context: &mut Context<'_>) {
         self.retry_at = None;
-        let state = if !self.check.is_over() {
+        let state = if !self.begun {
             TorrentState::Checking
         } else if self.have.is_full() {
             TorrentState::Seeding

@@ -91,7 +91,7 @@ impl Torrent {
         let open =
             matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
-        if !open || !self.check.is_over() || !room || self.candidates.is_banned(remote) {
+        if !open || !self.begun || !room || self.candidates.is_banned(remote) {
             return false;
         }
         let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
@@ -131,6 +131,11 @@ impl Torrent {
             self.drop_peer(context, connection, &Fault::TimedOut);
         } else {
             let released = peer.requests.handle_timeout(context.now);
+            if peer.rejected_long_ago(context.now) {
+                peer.forget_rejected();
+            }
+            // Its lost requests are no longer there, so it can be asked again.
+            peer.picked_dry &= peer.requests.len() > 0;
             let keep_alive = peer.wants_keep_alive(context.now);
             if !released.is_empty() {
                 debug!(torrent = %self.info_hash.short(), requests = released.len(), "snubbed");
@@ -139,6 +144,7 @@ impl Torrent {
             if keep_alive {
                 self.send(connection, Message::KeepAlive);
             }
+            self.refill(context, connection);
         }
         self.settle(context);
         if let Some(peer) = self.peers.get(&connection) {
@@ -185,8 +191,7 @@ impl Torrent {
             }
             Message::Unchoke => {
                 peer.peer_choking = false;
-                peer.rejected.clear();
-                peer.picked_dry = false;
+                peer.forget_rejected();
             }
             Message::Interested => self.on_interested(context, connection),
             Message::NotInterested => peer.peer_interested = false,
@@ -364,6 +369,8 @@ impl Torrent {
         }
         if !peer.peer_choking {
             peer.rejected.insert(piece);
+            peer.rejected_at.get_or_insert(context.now);
+            context.wake_connection(connection, peer.deadline());
         }
         peer.allowed_fast.retain(|allowed| *allowed != piece);
         self.release(context, connection, &[out]);
