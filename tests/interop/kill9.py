@@ -144,7 +144,7 @@ def ordeal(seeder, leecher, seed, work, kills=KILLS, meddle=None):
         job = clients.Job(torrent, arrived, os.path.join(work, "leecher"), leecher_ip,
                           namespace.free_port(leecher_ip), more=leecher.by_peer(relay_address))
         print(f"{seeder.name} -> {leecher.name}, seed {seed}\n"
-              f"{'run':>4} {'ended by':<22} {'fetched':>9} {'again':>8} {'read first':>10} {'good now':>9} MiB")
+              f"{'run':>4} {'ended by':<22} {'fetched':>9} {'again':>8} {'read first':>10} {'good now':>9} MiB  claimed (pieces)")
         for number, point in enumerate([*kill_points(seed, kills), None]):
             relay.begin_run()
             child = Child(f"leecher-{leecher.name}", leecher.download(job), job.home, leecher.env(job))
@@ -156,7 +156,7 @@ def ordeal(seeder, leecher, seed, work, kills=KILLS, meddle=None):
             claimed = relay.claims(len(good_hashes))
             ended = "itself" if point is None else f"kill at {_say(point)}"
             print(f"{number:>4} {ended:<22} {fetched / MIB:>9.2f} {again / MIB:>8.2f} {read_first / MIB:>10.2f} "
-                  f"{len(good) * SHAPE.piece_length / MIB:>9.2f}", flush=True)
+                  f"{len(good) * SHAPE.piece_length / MIB:>9.2f}      {len(claimed)} of {len(good)}", flush=True)
             figures.append({"ended": ended, "fetched": fetched, "again": again, "read_first": read_first,
                             "good_pieces": len(good), "claimed_pieces": len(claimed)})
             if not claimed <= good:
