@@ -45,6 +45,8 @@ pub(crate) struct Routes {
     pub(crate) jobs: BTreeMap<JobId, TorrentId>,
     pub(crate) lookups: BTreeMap<ResolveId, TorrentId>,
     pub(crate) requests: BTreeMap<HttpId, TorrentId>,
+    /// Torrents that would dial if fewer peers were connected.
+    pub(crate) crowded_out: std::collections::BTreeSet<TorrentId>,
     /// Jobs that wait for one of [`JOBS_MAX`] to end.
     pub(crate) jobs_waiting: VecDeque<(JobId, Job)>,
     pub(crate) jobs_out: usize,
@@ -100,6 +102,9 @@ impl Context<'_> {
         self.routes.connections.remove(&connection);
         self.bandwidth.close(connection);
         self.timers.remove(Wake::Connection(connection));
+        if let Some(torrent) = self.routes.crowded_out.pop_first() {
+            self.wake_torrent(torrent, Some(self.now));
+        }
     }
 
     pub(crate) fn resolve(&mut self, torrent: TorrentId, host: String) -> ResolveId {

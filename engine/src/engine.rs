@@ -85,9 +85,9 @@ impl Engine {
             Input::Command(command) => self.handle_command(command),
             Input::Listening { port, .. } => self.port = Some(port),
             Input::Accepted { connection, remote } => self.handle_accepted(connection, remote),
-            Input::Connected { connection, .. } => {
+            Input::Connected { connection, local } => {
                 self.with_connection(connection, |torrent, context| {
-                    torrent.handle_connected(context, connection)
+                    torrent.handle_connected(context, connection, local);
                 });
             }
             Input::Closed { connection, reason } => {
@@ -292,7 +292,6 @@ impl Engine {
     fn drop_closed(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
         self.by_info_hash.remove(&torrent.info_hash());
-        self.bandwidth.on_buffered(torrent.buffered_bytes(), 0);
         self.timers.remove(Wake::Torrent(id));
         self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
     }
@@ -319,9 +318,7 @@ impl Engine {
     fn with_torrent(&mut self, id: TorrentId, act: impl FnOnce(&mut Torrent, &mut Context<'_>)) {
         let closed = self.split(|torrents, context| {
             let Some(torrent) = torrents.get_mut(&id) else { return false };
-            let before = torrent.buffered_bytes();
             act(torrent, context);
-            context.bandwidth.on_buffered(before, torrent.buffered_bytes());
             torrent.is_closed()
         });
         if closed {

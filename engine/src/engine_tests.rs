@@ -11,6 +11,7 @@ use crate::block::BlockData;
 use crate::command::ResumeMode;
 use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
 use crate::ids::PieceIndex;
+use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
 
@@ -609,4 +610,100 @@ fn shutdown_saves_and_ends() {
     assert!(saves, "{:?}", bench.jobs);
     bench.disk();
     assert_eq!(bench.alerts[bench.alerts.len() - 2..], [Alert::Removed { torrent: TORRENT }, Alert::Stopped]);
+}
+
+#[test]
+fn a_suspect_piece_goes_on_when_its_only_peer_chokes() {
+    let mut bench = Bench::new(1, &[], &[1, 2]);
+    bench.bad = vec![0];
+    let both = [0, 1].map(|n| bench.answer(n, vec![Message::HaveAll, Message::Unchoke]));
+    let requests = both.map(|connection| bench.take_requests(connection));
+    let owner = usize::from(requests[0].len() < requests[1].len());
+    let other = 1 - owner;
+    bench.give(both[other], &requests[other][..1]);
+    let rest: Vec<_> = requests[owner].iter().copied().filter(|one| *one != requests[other][0]).collect();
+    bench.give(both[owner], &rest);
+    bench.disk();
+    let again = both.map(|connection| bench.take_requests(connection));
+    let owner = usize::from(again[0].is_empty());
+    bench.give(both[owner], &again[owner][..2]);
+    bench.say(both[owner], vec![Message::Choke]);
+    bench.say(both[owner], again[owner][2..].iter().copied().map(Message::RejectRequest).collect());
+    let anew = bench.take_requests(both[1 - owner]);
+    assert_eq!(anew.len(), 4, "all of it, from the other one alone");
+    bench.give(both[1 - owner], &anew);
+    bench.disk();
+    assert_eq!(bench.have(), 1);
+}
+
+#[test]
+fn a_seed_that_loses_data_dials_other_seeds_again() {
+    let mut bench = Bench::new(2, &[0, 1], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll]);
+    assert!(bench.closed.contains(&seed));
+    bench.pass(Duration::from_secs(600));
+    assert_eq!(bench.dialled.len(), 1, "not while both have everything");
+    let leech = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection: leech, remote: address(9) });
+    let request = Request { piece: 1, begin: 0, length: BLOCK_BYTES };
+    bench.say(leech, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone, Message::Interested]);
+    bench.say(leech, vec![Message::Request(request)]);
+    let gone = StorageError { path: "/out/x".into(), kind: StorageErrorKind::NotFound };
+    let (job, _) = bench.jobs.pop_front().unwrap();
+    bench.input(Input::JobDone { job, result: JobResult::Read(Err(gone)) });
+    let Some((job, Work::Check { pieces })) = bench.jobs.pop_front() else { panic!("looks again") };
+    bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![false; pieces.len()])) });
+    assert_eq!((bench.have(), bench.dialled.len()), (1, 2));
+    let seed = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 2);
+}
+
+#[test]
+fn one_peer_cannot_fill_the_table_of_addresses() {
+    let mut bench = Bench::new(2, &[], &[]);
+    let liar = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection: liar, remote: address(1) });
+    bench.say(liar, vec![bench.handshake(PeerId([4; 20]))]);
+    for port in 1..1000 {
+        let p = Some(port);
+        let claim = crate::wire::ExtendedHandshake { p, ..Default::default() };
+        bench.say(liar, vec![Message::ExtendedHandshake(Box::new(claim))]);
+    }
+    let stats = bench.engine.torrents[&TORRENT].stats(bench.now);
+    assert_eq!(stats.candidates, 1);
+}
+
+#[test]
+fn a_peer_that_hangs_up_waits_longer_each_time() {
+    let mut bench = Bench::new(2, &[], &[1]);
+    let mut dials = Vec::new();
+    for n in 0..6 {
+        while bench.dialled.len() <= n {
+            bench.pass(Duration::from_secs(1));
+        }
+        dials.push(bench.now);
+        let connection = bench.answer(n, vec![Message::HaveNone]);
+        bench.input(Input::Closed { connection, reason: CloseReason::EndOfStream });
+    }
+    let waits: Vec<_> = dials.windows(2).map(|two| two[1].since(two[0]).as_secs()).collect();
+    assert!(waits.is_sorted() && waits[4] > 600, "{waits:?}");
+}
+
+#[test]
+fn a_choked_peer_has_each_fast_block_once() {
+    let mut bench = Bench::new(20, &(0..20).collect::<Vec<_>>(), &[]);
+    let peer = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection: peer, remote: address(1) });
+    bench.say(peer, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
+    let allowed = |message| if let Message::AllowedFast(piece) = message { Some(piece) } else { None };
+    let piece = bench.take_sent(peer).into_iter().find_map(allowed).expect("a set of allowed pieces");
+    let request = Request { piece, begin: 0, length: BLOCK_BYTES };
+    for _ in 0..100 {
+        bench.say(peer, vec![Message::Request(request)]);
+        bench.disk();
+    }
+    let blocks =
+        bench.take_sent(peer).iter().filter(|message| matches!(message, Message::Piece { .. })).count();
+    assert_eq!(blocks, 10 * BLOCKS as usize);
 }

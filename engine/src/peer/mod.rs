@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) connection: ConnectionId,
     /// Its end of this connection.
     pub(crate) remote: SocketAddr,
+    /// Our end of this connection, when we dialled it.
+    pub(crate) local: Option<SocketAddr>,
     /// Where it can be dialled, as far as we know: where we dialled it, or what its `p` says.
     pub(crate) listens_at: Option<SocketAddr>,
     pub(crate) stage: Stage,
@@ -46,6 +48,8 @@ pub(crate) struct Peer {
     pub(crate) allowed_fast: Vec<PieceIndex>,
     /// Pieces we let it ask for while we choke it (BEP 6).
     pub(crate) allowed_fast_given: Vec<PieceIndex>,
+    /// Blocks of them that it may still have so: each once (BEP 6 warns of peers that fetch them over and over).
+    pub(crate) fast_blocks_left: u32,
     pub(crate) requests: Requests,
     pub(crate) uploads: Uploads,
     /// Payload from it over 2 s: for the request window.
@@ -93,6 +97,7 @@ impl Peer {
         Self {
             connection,
             remote,
+            local: None,
             listens_at: (!connection.is_accepted()).then_some(remote),
             stage,
             since: now,
@@ -108,6 +113,7 @@ impl Peer {
             upload_only: false,
             allowed_fast: Vec::new(),
             allowed_fast_given: Vec::new(),
+            fast_blocks_left: 0,
             requests: Requests::new(),
             uploads: Uploads::default(),
             download: Rate::over(Duration::from_secs(2)),
@@ -133,6 +139,12 @@ impl Peer {
 
     pub(crate) fn is_up(&self) -> bool {
         self.stage == Stage::Up
+    }
+
+    /// Whether it was of use, or stayed for a while: worth another dial soon.
+    pub(crate) fn has_worked(&self, now: Instant) -> bool {
+        let moved = self.download_steady.total() + self.upload_steady.total() > 0;
+        self.is_up() && (moved || now.since(self.since) >= WORKED)
     }
 
     /// Whether both sides speak the fast extension (BEP 6).
@@ -213,3 +225,6 @@ impl Peer {
 
 /// A peer that rejects while it serves us may have been full, or its disk was.
 const REJECTED_AGAIN: Duration = Duration::from_secs(30);
+
+/// A connection that lasted this long was no mistake.
+const WORKED: Duration = Duration::from_secs(60);

@@ -25,6 +25,7 @@ pub(crate) struct Candidates {
 #[derive(Debug)]
 struct Candidate {
     failures: u32,
+    ours: bool,
     /// Its place in `ready`; none while it is dialled or connected, or is ourselves.
     place: Option<(Instant, u32)>,
 }
@@ -55,7 +56,7 @@ impl Candidates {
         }
         let place = (now, self.rng.next_u32());
         self.ready.insert((place.0, place.1, address));
-        self.known.insert(address, Candidate { failures: 0, place: Some(place) });
+        self.known.insert(address, Candidate { failures: 0, ours: false, place: Some(place) });
     }
 
     /// The next one to dial now. It counts as busy from here on.
@@ -95,9 +96,26 @@ impl Candidates {
         self.place(now + BACK_OFF + jitter, address, 0);
     }
 
-    /// It is nobody else, or nobody worth another dial soon.
-    pub(crate) fn forget(&mut self, address: SocketAddr) {
+    /// It has everything, as we have: not dialled until [`Self::revive`].
+    pub(crate) fn on_redundant(&mut self, address: SocketAddr) {
         self.unplace(address);
+    }
+
+    /// It is ourselves.
+    pub(crate) fn on_ourselves(&mut self, address: SocketAddr) {
+        self.unplace(address);
+        if let Some(candidate) = self.known.get_mut(&address) {
+            candidate.ours = true;
+        }
+    }
+
+    /// We lack something again: all but ourselves and those connected may be dialled.
+    pub(crate) fn revive(&mut self, now: Instant, connected: &BTreeSet<SocketAddr>) {
+        let asleep = |(address, candidate): (&SocketAddr, &Candidate)| {
+            (candidate.place.is_none() && !connected.contains(address)).then_some(*address)
+        };
+        let asleep: Vec<_> = self.known.iter().filter_map(asleep).collect();
+        asleep.into_iter().for_each(|address| self.place(now, address, 0));
     }
 
     /// It sent wrong data.
@@ -117,7 +135,7 @@ impl Candidates {
     fn place(&mut self, at: Instant, address: SocketAddr, failures: u32) {
         self.unplace(address);
         let draw = self.rng.next_u32();
-        if let Some(candidate) = self.known.get_mut(&address) {
+        if let Some(candidate) = self.known.get_mut(&address).filter(|candidate| !candidate.ours) {
             candidate.failures = failures;
             candidate.place = Some((at, draw));
             self.ready.insert((at, draw, address));

@@ -90,8 +90,14 @@ impl Torrent {
         context.wake_connection(connection, peer.deadline());
     }
 
-    /// Something can be asked for that could not before.
-    pub(super) fn refill_all(&mut self, context: &mut Context<'_>) {
+    /// Tops up the requests at all peers, once, if something can be asked for that could not before.
+    pub(super) fn refill_if_freed(&mut self, context: &mut Context<'_>) {
+        if self.verify.has_suspects() {
+            self.restart_abandoned(context);
+        }
+        if !std::mem::take(&mut self.freed) {
+            return;
+        }
         let connections: Vec<_> = self.peers.keys().copied().collect();
         for connection in connections {
             if let Some(peer) = self.peers.get_mut(&connection) {
@@ -115,13 +121,14 @@ impl Torrent {
         let block = BlockIndex(begin / BLOCK_BYTES);
         let asked = request_of(&self.place.layout, piece, block);
         self.download.add(context.now, bytes);
-        peer.download.add(context.now, bytes);
-        peer.download_steady.add(context.now, bytes);
         let fits = asked.begin == begin && asked.length == data.len();
         if !fits || peer.requests.on_block(context.now, piece, block).is_none() {
             self.wasted_bytes += bytes;
             return;
         }
+        // Only what was asked for earns anything.
+        peer.download.add(context.now, bytes);
+        peer.download_steady.add(context.now, bytes);
         peer.rejects = 0;
         peer.picked_dry = false;
         match self.pieces.file(piece, block, data, connection, peer.remote) {
@@ -156,30 +163,24 @@ impl Torrent {
     }
 
     /// Requests of a peer are void, or no longer counted on; others may be asked.
-    pub(super) fn release(
-        &mut self,
-        context: &mut Context<'_>,
-        connection: ConnectionId,
-        requests: &[Outstanding],
-    ) {
-        let mut freed = false;
+    pub(super) fn release(&mut self, connection: ConnectionId, requests: &[Outstanding]) {
         for out in requests.iter().filter(|out| !out.released) {
-            freed |= self.pieces.release(out.piece, out.block, connection);
+            self.pieces.release(out.piece, out.block, connection);
         }
+        self.freed = true;
+    }
+
+    /// Pieces that must come from one peer alone, and whose peer is gone, are begun anew with another.
+    fn restart_abandoned(&mut self, context: &mut Context<'_>) {
         for piece in self.pieces.abandoned_exclusives() {
             if self.verify.is_writing(piece) {
                 continue;
             }
-            let layout = &self.place.layout;
-            let asked = self.pieces.reset(layout, piece);
-            self.picker.insert(piece);
-            freed = true;
-            for (block, other) in asked {
+            for (block, other) in self.pieces.reset(&self.place.layout, piece) {
                 self.take_back(context, other, piece, block);
             }
-        }
-        if freed || !requests.is_empty() {
-            self.refill_all(context);
+            self.picker.insert(piece);
+            self.freed = true;
         }
     }
 
@@ -187,13 +188,13 @@ impl Torrent {
     fn on_whole(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
         let whole = self.pieces.take_whole(piece);
         if !whole.runs.is_empty() {
-            self.write(context, piece, whole.runs);
+            self.write(context, piece, whole.runs, 0);
         }
         self.verify.begin(piece, whole.blocks, whole.contributors, whole.bytes);
     }
 
-    fn write(&mut self, context: &mut Context<'_>, piece: PieceIndex, runs: Vec<Run>) {
-        self.verify.on_write_out(piece);
+    fn write(&mut self, context: &mut Context<'_>, piece: PieceIndex, runs: Vec<Run>, early_bytes: u64) {
+        self.verify.on_write_out(piece, early_bytes);
         self.submit(context, Purpose::Write { piece, runs: runs.clone() }, Work::Write { piece, runs });
     }
 
@@ -202,15 +203,18 @@ impl Torrent {
         if self.state == TorrentState::DiskError {
             return;
         }
-        let mut excess = context.bandwidth.excess().min(self.pieces.buffered_bytes());
+        self.report_buffered(context);
+        let excess = context.bandwidth.excess().saturating_sub(self.verify.early_bytes());
+        let mut excess = excess.min(self.pieces.buffered_bytes());
         while excess > 0
             && let Some(piece) = self.pieces.largest_buffered()
         {
             let before = self.pieces.buffered_bytes();
             let runs = self.pieces.flush(piece);
-            debug!(piece = piece.get(), "written early");
-            self.write(context, piece, runs);
-            excess = excess.saturating_sub(before - self.pieces.buffered_bytes());
+            let bytes = before - self.pieces.buffered_bytes();
+            debug!(piece = piece.get(), bytes, "written early");
+            self.write(context, piece, runs, bytes);
+            excess = excess.saturating_sub(bytes);
         }
     }
 
@@ -247,7 +251,7 @@ impl Torrent {
         if let Some(address) = sole {
             self.ban(context, address);
         }
-        self.refill_all(context);
+        self.freed = true;
     }
 
     /// Tells the peers that lack it of a new piece.
@@ -305,8 +309,11 @@ impl Torrent {
         }
         if self.state == TorrentState::Seeding {
             self.enter(context, TorrentState::Downloading);
+            let connected = self.peers.values().filter_map(|peer| peer.listens_at).collect();
+            self.candidates.revive(context.now, &connected);
+            self.announcer.need_peers(context.now);
         }
-        self.refill_all(context);
+        self.freed = true;
     }
 
     /// Takes every request back.

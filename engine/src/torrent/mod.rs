@@ -74,6 +74,10 @@ pub(crate) struct Torrent {
     retry_at: Option<Instant>,
     /// Peers with messages to send.
     unsent: Vec<ConnectionId>,
+    /// Something can be asked for that could not before.
+    freed: bool,
+    /// What the memory budget was told is buffered here.
+    reported_bytes: u64,
     download: Rate,
     upload: Rate,
     wasted_bytes: u64,
@@ -91,11 +95,28 @@ pub(crate) struct Torrent {
 #[derive(Clone, Debug)]
 enum Purpose {
     Open,
-    Check { pieces: Vec<PieceIndex> },
-    Write { piece: PieceIndex, runs: Vec<Run> },
-    Hash { pieces: Vec<PieceIndex> },
-    Read { connection: ConnectionId, blocks: Vec<ReadBlock> },
-    Record { good: Vec<PieceIndex>, touched: Vec<PieceIndex> },
+    Check {
+        pieces: Vec<PieceIndex>,
+    },
+    /// A read found something missing: are these pieces still there?
+    Confirm {
+        pieces: Vec<PieceIndex>,
+    },
+    Write {
+        piece: PieceIndex,
+        runs: Vec<Run>,
+    },
+    Hash {
+        pieces: Vec<PieceIndex>,
+    },
+    Read {
+        connection: ConnectionId,
+        blocks: Vec<ReadBlock>,
+    },
+    Record {
+        good: Vec<PieceIndex>,
+        touched: Vec<PieceIndex>,
+    },
     Snapshot,
     Close,
 }
@@ -141,6 +162,8 @@ impl Torrent {
             refused: Vec::new(),
             retry_at: None,
             unsent: Vec::new(),
+            freed: false,
+            reported_bytes: 0,
             download: Rate::over(Duration::from_secs(2)),
             upload: Rate::over(Duration::from_secs(2)),
             wasted_bytes: 0,
@@ -169,9 +192,13 @@ impl Torrent {
         self.closed
     }
 
-    /// Payload in memory that is not on disk.
-    pub(crate) fn buffered_bytes(&self) -> u64 {
-        self.pieces.buffered_bytes() + self.verify.bytes()
+    /// Tells the memory budget what of ours is in memory and not on disk. What waits for a failing disk is left out,
+    /// so that it stops no other torrent; it does not grow, as nothing is asked for meanwhile.
+    fn report_buffered(&mut self, context: &mut Context<'_>) {
+        let waits = self.state == TorrentState::DiskError || self.closed;
+        let bytes = if waits { 0 } else { self.pieces.buffered_bytes() + self.verify.bytes() };
+        context.bandwidth.on_buffered(self.reported_bytes, bytes);
+        self.reported_bytes = bytes;
     }
 
     pub(crate) fn add_peers(&mut self, context: &mut Context<'_>, peers: Vec<SocketAddr>) {
@@ -249,7 +276,18 @@ impl Torrent {
                 self.resume.on_saved(context.now, Some(Save::Snapshot));
                 self.pause_for_disk(context, error);
             }
-            (Purpose::Close, _) => {
+            (Purpose::Confirm { pieces }, JobResult::Checked(result)) => match result {
+                Ok(good) => {
+                    let lost = pieces.into_iter().zip(good).filter(|(_, good)| !good);
+                    lost.for_each(|(piece, _)| self.on_lost(context, piece));
+                }
+                Err(error) => self.pause_for_disk(context, error),
+            },
+            (Purpose::Close, result) => {
+                if let JobResult::Saved(Err(error)) = result {
+                    warn!(torrent = %self.info_hash.short(), %error, "state was not saved");
+                    context.alert(Alert::DiskFailed { torrent: self.id, error });
+                }
                 self.closed = true;
                 self.closing = false;
             }
@@ -280,6 +318,7 @@ impl Torrent {
         if matches!(self.state, TorrentState::Checking) {
             self.check_on(context);
         }
+        self.refill_if_freed(context);
         self.flush_excess(context);
         while self.state != TorrentState::DiskError
             && let Some(pieces) = self.verify.next_batch()
@@ -295,6 +334,7 @@ impl Torrent {
         if self.state == TorrentState::Stopping {
             self.finish_stopping(context);
         }
+        self.report_buffered(context);
         self.flush(context);
         let deadline = self.deadline(context);
         context.wake_torrent(self.id, deadline);
@@ -462,7 +502,7 @@ impl Torrent {
         for (purpose, work) in std::mem::take(&mut self.refused) {
             self.submit(context, purpose, work);
         }
-        self.refill_all(context);
+        self.freed = true;
     }
 
     /// Gives the queued messages of each peer to the driver.

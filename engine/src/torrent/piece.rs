@@ -157,6 +157,7 @@ impl Pieces {
     pub(crate) fn open_for(&self, peer: ConnectionId, join: bool) -> Vec<PieceIndex> {
         let rank = |piece: &PieceIndex| match &self.partials[piece] {
             partial if partial.owner == Some(peer) => Some(0),
+            partial if partial.is_abandoned() => None,
             partial if partial.owner.is_none() => Some(1),
             partial if join && !partial.exclusive => Some(2),
             _ => None,
@@ -263,10 +264,7 @@ impl Pieces {
 
     /// Pieces that must come from one peer alone and whose owner is gone after it sent a part: to be begun anew.
     pub(crate) fn abandoned_exclusives(&self) -> Vec<PieceIndex> {
-        let abandoned = |partial: &Partial| {
-            partial.exclusive && partial.owner.is_none() && !partial.contributors.is_empty()
-        };
-        self.partials.iter().filter(|(_, partial)| abandoned(partial)).map(|(piece, _)| *piece).collect()
+        self.partials.iter().filter(|(_, partial)| partial.is_abandoned()).map(|(piece, _)| *piece).collect()
     }
 
     /// Files a block under its piece.
@@ -381,6 +379,11 @@ impl Pieces {
 }
 
 impl Partial {
+    /// It must come from one peer alone, and that peer is gone after it sent a part.
+    fn is_abandoned(&self) -> bool {
+        self.exclusive && self.owner.is_none() && !self.contributors.is_empty()
+    }
+
     /// What is in memory, as runs of neighbours; the blocks count as stored from now on.
     fn take_runs(&mut self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();

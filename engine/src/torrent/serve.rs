@@ -23,8 +23,10 @@ impl Torrent {
     ) -> Result<(), Fault> {
         let Some(block) = self.judge(request) else { return Err(Fault::Request(request)) };
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
-        let allowed = !peer.am_choking || peer.allowed_fast_given.contains(&block.piece);
-        if allowed && self.have.has(block.piece) && peer.uploads.push(block) {
+        let fast =
+            peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
+        peer.fast_blocks_left -= u32::from(fast);
+        if (fast || !peer.am_choking) && self.have.has(block.piece) && peer.uploads.push(block) {
             self.serve(context, connection);
         } else if peer.fast() && peer.send(Message::RejectRequest(request)) {
             self.unsent.push(connection);
@@ -91,10 +93,10 @@ impl Torrent {
         if let Err(error) = result {
             match error.kind {
                 StorageErrorKind::NotFound | StorageErrorKind::ShortRead => {
-                    debug!(torrent = %self.info_hash.short(), %error, "data is gone, fetched again");
-                    for block in blocks {
-                        self.on_lost(context, block.piece);
-                    }
+                    debug!(torrent = %self.info_hash.short(), %error, "data is gone");
+                    let mut pieces: Vec<_> = blocks.iter().map(|block| block.piece).collect();
+                    pieces.dedup();
+                    self.submit(context, Purpose::Confirm { pieces: pieces.clone() }, Work::Check { pieces });
                 }
                 _ => self.pause_for_disk(context, error),
             }

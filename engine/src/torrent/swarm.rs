@@ -48,6 +48,9 @@ pub(super) enum Fault {
 impl Torrent {
     /// Dials candidates while there is room.
     pub(super) fn dial(&mut self, context: &mut Context<'_>) {
+        if !context.has_room() && self.candidates.next_at().is_some() {
+            context.routes.crowded_out.insert(self.id);
+        }
         while self.wants_dials(context)
             && self.candidates.next_at().is_some_and(|at| at <= context.now)
             && context.now >= context.dials_from
@@ -71,8 +74,14 @@ impl Torrent {
     }
 
     /// A dial succeeded.
-    pub(crate) fn handle_connected(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+    pub(crate) fn handle_connected(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        local: SocketAddr,
+    ) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
+        peer.local = Some(local);
         peer.enter(context.now, Stage::Handshaking);
         context.bandwidth.open(connection, context.outputs);
         context.wake_connection(connection, peer.deadline());
@@ -139,7 +148,7 @@ impl Torrent {
             let keep_alive = peer.wants_keep_alive(context.now);
             if !released.is_empty() {
                 debug!(torrent = %self.info_hash.short(), requests = released.len(), "snubbed");
-                self.release(context, connection, &released);
+                self.release(connection, &released);
             }
             if keep_alive {
                 self.send(connection, Message::KeepAlive);
@@ -160,7 +169,7 @@ impl Torrent {
         reason: &CloseReason,
     ) {
         debug!(torrent = %self.info_hash.short(), %reason, "peer gone");
-        self.forget_peer(context, connection);
+        self.forget_peer(context, connection, None);
         self.settle(context);
     }
 
@@ -184,10 +193,9 @@ impl Torrent {
             Message::Extended { .. } => {}
             Message::Choke => {
                 peer.peer_choking = true;
-                if !peer.fast() {
-                    let void = peer.requests.take_all();
-                    self.release(context, connection, &void);
-                }
+                let void = if peer.fast() { Vec::new() } else { peer.requests.take_all() };
+                self.pieces.disown(connection);
+                self.release(connection, &void);
             }
             Message::Unchoke => {
                 peer.peer_choking = false;
@@ -240,7 +248,7 @@ impl Torrent {
                 }
                 peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
                 if let Some(port) = theirs.p
-                    && connection.is_accepted()
+                    && peer.listens_at.is_none()
                 {
                     let listens_at = SocketAddr::new(peer.remote.ip(), port);
                     peer.listens_at = Some(listens_at);
@@ -264,6 +272,13 @@ impl Torrent {
         let twin = self.peers.iter().find(|(_, peer)| peer.id == Some(theirs.peer_id)).map(|(twin, _)| *twin);
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         if theirs.peer_id == context.our_id {
+            // The dialled end may never hear of it: it is dropped here as well.
+            let remote = peer.remote;
+            let other =
+                self.peers.iter().find(|(_, peer)| peer.local == Some(remote)).map(|(other, _)| *other);
+            if let Some(other) = other {
+                self.drop_peer(context, other, &Fault::Ourselves);
+            }
             return Err(Fault::Ourselves);
         }
         peer.reserved = theirs.reserved;
@@ -313,6 +328,7 @@ impl Torrent {
             }
             _ => Vec::new(),
         };
+        peer.fast_blocks_left = allowed.iter().map(|piece| self.place.layout.block_count(*piece)).sum();
         peer.allowed_fast_given = allowed.clone();
         context.wake_connection(connection, peer.deadline());
         let allowed = allowed.into_iter().map(|piece| Message::AllowedFast(piece.get()));
@@ -373,7 +389,7 @@ impl Torrent {
             context.wake_connection(connection, peer.deadline());
         }
         peer.allowed_fast.retain(|allowed| *allowed != piece);
-        self.release(context, connection, &[out]);
+        self.release(connection, &[out]);
         Ok(())
     }
 
@@ -407,49 +423,48 @@ impl Torrent {
 
     fn drop_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: &Fault) {
         debug!(torrent = %self.info_hash.short(), %fault, "peer dropped");
-        let Some(peer) = self.peers.get_mut(&connection) else { return };
-        let (address, id) = (peer.listens_at, peer.id);
-        if matches!(fault, Fault::Twice) {
-            peer.listens_at = None;
-        }
-        self.close_peer(context, connection);
-        match (fault, address) {
-            (Fault::Ourselves | Fault::Redundant, Some(address)) => self.candidates.forget(address),
-            (Fault::Twice, Some(address)) => {
-                if let Some(twin) =
-                    self.peers.values_mut().find(|peer| peer.id == id && peer.listens_at.is_none())
-                {
-                    twin.listens_at = Some(address);
-                }
-            }
-            (Fault::TimedOut, _) | (_, None) => {}
-            (_, Some(address)) => self.candidates.on_failed(context.now, address),
-        }
+        context.close(connection);
+        self.forget_peer(context, connection, Some(fault));
     }
 
-    /// Drops a connection from our side.
+    /// Drops a connection from our side, without blame.
     pub(super) fn close_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
         context.close(connection);
-        self.forget_peer(context, connection);
+        self.forget_peer(context, connection, None);
     }
 
     /// Takes a connection out of everything that counts it.
-    fn forget_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+    fn forget_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: Option<&Fault>) {
         context.forget(connection);
         let Some(mut peer) = self.peers.remove(&connection) else { return };
         if peer.counted {
             peer.has.iter().for_each(|piece| self.picker.on_lost(piece));
         }
-        match peer.listens_at {
-            Some(address) if peer.stage == Stage::Up => self.candidates.on_closed(context.now, address),
-            Some(address) => self.candidates.on_failed(context.now, address),
-            None => {}
-        }
+        self.remember(context, &peer, fault);
         let void = peer.requests.take_all();
         self.pieces.disown(connection);
-        self.release(context, connection, &void);
+        self.release(connection, &void);
         if self.is_fetching() && self.peers.is_empty() {
             self.announcer.need_peers(context.now);
+        }
+    }
+
+    /// What is known of a peer's address now that its connection is over.
+    fn remember(&mut self, context: &Context<'_>, peer: &Peer, fault: Option<&Fault>) {
+        let Some(address) = peer.listens_at else { return };
+        match fault {
+            Some(Fault::Ourselves) => self.candidates.on_ourselves(address),
+            Some(Fault::Redundant) => self.candidates.on_redundant(address),
+            Some(Fault::Twice) => {
+                let is_twin = |other: &&mut Peer| other.id == peer.id && other.listens_at.is_none();
+                if let Some(twin) = self.peers.values_mut().find(is_twin) {
+                    twin.listens_at = Some(address);
+                }
+            }
+            None | Some(Fault::TimedOut) if peer.has_worked(context.now) => {
+                self.candidates.on_closed(context.now, address);
+            }
+            _ => self.candidates.on_failed(context.now, address),
         }
     }
 

@@ -16,8 +16,9 @@ pub(crate) struct Verify {
     under_way: BTreeMap<PieceIndex, Progress>,
     waiting: Vec<HashPiece>,
     batches_out: u32,
-    /// Writes not yet returned, early ones included.
-    writes_out: BTreeMap<PieceIndex, u32>,
+    /// Writes not yet returned, early ones included, and the bytes of the early ones.
+    writes_out: BTreeMap<PieceIndex, (u32, u64)>,
+    early_bytes: u64,
     suspects: BTreeSet<PieceIndex>,
     bytes: u64,
 }
@@ -61,9 +62,12 @@ impl Verify {
         self.read_back_if_written(piece);
     }
 
-    /// A write of a part of `piece` was given to the disk.
-    pub(crate) fn on_write_out(&mut self, piece: PieceIndex) {
-        *self.writes_out.entry(piece).or_default() += 1;
+    /// A write of a part of `piece` was given to the disk; `early_bytes` of it before the piece was whole.
+    pub(crate) fn on_write_out(&mut self, piece: PieceIndex, early_bytes: u64) {
+        let (count, bytes) = self.writes_out.entry(piece).or_default();
+        *count += 1;
+        *bytes += early_bytes;
+        self.early_bytes += early_bytes;
     }
 
     /// Whether a write of `piece` has not returned.
@@ -73,9 +77,10 @@ impl Verify {
 
     /// A write returned and succeeded.
     pub(crate) fn on_written(&mut self, piece: PieceIndex) -> Option<Verdict> {
-        if let Some(count) = self.writes_out.get_mut(&piece) {
+        if let Some((count, bytes)) = self.writes_out.get_mut(&piece) {
             *count -= 1;
             if *count == 0 {
+                self.early_bytes -= *bytes;
                 self.writes_out.remove(&piece);
             }
         }
@@ -108,9 +113,19 @@ impl Verify {
         self.batches_out -= 1;
     }
 
-    /// Bytes of whole pieces that memory still holds.
+    /// Bytes that memory still holds of whole pieces and of early writes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.early_bytes
+    }
+
+    /// Bytes of early writes that have not returned.
+    pub(crate) fn early_bytes(&self) -> u64 {
+        self.early_bytes
+    }
+
+    /// Whether any piece must come from one peer alone.
+    pub(crate) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
     }
 
     /// Whether `piece` must come from one peer alone.
@@ -159,7 +174,7 @@ mod tests {
 
     fn begin(verify: &mut Verify, n: u32, in_memory: bool, from: &[u16]) {
         let contributors = from.iter().map(|port| SocketAddr::from(([10, 0, 0, 1], *port))).collect();
-        verify.on_write_out(piece(n));
+        verify.on_write_out(piece(n), 0);
         verify.begin(piece(n), in_memory.then(|| vec![BlockData::absent(5)]), contributors, 5);
     }
 
@@ -183,7 +198,7 @@ mod tests {
     #[test]
     fn a_piece_on_disk_is_hashed_after_its_last_write() {
         let mut verify = Verify::default();
-        verify.on_write_out(piece(1));
+        verify.on_write_out(piece(1), 0);
         begin(&mut verify, 1, false, &[1]);
         assert_eq!((verify.on_written(piece(1)), verify.next_batch()), (None, None));
         assert_eq!(verify.on_written(piece(1)), None);
