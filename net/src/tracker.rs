@@ -26,6 +26,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::platform;
+
 /// A tracker that listens. Dropping it stops it.
 #[derive(Debug)]
 pub struct TrackerListener {
@@ -128,8 +130,9 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
         socket2::SockRef::from(&socket).set_only_v6(true)?;
         socket
     };
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
+    if platform::REUSE_ADDRESS {
+        socket.set_reuseaddr(true)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
