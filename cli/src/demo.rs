@@ -17,7 +17,7 @@ use taipei_engine::driver;
 use taipei_engine::metainfo::{CreateOptions, Metainfo};
 use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
-use taipei_engine::{AddTorrent, Alert, Command, Config, ResumeMode, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
 use taipei_net::tracker::{TrackerListener, serve};
 use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport, ThreadJobs, start_values};
 
@@ -247,7 +247,7 @@ async fn start_seeder(root: &Path, torrent_file: Bytes, speed: u64) -> Result<Se
     let jobs = ThreadJobs::new(FileStorage::new(), 1);
     let options = driver::Options { ports: Some(0..=0), recorder: None };
     let started =
-        driver::start(transport, BootClock::new(), jobs, Config::default(), start_values(None), options)
+        driver::start(transport, BootClock::new(), jobs, taipei_net::config(), start_values(None), options)
             .await;
     let (handle, alerts, owner) = started.map_err(taipei_net::StartError::from)?;
     let session = Session { handle, alerts, owner: tokio::spawn(owner.run()) };

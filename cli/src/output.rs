@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
-use taipei_engine::Config;
 use taipei_engine::limits::TORRENT_FILE_BYTES_MAX;
 use taipei_engine::metainfo::paths::is_hidden;
 use taipei_engine::metainfo::{CreateError, Metainfo, MetainfoError, PathRules};
@@ -248,7 +247,7 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
 
 /// The path rules of this system.
 pub(crate) fn path_rules() -> PathRules {
-    if Config::default().windows_paths { PathRules::Windows } else { PathRules::Unix }
+    if taipei_net::config().windows_paths { PathRules::Windows } else { PathRules::Unix }
 }
 
 /// Reads a torrent file and judges it. Not more is read than a torrent file may be long.

@@ -12,7 +12,7 @@ use serde_json::json;
 use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
 use taipei_engine::record::Recording;
-use taipei_engine::{AddTorrent, Alert, Command, Config, ResumeMode, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{EndSignals, Options, Session, start_values};
 use tokio::runtime::Runtime;
 
@@ -150,7 +150,7 @@ pub(crate) async fn transfer(
 }
 
 fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
-    let mut config = Config::default();
+    let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
     config.state_directory =

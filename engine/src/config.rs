@@ -45,7 +45,7 @@ impl Default for Config {
             buffer_bytes: 8 << 20,
             stop_timeout: Duration::from_secs(5),
             state_directory: String::new(),
-            windows_paths: cfg!(windows),
+            windows_paths: false,
         }
     }
 }

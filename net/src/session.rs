@@ -7,6 +7,7 @@ use taipei_engine::driver::{self, Alerts, Handle, ListenError, Recorder};
 use taipei_engine::{Config, StartValues};
 use tokio::task::JoinHandle;
 
+use crate::platform;
 use crate::{Bind, BindError, BootClock, FileStorage, TcpTransport, ThreadJobs};
 
 /// How a session is to be.
@@ -33,7 +34,7 @@ impl Default for Options {
         Self {
             bind: None,
             ports: Some(6881..=6999),
-            config: Config::default(),
+            config: config(),
             start_values: crate::start_values(None),
             threads: None,
             recorder: None,
@@ -52,6 +53,13 @@ impl fmt::Debug for Options {
             .field("recorder", &self.recorder.is_some())
             .finish()
     }
+}
+
+/// The engine's default settings, for the system that this was built for.
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config.windows_paths = platform::WINDOWS_PATHS;
+    config
 }
 
 /// A running session.

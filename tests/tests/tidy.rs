@@ -60,12 +60,6 @@ const BANNED_EVERYWHERE: &[(&str, &str)] = &[
     ("dbg!(", "use tracing"),
 ];
 
-/// Code that asks which system it runs on lives in `net/src/platform/`; this is what may ask beside it, and why.
-const MAY_ASK_FOR_THE_SYSTEM: &[(&str, &str)] = &[
-    // The default of a plain setting, which a recording carries.
-    ("engine/src/config.rs", "cfg!(windows)"),
-];
-
 /// Decoders outside `wire/` that read what others wrote.
 const DECODERS_ELSEWHERE: &[&str] =
     &["Metainfo::parse", "storage_path", "disk::journal", "disk::snapshot", "bencode::parse"];
@@ -121,9 +115,7 @@ fn only_platform_asks_for_the_system() {
         for (number, line) in code_lines(&file) {
             let asks = line.contains("cfg")
                 && ["unix", "windows", "target_os", "target_family"].iter().any(|word| says(&line, word));
-            let may =
-                MAY_ASK_FOR_THE_SYSTEM.iter().any(|(path, words)| *path == name && line.contains(words));
-            if asks && !may {
+            if asks {
                 wrong.push(format!("{name}:{number}: {}", line.trim()));
             }
         }

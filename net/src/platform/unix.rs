@@ -19,6 +19,9 @@ use super::{Access, LockOutcome};
 /// Whether a port whose last connections are not forgotten yet may be listened on at once. Here that is all it means.
 pub(crate) const REUSE_ADDRESS: bool = true;
 
+/// Whether names on disk follow the rules of Windows.
+pub(crate) const WINDOWS_PATHS: bool = false;
+
 /// Whether a socket can be bound to an interface by its name.
 pub(crate) const BIND_BY_NAME: bool = cfg!(any(target_os = "linux", target_os = "android"));
 

@@ -15,6 +15,9 @@ use super::{Access, LockOutcome};
 /// Here it would let two programs share a port.
 pub(crate) const REUSE_ADDRESS: bool = false;
 
+/// Whether names on disk follow the rules of Windows.
+pub(crate) const WINDOWS_PATHS: bool = true;
+
 /// Whether a socket can be bound to an interface by its name.
 pub(crate) const BIND_BY_NAME: bool = false;
 
