@@ -20,7 +20,6 @@ mod memory;
 mod tests;
 
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -366,6 +365,3 @@ pub fn sha1_each(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>) {
         <[u8; 20]>::from(sha1.finalize())
     }));
 }
-
-/// A range of bytes of a torrent's payload.
-pub type ByteRange = Range<u64>;

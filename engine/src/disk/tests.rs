@@ -581,7 +581,7 @@ fn pieces_of_every_size_are_checked_in_order() {
 #[test]
 fn blocks_go_to_the_files_they_lie_in() {
     let mut desk = Desk::new(64, "a:10 b:3 e:0 c:51");
-    let part = |range: Range<usize>| Bytes::copy_from_slice(&desk.payload[range]);
+    let part = |range: core::ops::Range<usize>| Bytes::copy_from_slice(&desk.payload[range]);
     let runs = vec![
         Run {
             begin: 5,

@@ -232,7 +232,7 @@ impl Torrent {
     }
 
     fn on_verdict(&mut self, context: &mut Context<'_>, verdict: Verdict) {
-        let Verdict { piece, good, sole, .. } = verdict;
+        let Verdict { piece, good, sole } = verdict;
         self.pieces.on_verified(&self.place.layout, piece, good);
         if good {
             self.on_have(piece);

@@ -39,8 +39,6 @@ pub(crate) struct Verdict {
     pub(crate) good: bool,
     /// Who alone sent it all, if one peer did.
     pub(crate) sole: Option<SocketAddr>,
-    /// Whether it had failed before.
-    pub(crate) piece_was_suspect: bool,
 }
 
 impl Verify {
@@ -153,9 +151,12 @@ impl Verify {
         self.bytes -= progress.bytes;
         let sole =
             (progress.contributors.len() == 1).then(|| progress.contributors.first().copied()).flatten();
-        let piece_was_suspect =
-            if good { self.suspects.remove(&piece) } else { !self.suspects.insert(piece) };
-        Some(Verdict { piece, good, sole, piece_was_suspect })
+        if good {
+            self.suspects.remove(&piece)
+        } else {
+            self.suspects.insert(piece)
+        };
+        Some(Verdict { piece, good, sole })
     }
 }
 
@@ -227,11 +228,8 @@ mod tests {
             verify.on_hashed(piece(1), false).unwrap()
         };
         let verdict = fail(&mut verify, &[1, 2]);
-        assert_eq!(
-            (verdict.sole, verdict.piece_was_suspect, verify.is_suspect(piece(1))),
-            (None, false, true)
-        );
+        assert_eq!((verdict.sole, verify.is_suspect(piece(1))), (None, true));
         let verdict = fail(&mut verify, &[2]);
-        assert!(verdict.sole.is_some() && verdict.piece_was_suspect);
+        assert!(verdict.sole.is_some());
     }
 }
