@@ -251,15 +251,8 @@ async fn start_seeder(root: &Path, torrent_file: Bytes, speed: u64) -> Result<Se
             .await;
     let (handle, alerts, owner) = started.map_err(taipei_net::StartError::from)?;
     let session = Session { handle, alerts, owner: tokio::spawn(owner.run()) };
-    let add = AddTorrent {
-        torrent: TorrentId(0),
-        torrent_file,
-        output: root.to_string_lossy().into_owned(),
-        resume: ResumeMode::NoState,
-        extra_trackers: Vec::new(),
-        use_trackers: true,
-        peers: Vec::new(),
-    };
+    let mut add = AddTorrent::new(TorrentId(0), torrent_file, root.to_string_lossy().into_owned());
+    add.resume = ResumeMode::NoState;
     let _ = session.handle.command(Command::AddTorrent(Box::new(add))).await;
     Ok(session)
 }

@@ -305,7 +305,7 @@ impl Transfer<'_> {
                 self.failed(torrent, Failure::Add { torrent: name, error });
             }
             Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
-            Alert::DiskFailed { torrent, error } => {
+            Alert::DiskFailed { torrent, error, .. } => {
                 if let Some(view) = self.view(torrent) {
                     view.problem = Some(escape(&error.to_string()).into_owned());
                 }
@@ -325,7 +325,7 @@ impl Transfer<'_> {
                 let words = format!("{address} sent wrong data and is not talked to again");
                 self.note(torrent, &words, "peer-banned", json!({ "address": address }));
             }
-            Alert::Tracker { torrent, url, result } => self.on_tracker(torrent, &url, result),
+            Alert::Tracker { torrent, url, result, .. } => self.on_tracker(torrent, &url, result),
             Alert::Stats(stats) => {
                 if let Some(view) = self.view(stats.torrent) {
                     view.stats = Some(*stats);
@@ -521,15 +521,12 @@ fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<A
         (_, true) => ResumeMode::Recheck,
         _ => ResumeMode::Resume,
     };
-    Ok(AddTorrent {
-        torrent: TorrentId(index as u32),
-        torrent_file: torrent.torrent_file.clone(),
-        output: output.to_owned(),
-        resume,
-        extra_trackers: args.tracker.clone(),
-        use_trackers: !args.no_trackers,
-        peers: args.peer.clone(),
-    })
+    let mut add = AddTorrent::new(TorrentId(index as u32), torrent.torrent_file.clone(), output.to_owned());
+    add.resume = resume;
+    add.extra_trackers = args.tracker.clone();
+    add.use_trackers = !args.no_trackers;
+    add.peers = args.peer.clone();
+    Ok(add)
 }
 
 /// For sockets; disk and hashes have threads of their own.

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::StorageError;
+use crate::disk::{StorageError, Totals};
 use crate::ids::{InfoHash, PieceIndex, TorrentId};
 use crate::metainfo::MetainfoError;
 
@@ -58,6 +58,8 @@ pub enum Alert {
         torrent: TorrentId,
         /// What failed, on which file.
         error: StorageError,
+        /// When it is full: bytes that are still to be written to complete the torrent.
+        needed_bytes: Option<u64>,
     },
     /// A tracker answered, or failed.
     Tracker {
@@ -67,6 +69,15 @@ pub enum Alert {
         url: String,
         /// Peers received, or what went wrong.
         result: Result<u32, String>,
+        /// A word from the tracker to the user, not escaped.
+        warning: Option<String>,
+    },
+    /// The answer to [`crate::Command::Scrape`].
+    Scraped {
+        /// As in the command.
+        tracker: String,
+        /// Of each torrent asked for that the tracker knows, or what went wrong.
+        result: Result<Vec<SwarmCounts>, String>,
     },
     /// The answer to [`crate::Command::ReportStats`].
     Stats(Box<TorrentStats>),
@@ -79,18 +90,35 @@ pub enum Alert {
     Stopped,
 }
 
+/// What a tracker says about the size of a swarm (BEP 48).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SwarmCounts {
+    /// Of which torrent.
+    pub info_hash: InfoHash,
+    /// Peers that have everything (`complete`).
+    pub seeds: u32,
+    /// Peers that do not (`incomplete`).
+    pub leechers: u32,
+    /// How often it was downloaded (`downloaded`).
+    pub completed: u32,
+}
+
 /// What a torrent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TorrentState {
+    /// Waiting until fewer than [`crate::Config::active_max`] torrents are active.
+    Queued,
     /// Reading what earlier runs left.
     Opening,
     /// Hashing what is on disk.
     Checking,
     /// Fetching pieces.
     Downloading,
-    /// Whole; serving others.
+    /// All that is wanted is there; serving others.
     Seeding,
+    /// Its seeding goal is reached: no peers, no trackers.
+    Finished,
     /// The disk failed; it tries again by itself.
     DiskError,
     /// Telling trackers, saving state.
@@ -132,12 +160,18 @@ pub struct TorrentStats {
     pub bytes_have: u64,
     /// Bytes in all, pad files included.
     pub bytes_total: u64,
+    /// Bytes of the pieces that are wanted.
+    pub bytes_wanted: u64,
+    /// Bytes of wanted pieces that are missing.
+    pub bytes_left: u64,
     /// Bytes looked at by the check under way.
     pub bytes_checked: u64,
     /// Payload received since it was added, failed pieces and duplicates included.
     pub downloaded_bytes: u64,
     /// Payload sent since it was added.
     pub uploaded_bytes: u64,
+    /// Payload received and sent over all runs.
+    pub totals: Totals,
     /// Payload received that was of no use: duplicates and failed pieces.
     pub wasted_bytes: u64,
     /// Payload per second now, in.

@@ -1,11 +1,13 @@
 //! What an embedder asks of the engine.
 
 use core::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::TorrentId;
+use crate::config::RateLimits;
+use crate::ids::{InfoHash, TorrentId};
 
 /// Asked by the embedder; answered, where there is an answer, by an [`crate::Alert`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,6 +21,34 @@ pub enum Command {
         torrent: TorrentId,
         /// Addresses given by the user: any scope is accepted.
         peers: Vec<SocketAddr>,
+    },
+    /// Which files are wanted, from now on.
+    SetPriorities {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// As [`AddTorrent::priorities`].
+        priorities: Vec<Priority>,
+    },
+    /// How fast, from now on.
+    SetLimits {
+        /// Of which torrent; none: of all together ([`crate::Config::limits`]).
+        torrent: Option<TorrentId>,
+        /// The new limits.
+        limits: RateLimits,
+    },
+    /// Talk again to an address that was banned.
+    Unban {
+        /// In which torrent.
+        torrent: TorrentId,
+        /// As in [`crate::Alert::PeerBanned`].
+        address: SocketAddr,
+    },
+    /// Ask a tracker how many there are in some swarms (BEP 48, BEP 15); answered by [`crate::Alert::Scraped`].
+    Scrape {
+        /// The tracker's announce URL, `http`, `https` or `udp`.
+        tracker: String,
+        /// Of which torrents; they need not be here.
+        info_hashes: Vec<InfoHash>,
     },
     /// Answer with [`crate::Alert::Stats`].
     ReportStats {
@@ -34,8 +64,9 @@ pub enum Command {
     Shutdown,
 }
 
-/// A torrent to begin with.
+/// A torrent to begin with. Made by [`AddTorrent::new`]; the rest has sensible defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AddTorrent {
     /// Our handle for it, not yet in use.
     pub torrent: TorrentId,
@@ -51,6 +82,70 @@ pub struct AddTorrent {
     pub use_trackers: bool,
     /// Addresses given by the user.
     pub peers: Vec<SocketAddr>,
+    /// Of each file, in the torrent's order; files beyond its end are [`Priority::Normal`].
+    pub priorities: Vec<Priority>,
+    /// Whether pieces are fetched in order instead of rarest first.
+    pub sequential: bool,
+    /// Of this torrent.
+    pub limits: RateLimits,
+    /// When seeding has been enough.
+    pub seed_goal: SeedGoal,
+    /// How room is made on disk.
+    pub allocation: Allocation,
+}
+
+impl AddTorrent {
+    /// All of a torrent into a directory, with its own trackers.
+    pub fn new(torrent: TorrentId, torrent_file: Bytes, output: String) -> Self {
+        Self {
+            torrent,
+            torrent_file,
+            output,
+            resume: ResumeMode::default(),
+            extra_trackers: Vec::new(),
+            use_trackers: true,
+            peers: Vec::new(),
+            priorities: Vec::new(),
+            sequential: false,
+            limits: RateLimits::default(),
+            seed_goal: SeedGoal::default(),
+            allocation: Allocation::default(),
+        }
+    }
+}
+
+/// How much a file is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub enum Priority {
+    /// Not at all: only what shares a piece with a wanted file is fetched.
+    Skip,
+    /// After all others.
+    Low,
+    /// As the others.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+/// When seeding has been enough: as soon as one of these is reached, the torrent enters
+/// [`TorrentState::Finished`](crate::TorrentState::Finished).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct SeedGoal {
+    /// Payload sent, in thousandths of the bytes wanted of the torrent; counted over all runs.
+    pub ratio_permille: Option<u32>,
+    /// Time as a seed, in this run.
+    pub time: Option<Duration>,
+}
+
+/// How room is made on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Allocation {
+    /// As pieces come.
+    #[default]
+    Sparse,
+    /// All at once before the download begins, so that a full disk is known then.
+    Full,
 }
 
 /// What to believe of earlier work on a torrent.

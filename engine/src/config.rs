@@ -34,6 +34,22 @@ pub struct Config {
     pub state_directory: String,
     /// Whether path rules of Windows apply on disk.
     pub windows_paths: bool,
+    /// Of all torrents together.
+    pub limits: RateLimits,
+    /// Torrents that are checked, downloaded or seeded at once; those added later wait in [`TorrentState::Queued`].
+    ///
+    /// [`TorrentState::Queued`]: crate::TorrentState::Queued
+    pub active_max: u32,
+}
+
+/// Bytes per second from and to peers, protocol included. None: as fast as it goes. Kept over any five seconds, give or
+/// take one burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RateLimits {
+    /// From peers.
+    pub download: Option<u64>,
+    /// To peers.
+    pub upload: Option<u64>,
 }
 
 impl Default for Config {
@@ -46,6 +62,8 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(5),
             state_directory: String::new(),
             windows_paths: false,
+            limits: RateLimits::default(),
+            active_max: 16,
         }
     }
 }

@@ -114,6 +114,7 @@ impl Engine {
                     });
                 }
             }
+            Input::Datagram { .. } => {}
             Input::HttpDone { request, result } => {
                 if let Some(torrent) = self.routes.requests.remove(&request) {
                     self.with_torrent(torrent, |torrent, context| {
@@ -170,6 +171,10 @@ impl Engine {
             Command::AddPeers { torrent, peers } => {
                 self.with_torrent(torrent, |torrent, context| torrent.add_peers(context, peers));
             }
+            Command::SetPriorities { .. }
+            | Command::SetLimits { .. }
+            | Command::Unban { .. }
+            | Command::Scrape { .. } => {}
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));

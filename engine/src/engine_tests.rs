@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::*;
 use crate::alert::TorrentState;
 use crate::block::BlockData;
-use crate::command::ResumeMode;
 use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
 use crate::ids::PieceIndex;
 use crate::input::CloseReason;
@@ -75,15 +74,9 @@ impl Bench {
             disk_full: false,
             disk_asleep: false,
         };
-        bench.input(Input::Command(Command::AddTorrent(Box::new(AddTorrent {
-            torrent: TORRENT,
-            torrent_file: file,
-            output: "/out".into(),
-            resume: ResumeMode::Resume,
-            extra_trackers: Vec::new(),
-            use_trackers: true,
-            peers: peers.iter().map(|n| address(*n)).collect(),
-        }))));
+        let mut add = AddTorrent::new(TORRENT, file, "/out".into());
+        add.peers = peers.iter().map(|n| address(*n)).collect();
+        bench.input(Input::Command(Command::AddTorrent(Box::new(add))));
         let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);
         have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));

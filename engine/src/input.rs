@@ -75,6 +75,13 @@ pub enum Input {
         /// The addresses, or why there are none.
         result: Result<Vec<IpAddr>, NetError>,
     },
+    /// A datagram came to our port. From anybody: the engine judges.
+    Datagram {
+        /// Who says to have sent it.
+        remote: SocketAddr,
+        /// All of it.
+        payload: Bytes,
+    },
     /// A request is done.
     HttpDone {
         /// As in [`crate::Output::HttpGet`].
@@ -146,4 +153,6 @@ pub struct HttpResponse {
     pub location: Option<String>,
     /// The body, as it came, at most the cap that was asked for.
     pub body: Bytes,
+    /// Whether the body is compressed with gzip.
+    pub gzip: bool,
 }

@@ -40,11 +40,11 @@ pub mod wire;
 #[cfg(feature = "driver")]
 pub mod driver;
 
-pub use alert::{Alert, TorrentState, TorrentStats};
+pub use alert::{Alert, SwarmCounts, TorrentState, TorrentStats};
 pub use bitfield::Bitfield;
 pub use block::BlockData;
-pub use command::{AddTorrent, Command, ResumeMode};
-pub use config::{Config, StartValues};
+pub use command::{AddTorrent, Allocation, Command, Priority, ResumeMode, SeedGoal};
+pub use config::{Config, RateLimits, StartValues};
 pub use engine::Engine;
 pub use ids::{
     BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex,

@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::alert::Alert;
@@ -60,6 +61,13 @@ pub enum Output {
     HttpCancel {
         /// Which.
         request: HttpId,
+    },
+    /// Send a datagram from our port, of the family of `remote`. It may get lost.
+    SendDatagram {
+        /// To whom.
+        remote: SocketAddr,
+        /// All of it.
+        payload: Bytes,
     },
     /// Tell the embedder.
     Alert(Alert),

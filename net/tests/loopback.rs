@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
-use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, TorrentId, TorrentState};
 use taipei_net::{Options, Session};
 
 const TORRENT: TorrentId = TorrentId(1);
@@ -77,15 +77,11 @@ impl Payload {
     }
 
     fn add(&self, directory: &Directory, peers: Vec<SocketAddr>) -> Command {
-        Command::AddTorrent(Box::new(AddTorrent {
-            torrent: TORRENT,
-            torrent_file: self.torrent_file.clone().into(),
-            output: directory.0.to_str().unwrap().to_owned(),
-            resume: ResumeMode::Resume,
-            extra_trackers: Vec::new(),
-            use_trackers: false,
-            peers,
-        }))
+        let output = directory.0.to_str().unwrap().to_owned();
+        let mut add = AddTorrent::new(TORRENT, self.torrent_file.clone().into(), output);
+        add.use_trackers = false;
+        add.peers = peers;
+        Command::AddTorrent(Box::new(add))
     }
 }
 

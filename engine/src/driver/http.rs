@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, CONNECTION, HOST, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
@@ -73,6 +73,8 @@ async fn collect(response: Response<Incoming>, body_bytes_max: u32) -> Result<Ht
     let status = response.status().as_u16();
     let location =
         response.headers().get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let gzip =
+        response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip" || value == "x-gzip");
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -82,7 +84,7 @@ async fn collect(response: Response<Incoming>, body_bytes_max: u32) -> Result<Ht
         }
         body.extend_from_slice(&data);
     }
-    Ok(HttpResponse { status, location, body: body.freeze() })
+    Ok(HttpResponse { status, location, body: body.freeze(), gzip })
 }
 
 fn http_error(error: &hyper::Error) -> NetError {
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn response(status: u16, body: &'static str) -> HttpResponse {
-        HttpResponse { status, location: None, body: Bytes::from_static(body.as_bytes()) }
+        HttpResponse { status, location: None, body: Bytes::from_static(body.as_bytes()), gzip: false }
     }
 
     #[tokio::test]

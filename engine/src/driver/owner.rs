@@ -301,6 +301,8 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                 self.requests.insert(request, task);
             }
             Output::HttpCancel { request } => drop(self.requests.remove(&request)),
+            // No datagram socket yet, and the engine asks for none.
+            Output::SendDatagram { .. } => {}
             Output::Alert(alert) => {
                 self.stopped |= alert == Alert::Stopped;
                 self.alerts.push(alert);

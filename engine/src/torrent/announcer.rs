@@ -561,7 +561,7 @@ impl Announcer {
         target: SocketAddr,
         response: HttpResponse,
     ) {
-        let HttpResponse { status, location, body } = response;
+        let HttpResponse { status, location, body, .. } = response;
         if let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) {
             return self.redirect(now, attempt, target, &location);
         }

@@ -286,7 +286,7 @@ impl Torrent {
             (Purpose::Close, result) => {
                 if let JobResult::Saved(Err(error)) = result {
                     warn!(torrent = %self.info_hash.short(), %error, "state was not saved");
-                    context.alert(Alert::DiskFailed { torrent: self.id, error });
+                    context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes: None });
                 }
                 self.closed = true;
                 self.closing = false;
@@ -480,7 +480,7 @@ impl Torrent {
         warn!(torrent = %self.info_hash.short(), %error, "disk failed, trying again in 30 s");
         if self.retry_at.is_none() {
             self.retry_at = Some(context.now + DISK_RETRY);
-            context.alert(Alert::DiskFailed { torrent: self.id, error });
+            context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes: None });
         }
         if self.is_fetching() {
             self.cancel_everything();
@@ -525,9 +525,12 @@ impl Torrent {
             pieces_total: self.have.piece_count(),
             bytes_have: self.bytes_have,
             bytes_total: self.place.layout.total_bytes(),
+            bytes_wanted: self.place.layout.total_bytes(),
+            bytes_left: self.place.layout.total_bytes() - self.bytes_have,
             bytes_checked: self.check.bytes_done(),
             downloaded_bytes: self.download.total(),
             uploaded_bytes: self.upload.total(),
+            totals: self.totals(),
             wasted_bytes: self.wasted_bytes,
             download_rate: self.download.per_second(now),
             upload_rate: self.upload.per_second(now),

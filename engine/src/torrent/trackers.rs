@@ -72,7 +72,8 @@ impl Torrent {
                 }
                 Action::Report(report) => {
                     let result = report.result.map_err(|error| error.to_string());
-                    context.alert(Alert::Tracker { torrent: self.id, url: report.url, result });
+                    let warning = report.warning;
+                    context.alert(Alert::Tracker { torrent: self.id, url: report.url, result, warning });
                 }
                 Action::Stopped => self.trackers_told = true,
             }

@@ -22,7 +22,7 @@ use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
     AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
-    ResumeMode, StartValues, TorrentId,
+    StartValues, TorrentId,
 };
 
 use self::stream::{Segment, Side, Streams};
@@ -529,7 +529,7 @@ impl World {
                     process.requests.remove(&request);
                 }
             }
-            Output::Alert(_) => {}
+            Output::SendDatagram { .. } | Output::Alert(_) => {}
         }
     }
 
@@ -561,7 +561,7 @@ impl World {
         let result = if reply.body.len() > get.body_bytes_max as usize {
             Err(NetError::TooLarge)
         } else {
-            Ok(HttpResponse { status: reply.status, location: None, body: reply.body })
+            Ok(HttpResponse { status: reply.status, location: None, body: reply.body, gzip: false })
         };
         self.at(self.now + reply.after + latency, Event::Answer { host, incarnation, request, result });
     }
@@ -651,15 +651,8 @@ pub(crate) fn begin_commands(materials: &Materials) -> Vec<Command> {
     (0u32..)
         .zip(&materials.torrents)
         .map(|(number, torrent)| {
-            Command::AddTorrent(Box::new(AddTorrent {
-                torrent: TorrentId(number),
-                torrent_file: torrent.torrent_file.clone(),
-                output: ROOT.to_owned(),
-                resume: ResumeMode::Resume,
-                extra_trackers: Vec::new(),
-                use_trackers: true,
-                peers: Vec::<SocketAddr>::new(),
-            }))
+            let file = torrent.torrent_file.clone();
+            Command::AddTorrent(Box::new(AddTorrent::new(TorrentId(number), file, ROOT.to_owned())))
         })
         .collect()
 }

@@ -165,6 +165,7 @@ mod tests {
             status: 200,
             location: None,
             body: b"d8:intervali1800e12:min intervali900e5:peers0:e"[..].into(),
+            gzip: false,
         }
     }
 

@@ -736,6 +736,7 @@ fn input_number(input: &Input) -> u64 {
         Input::JobDone { .. } => 9,
         Input::Resolved { .. } => 10,
         Input::HttpDone { .. } => 11,
+        Input::Datagram { .. } => 12,
     }
 }
 
@@ -750,6 +751,7 @@ fn output_number(output: &Output) -> u64 {
         Output::HttpGet(_) => 7,
         Output::HttpCancel { .. } => 8,
         Output::Alert(_) => 9,
+        Output::SendDatagram { .. } => 10,
     }
 }
 

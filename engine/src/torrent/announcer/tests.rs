@@ -129,7 +129,7 @@ impl World {
 const PUBLIC: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(9, 9, 9, 9));
 
 fn body(status: u16, body: impl Into<Bytes>) -> Answer {
-    Some(Ok(HttpResponse { status, location: None, body: body.into() }))
+    Some(Ok(HttpResponse { status, location: None, body: body.into(), gzip: false }))
 }
 
 fn good(_: Instant, _: &Get) -> Answer {
@@ -137,7 +137,7 @@ fn good(_: Instant, _: &Get) -> Answer {
 }
 
 fn redirect(to: &str) -> Answer {
-    Some(Ok(HttpResponse { status: 302, location: Some(to.into()), body: Bytes::new() }))
+    Some(Ok(HttpResponse { status: 302, location: Some(to.into()), body: Bytes::new(), gzip: false }))
 }
 
 #[test]
