@@ -8,16 +8,17 @@ use tracing::{debug, info};
 use crate::alert::{AddError, Alert};
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
-use crate::command::{AddTorrent, Command};
+use crate::command::{AddTorrent, Allocation, Command};
 use crate::config::{Config, StartValues};
 use crate::context::{Context, Routes, Wake};
-use crate::disk::{JobResult, Place};
+use crate::disk::{JobResult, Place, files_to_allocate};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
 use crate::metainfo::{Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::rng::Rng;
+use crate::suspend;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::torrent::{Start, Torrent};
@@ -80,6 +81,9 @@ impl Engine {
     /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.now = self.now.max(now);
+        if suspend::has_slept(self.poll_timeout(), now) {
+            self.renew();
+        }
         match input {
             Input::Timeout => self.handle_timeout(),
             Input::Command(command) => self.handle_command(command),
@@ -208,6 +212,10 @@ impl Engine {
         }
         let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
         tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
+        let allocate = match add.allocation {
+            Allocation::Sparse => Vec::new(),
+            Allocation::Full => files_to_allocate(&metainfo.layout, &add.priorities),
+        };
         let start = Start {
             id: add.torrent,
             info_hash,
@@ -223,6 +231,7 @@ impl Engine {
             tiers,
             resume: add.resume,
             peers: add.peers,
+            allocate,
             seed: self.start.seed,
         };
         let torrent = self.split(|_, context| Torrent::new(context, start));
@@ -286,6 +295,17 @@ impl Engine {
         self.routes.jobs_out -= 1;
         self.routes.release_jobs(&mut self.outputs);
         self.with_torrent(torrent, |torrent, context| torrent.handle_job(context, job, result));
+    }
+
+    /// The machine slept: nothing that was under way on the network is.
+    fn renew(&mut self) {
+        info!("nobody ran for a while: beginning anew with all peers and trackers");
+        let strangers: Vec<_> = self.strangers.keys().copied().collect();
+        strangers.into_iter().for_each(|connection| self.close_stranger(connection));
+        let torrents: Vec<_> = self.torrents.keys().copied().collect();
+        for torrent in torrents {
+            self.with_torrent(torrent, |torrent, context| torrent.renew(context));
+        }
     }
 
     fn close_stranger(&mut self, connection: ConnectionId) {

@@ -32,6 +32,7 @@ mod rate;
 pub mod record;
 pub mod rng;
 pub mod time;
+mod suspend;
 mod timers;
 mod torrent;
 pub mod tracker_server;

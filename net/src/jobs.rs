@@ -132,6 +132,7 @@ fn panicked(job: &Job) -> JobResult {
     match &job.work {
         Work::Open { .. } => JobResult::Opened(Err(failed)),
         Work::Check { .. } => JobResult::Checked(Err(failed)),
+        Work::Allocate { .. } => JobResult::Allocated(Err(failed)),
         Work::Write { .. } => JobResult::Written(Err(failed)),
         Work::Hash { .. } => JobResult::Hashed(Err(failed)),
         Work::Read { .. } => JobResult::Read(Err(failed)),
@@ -164,7 +165,7 @@ mod tests {
         fn read_at(&mut self, _: At<'_>, _: u64, _: &mut [u8]) -> Outcome<usize> {
             broken()
         }
-        fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<()> {
+        fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<bool> {
             broken()
         }
         fn stat(&mut self, _: At<'_>) -> Outcome<Option<Stat>> {

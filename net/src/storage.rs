@@ -57,10 +57,15 @@ impl FileStorage {
 
     /// From the pool, or opened.
     fn open(&self, at: At<'_>, access: Access) -> io::Result<Arc<File>> {
+        self.open_anew(at, access).map(|(file, _)| file)
+    }
+
+    /// The same; says whether the file was made.
+    fn open_anew(&self, at: At<'_>, access: Access) -> io::Result<(Arc<File>, bool)> {
         if let Some(file) = self.pool().find(at, access) {
-            return Ok(file);
+            return Ok((file, false));
         }
-        let file = match platform::open(at.root, at.path, access) {
+        let (file, is_new) = match platform::open(at.root, at.path, access) {
             Err(error) if platform::is_exhausted(&error) => {
                 debug!("out of file descriptors: closing half of the pool");
                 self.pool().halve();
@@ -70,7 +75,20 @@ impl FileStorage {
         };
         let file = Arc::new(file);
         self.pool().keep(at, access, Arc::clone(&file));
-        Ok(file)
+        Ok((file, is_new))
+    }
+
+    /// Opened for writing, and whether what was in it before may be gone: somebody removed it, or cut it, since we
+    /// wrote to it.
+    fn open_to_write(&self, at: At<'_>) -> io::Result<(Arc<File>, bool)> {
+        let (file, is_new) = self.open_anew(at, Access::Write)?;
+        let metadata = file.metadata()?;
+        if platform::is_unlinked(&metadata) {
+            self.pool().forget(at.root, at.path.as_str());
+            return self.open_anew(at, Access::Write).map(|(file, _)| (file, true));
+        }
+        let was_cut = self.pool().length_left(at).is_some_and(|left| metadata.len() < left);
+        Ok((file, is_new || was_cut))
     }
 }
 
@@ -91,9 +109,9 @@ impl Storage for FileStorage {
         })
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
         named(at, || {
-            let file = self.open(at, Access::Write)?;
+            let (file, anew) = self.open_to_write(at)?;
             let mut slices: Vec<IoSlice<'_>> =
                 parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
             let mut slices = slices.as_mut_slice();
@@ -109,7 +127,8 @@ impl Storage for FileStorage {
                     Err(error) => return Err(error),
                 }
             }
-            Ok(())
+            self.pool().leave_length(at, offset, anew);
+            Ok(anew)
         })
     }
 
@@ -122,7 +141,11 @@ impl Storage for FileStorage {
     }
 
     fn set_len(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError> {
-        named(at, || self.open(at, Access::Write)?.set_len(length))
+        named(at, || {
+            self.open(at, Access::Write)?.set_len(length)?;
+            self.pool().leave_length(at, length, true);
+            Ok(())
+        })
     }
 
     fn allocate(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError> {
@@ -134,7 +157,7 @@ impl Storage for FileStorage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(file) => {
-                if platform::is_unlinked(&file)? {
+                if platform::is_unlinked(&file.metadata()?) {
                     self.pool().forget(at.root, at.path.as_str());
                 }
                 file.sync_all()
@@ -226,6 +249,8 @@ struct Open {
     file: Arc<File>,
     access: Access,
     last_use: u64,
+    /// How long it was at least after our last write.
+    length_left: u64,
 }
 
 impl Pool {
@@ -246,9 +271,22 @@ impl Pool {
             self.close_oldest();
         }
         self.uses += 1;
-        let open = Open { file, access, last_use: self.uses };
+        let open = Open { file, access, last_use: self.uses, length_left: 0 };
         self.roots.entry(at.root.to_owned()).or_default().insert(at.path.as_str().to_owned(), open);
         self.count += 1;
+    }
+
+    /// How long an open file was at least when we last wrote to it.
+    fn length_left(&self, at: At<'_>) -> Option<u64> {
+        Some(self.roots.get(at.root)?.get(at.path.as_str())?.length_left)
+    }
+
+    /// We wrote up to `end`; `anew`: what we knew before holds no longer.
+    fn leave_length(&mut self, at: At<'_>, end: u64, anew: bool) {
+        let open = self.roots.get_mut(at.root).and_then(|files| files.get_mut(at.path.as_str()));
+        if let Some(open) = open {
+            open.length_left = if anew { end } else { open.length_left.max(end) };
+        }
     }
 
     fn forget(&mut self, root: &str, path: &str) {

@@ -419,7 +419,7 @@ impl Storage for SimDisk {
         Ok(there)
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
         let name = name_of(at.root, at.path);
         self.call(&name)?;
         let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -432,6 +432,7 @@ impl Storage for SimDisk {
                 return Err(error(&name, StorageErrorKind::Full));
             }
         }
+        let is_new = !self.names.contains_key(&name);
         let inode = self.inode_or_new(&name)?;
         let mut at = offset;
         for part in parts.iter().filter(|part| !part.is_empty()) {
@@ -441,18 +442,23 @@ impl Storage for SimDisk {
             at += part.len() as u64;
         }
         self.work.written_bytes += length;
-        Ok(())
+        Ok(is_new)
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
         let name = name_of(at.root, at.path);
         self.call(&name)?;
         if self.directories.contains(&name) {
-            return Ok(Some(Stat { length: 0, modified_ns: self.now_ns, is_file: false }));
+            return Ok(Some(Stat { length: 0, modified_ns: self.now_ns, is_file: false, allocated_bytes: 0 }));
         }
         Ok(self.names.get(&name).map(|inode| {
             let version = &self.inodes[inode].now;
-            Stat { length: version.length, modified_ns: version.modified_ns, is_file: true }
+            Stat {
+                length: version.length,
+                modified_ns: version.modified_ns,
+                is_file: true,
+                allocated_bytes: version.extents.bytes(),
+            }
         }))
     }
 

@@ -1,6 +1,6 @@
 //! Jobs, done: which part does which.
 
-use super::{Job, JobResult, Sha1Many, Storage, Work, open, payload, save};
+use super::{Job, JobResult, Sha1Many, Storage, Work, allocate, open, payload, save};
 
 /// Does one job. Every error is in the result.
 ///
@@ -11,6 +11,7 @@ pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many) -> J
     match &job.work {
         Work::Open { resume } => JobResult::Opened(open::open(place, *resume, storage)),
         Work::Check { pieces } => JobResult::Checked(payload::check(place, pieces, storage, sha1_many)),
+        Work::Allocate { files } => JobResult::Allocated(allocate::allocate(place, files, storage)),
         Work::Write { piece, runs } => JobResult::Written(payload::write(place, *piece, runs, storage)),
         Work::Hash { pieces } => JobResult::Hashed(payload::hash(place, pieces, storage, sha1_many)),
         Work::Read { blocks } => JobResult::Read(payload::read(place, blocks, storage)),

@@ -20,6 +20,10 @@ pub(crate) struct MemoryStorage {
     pub(crate) calls: u64,
     /// The call that fails, and how.
     pub(crate) fail_at: Option<(u64, StorageErrorKind)>,
+    /// All calls from this one on fail.
+    pub(crate) fail_from: Option<(u64, StorageErrorKind)>,
+    /// What still fits; none for no limit. Only told, not kept.
+    pub(crate) free_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +58,8 @@ impl MemoryStorage {
         let name = format!("{}/{}", at.root, at.path);
         self.calls += 1;
         self.now_ns += 1000;
-        let failed = self.fail_at.filter(|(call, _)| *call == self.calls).map(|(_, kind)| kind);
+        let one = self.fail_at.filter(|(call, _)| *call == self.calls);
+        let failed = one.or(self.fail_from.filter(|(call, _)| *call <= self.calls)).map(|(_, kind)| kind);
         let refused = self.read_only.get(at.root).copied().filter(|_| writes);
         match failed.or(refused) {
             Some(kind) => Err(StorageError { path: name, kind }),
@@ -81,26 +86,28 @@ impl Storage for MemoryStorage {
         Ok(count)
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
         let name = self.call(at, true)?;
+        let is_new = !self.files.contains_key(&name);
         let file = self.file(name);
         let (offset, bytes) = (offset as usize, parts.concat());
         if !bytes.is_empty() {
             file.bytes.resize(file.bytes.len().max(offset + bytes.len()), 0);
             file.bytes[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
-        Ok(())
+        Ok(is_new)
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
         let name = self.call(at, false)?;
         if self.directories.contains(&name) {
-            return Ok(Some(Stat { length: 0, modified_ns: 0, is_file: false }));
+            return Ok(Some(Stat { length: 0, modified_ns: 0, is_file: false, allocated_bytes: 0 }));
         }
         let stat = |file: &File| Stat {
             length: file.bytes.len() as u64,
             modified_ns: file.modified_ns,
             is_file: true,
+            allocated_bytes: file.bytes.len() as u64,
         };
         Ok(self.files.get(&name).map(stat))
     }
@@ -112,7 +119,9 @@ impl Storage for MemoryStorage {
     }
 
     fn allocate(&mut self, at: At<'_>, _length: u64) -> Result<(), StorageError> {
-        self.call(at, true).map(|_| ())
+        let name = self.call(at, true)?;
+        self.file(name);
+        Ok(())
     }
 
     fn sync(&mut self, at: At<'_>) -> Result<(), StorageError> {
@@ -162,7 +171,7 @@ impl Storage for MemoryStorage {
     }
 
     fn free_bytes(&mut self, _root: &str) -> Result<u64, StorageError> {
-        Ok(u64::MAX)
+        Ok(self.free_bytes.unwrap_or(u64::MAX))
     }
 
     fn lock(&mut self, at: At<'_>) -> Result<(), StorageError> {

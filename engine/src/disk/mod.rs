@@ -4,6 +4,7 @@
 //! the event world all call, so the storage and resume code under test is the real one. Nothing here waits, and
 //! nothing here knows a peer.
 
+mod allocate;
 mod execute;
 mod identity;
 pub mod journal;
@@ -15,7 +16,7 @@ pub mod snapshot;
 mod state_files;
 
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -24,11 +25,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::allocate::files_to_allocate;
 pub use self::execute::execute;
 pub use self::identity::{Figures, Identity, StateError};
 use crate::bitfield::Bitfield;
 use crate::block::BlockData;
-use crate::ids::{InfoHash, PieceIndex};
+use crate::ids::{FileIndex, InfoHash, PieceIndex};
 use crate::metainfo::{Layout, StoragePath};
 
 /// Where one torrent lies on disk and what it should look like. Shared by all its jobs.
@@ -86,6 +88,11 @@ pub enum Work {
     Check {
         /// Which pieces.
         pieces: Vec<PieceIndex>,
+    },
+    /// Make room for whole files, so that a full disk is known before anything is fetched.
+    Allocate {
+        /// Which; they are stored ones.
+        files: Vec<FileIndex>,
     },
     /// Write a part of a piece. Blocks lie one after the other.
     Write {
@@ -173,8 +180,10 @@ pub enum JobResult {
     /// Of `Check`: for each piece asked for, in order, whether it is good. A file that is missing or short is not an
     /// error: its pieces are not good.
     Checked(Result<Vec<bool>, StorageError>),
-    /// Of `Write`.
-    Written(Result<(), StorageError>),
+    /// Of `Allocate`.
+    Allocated(Result<(), StorageError>),
+    /// Of `Write`: the files of which what was in them before may be gone, as a rule because they are new.
+    Written(Result<Vec<FileIndex>, StorageError>),
     /// Of `Hash`: for each piece, in order, whether it is good. Reading back may fail.
     Hashed(Result<Vec<bool>, StorageError>),
     /// Of `Read`: the blocks, in order.
@@ -209,6 +218,8 @@ pub struct Stat {
     pub modified_ns: i64,
     /// Whether it is a plain file.
     pub is_file: bool,
+    /// What it takes on disk, in bytes; less than its length where it has holes.
+    pub allocated_bytes: u64,
 }
 
 /// A place in a storage: a path below a root directory.
@@ -229,11 +240,12 @@ pub trait Storage {
     /// What the system said, with the path.
     fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError>;
 
-    /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse.
+    /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse. Gives
+    /// whether what was in the file before may be gone: it was made by this call, or somebody cut it since we wrote.
     ///
     /// # Errors
     /// What the system said, with the path.
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError>;
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError>;
 
     /// The figures of a file; none when there is nothing.
     ///
@@ -247,7 +259,8 @@ pub trait Storage {
     /// What the system said, with the path.
     fn set_len(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError>;
 
-    /// Makes room for this many bytes on disk. May do nothing where the system cannot.
+    /// Makes room for this many bytes on disk; the file is made when missing and its length stays, so that no zeros
+    /// are taken for data. May do no more than that where the system cannot.
     ///
     /// # Errors
     /// What the system said, with the path.

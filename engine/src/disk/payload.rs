@@ -95,13 +95,15 @@ fn check_large<S: Storage>(
     Ok(is_right(place, piece, &sha1.finalize().into()))
 }
 
-/// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written.
+/// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written. Gives the files
+/// of which what was in them before may be gone.
 pub(super) fn write<S: Storage>(
     place: &Place,
     piece: PieceIndex,
     runs: &[Run],
     storage: &mut S,
-) -> Result<(), StorageError> {
+) -> Result<Vec<FileIndex>, StorageError> {
+    let mut anew = Vec::new();
     for run in runs {
         if run.blocks.iter().any(is_absent) {
             continue;
@@ -123,12 +125,12 @@ pub(super) fn write<S: Storage>(
                 left -= now.len() as u64;
                 part = later;
             }
-            if !file_run.pad {
-                storage.write_at(place.at(file_run.file), file_run.offset, &slices)?;
+            if !file_run.pad && storage.write_at(place.at(file_run.file), file_run.offset, &slices)? {
+                anew.push(file_run.file);
             }
         }
     }
-    Ok(())
+    Ok(anew)
 }
 
 /// Hashes pieces side by side, from memory or read back. A piece in memory of which a block has no bytes is not good.

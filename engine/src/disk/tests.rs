@@ -103,7 +103,7 @@ impl Desk {
         (numbers(&opened.have), numbers(&opened.unchecked))
     }
 
-    fn write(&mut self, piece: u32) -> Result<(), StorageError> {
+    fn write(&mut self, piece: u32) -> Result<Vec<FileIndex>, StorageError> {
         let runs = vec![Run { begin: 0, blocks: vec![BlockData::from(self.bytes_of(piece))] }];
         match self.run(Work::Write { piece: self.piece(piece), runs }) {
             JobResult::Written(written) => written,
@@ -590,7 +590,11 @@ fn blocks_go_to_the_files_they_lie_in() {
         Run { begin: 0, blocks: vec![part(0..5).into()] },
         Run { begin: 40, blocks: vec![BlockData::absent(10)] },
     ];
-    assert_eq!(desk.run(Work::Write { piece: desk.piece(0), runs }), JobResult::Written(Ok(())));
+    let all_are_new = [0, 1, 3].map(FileIndex).to_vec();
+    let written = desk.run(Work::Write { piece: desk.piece(0), runs });
+    let JobResult::Written(Ok(mut anew)) = written else { panic!("{written:?}") };
+    anew.sort_unstable();
+    assert_eq!(anew, all_are_new);
     for (name, range) in [("t/a", 0..10), ("t/b", 10..13), ("t/c", 13..20)] {
         let expected = desk.payload[range].to_vec();
         assert_eq!(desk.file(name).bytes, expected);

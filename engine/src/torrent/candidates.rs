@@ -118,6 +118,12 @@ impl Candidates {
         asleep.into_iter().for_each(|address| self.place(now, address, 0));
     }
 
+    /// Whatever failed before may work now: all that wait may be dialled at once.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        let waiting: Vec<_> = self.ready.iter().map(|(.., address)| *address).collect();
+        waiting.into_iter().for_each(|address| self.place(now, address, 0));
+    }
+
     /// It sent wrong data.
     pub(crate) fn ban(&mut self, address: SocketAddr) {
         self.banned.insert(ban_of(address));

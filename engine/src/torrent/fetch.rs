@@ -271,8 +271,8 @@ impl Torrent {
         }
     }
 
-    fn on_complete(&mut self, context: &mut Context<'_>) {
-        if self.state == TorrentState::Stopping {
+    pub(super) fn on_complete(&mut self, context: &mut Context<'_>) {
+        if self.state == TorrentState::Stopping || self.hold_completion() {
             return;
         }
         info!(torrent = %self.info_hash.short(), "complete");

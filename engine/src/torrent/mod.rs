@@ -8,6 +8,7 @@ mod announcer;
 mod candidates;
 mod check;
 mod choker;
+mod disk_state;
 mod fetch;
 mod picker;
 mod piece;
@@ -28,16 +29,17 @@ use self::announcer::{Announcer, Token};
 use self::candidates::Candidates;
 use self::check::Check;
 use self::choker::Choker;
+use self::disk_state::DiskState;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
 use self::verify::Verify;
-use crate::alert::{AddError, Alert, TorrentState, TorrentStats};
+use crate::alert::{Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
 use crate::context::Context;
-use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, StorageError, Totals, Work};
-use crate::ids::{ConnectionId, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
+use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work};
+use crate::ids::{ConnectionId, FileIndex, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
 use crate::output::Output;
 use crate::peer::Peer;
 use crate::rate::Rate;
@@ -69,9 +71,7 @@ pub(crate) struct Torrent {
     lookups: BTreeMap<ResolveId, Token>,
     requests: BTreeMap<HttpId, Token>,
     jobs: BTreeMap<JobId, Purpose>,
-    /// Jobs that the disk refused, to be tried again.
-    refused: Vec<(Purpose, Work)>,
-    retry_at: Option<Instant>,
+    disk: DiskState,
     /// Peers with messages to send.
     unsent: Vec<ConnectionId>,
     /// Something can be asked for that could not before.
@@ -94,11 +94,16 @@ pub(crate) struct Torrent {
 /// What a job is for, kept until its result comes.
 #[derive(Clone, Debug)]
 enum Purpose {
-    Open,
+    Open {
+        resume: ResumeMode,
+    },
+    Allocate {
+        files: Vec<FileIndex>,
+    },
     Check {
         pieces: Vec<PieceIndex>,
     },
-    /// A read found something missing: are these pieces still there?
+    /// A file was found missing or cut: are these pieces still there?
     Confirm {
         pieces: Vec<PieceIndex>,
     },
@@ -130,6 +135,8 @@ pub(crate) struct Start {
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
     pub(crate) peers: Vec<SocketAddr>,
+    /// Files to make room for before the download begins.
+    pub(crate) allocate: Vec<FileIndex>,
     pub(crate) seed: u64,
 }
 
@@ -159,8 +166,7 @@ impl Torrent {
             lookups: BTreeMap::new(),
             requests: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            refused: Vec::new(),
-            retry_at: None,
+            disk: DiskState::new(start.allocate),
             unsent: Vec::new(),
             freed: false,
             reported_bytes: 0,
@@ -179,7 +185,8 @@ impl Torrent {
         }
         info!(torrent = %torrent.info_hash.short(), "added");
         torrent.alert_state(context);
-        torrent.submit(context, Purpose::Open, Work::Open { resume: start.resume });
+        let resume = start.resume;
+        torrent.submit(context, Purpose::Open { resume }, Work::Open { resume });
         torrent
     }
 
@@ -213,9 +220,7 @@ impl Torrent {
         if self.choker.deadline().is_some_and(|at| at <= context.now) {
             self.choke_round(context);
         }
-        if self.retry_at.is_some_and(|at| at <= context.now) {
-            self.retry(context);
-        }
+        self.retry_if_due(context);
         self.announcer.handle_timeout(context.now);
         self.settle(context);
     }
@@ -224,13 +229,14 @@ impl Torrent {
     pub(crate) fn handle_job(&mut self, context: &mut Context<'_>, job: JobId, result: JobResult) {
         let Some(purpose) = self.jobs.remove(&job) else { return };
         match (purpose, result) {
-            (Purpose::Open, JobResult::Opened(Ok(opened))) => self.on_opened(context, opened),
-            (Purpose::Open, JobResult::Opened(Err(error))) => {
-                warn!(torrent = %self.info_hash.short(), %error, "cannot be opened");
-                let error = AddError::Storage(error);
-                context.alert(Alert::AddFailed { torrent: self.id, error });
-                self.state = TorrentState::Stopping;
-                self.closed = true;
+            (Purpose::Open { .. }, JobResult::Opened(Ok(opened))) => self.on_opened(context, opened),
+            (Purpose::Open { resume }, JobResult::Opened(Err(error))) => {
+                self.on_open_failed(context, error, resume);
+            }
+            (Purpose::Allocate { .. }, JobResult::Allocated(Ok(()))) => {}
+            (Purpose::Allocate { files }, JobResult::Allocated(Err(error))) => {
+                let work = Work::Allocate { files: files.clone() };
+                self.on_disk_error(context, error, Purpose::Allocate { files }, work);
             }
             (Purpose::Check { pieces }, JobResult::Checked(Ok(good))) => {
                 for (piece, good) in pieces.into_iter().zip(good) {
@@ -241,7 +247,10 @@ impl Torrent {
                 let work = Work::Check { pieces: pieces.clone() };
                 self.on_disk_error(context, error, Purpose::Check { pieces }, work);
             }
-            (Purpose::Write { piece, .. }, JobResult::Written(Ok(()))) => self.on_written(context, piece),
+            (Purpose::Write { piece, .. }, JobResult::Written(Ok(anew))) => {
+                self.doubt(anew);
+                self.on_written(context, piece);
+            }
             (Purpose::Write { piece, runs }, JobResult::Written(Err(error))) => {
                 let work = Work::Write { piece, runs: runs.clone() };
                 self.on_disk_error(context, error, Purpose::Write { piece, runs }, work);
@@ -276,13 +285,9 @@ impl Torrent {
                 self.resume.on_saved(context.now, Some(Save::Snapshot));
                 self.pause_for_disk(context, error);
             }
-            (Purpose::Confirm { pieces }, JobResult::Checked(result)) => match result {
-                Ok(good) => {
-                    let lost = pieces.into_iter().zip(good).filter(|(_, good)| !good);
-                    lost.for_each(|(piece, _)| self.on_lost(context, piece));
-                }
-                Err(error) => self.pause_for_disk(context, error),
-            },
+            (Purpose::Confirm { pieces }, JobResult::Checked(result)) => {
+                self.on_confirmed(context, pieces, result);
+            }
             (Purpose::Close, result) => {
                 if let JobResult::Saved(Err(error)) = result {
                     warn!(torrent = %self.info_hash.short(), %error, "state was not saved");
@@ -293,6 +298,20 @@ impl Torrent {
             }
             (purpose, result) => panic!("a job gives the result of its kind: {purpose:?}, {result:?}"),
         }
+        self.settle(context);
+    }
+
+    /// The machine slept: connections are dead whatever they look like, and nobody needs sparing any longer.
+    pub(crate) fn renew(&mut self, context: &mut Context<'_>) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        let connections: Vec<_> = self.peers.keys().copied().collect();
+        for connection in connections {
+            self.close_peer(context, connection);
+        }
+        self.candidates.renew(context.now);
+        self.announcer.renew(context.now);
         self.settle(context);
     }
 
@@ -307,8 +326,7 @@ impl Torrent {
         for connection in connections {
             self.close_peer(context, connection);
         }
-        self.refused.clear();
-        self.retry_at = None;
+        self.disk.give_up();
         self.enter(context, TorrentState::Stopping);
         self.settle(context);
     }
@@ -320,7 +338,8 @@ impl Torrent {
         }
         self.refill_if_freed(context);
         self.flush_excess(context);
-        while self.state != TorrentState::DiskError
+        self.confirm_doubted(context);
+        while self.may_write()
             && let Some(pieces) = self.verify.next_batch()
         {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
@@ -329,6 +348,7 @@ impl Torrent {
         if self.may_save() {
             self.save(context);
         }
+        self.go_on_if_tried(context);
         self.dial(context);
         self.announce(context);
         if self.state == TorrentState::Stopping {
@@ -344,7 +364,7 @@ impl Torrent {
         let dial = if self.wants_dials(context) { self.candidates.next_at() } else { None };
         [
             self.choker.deadline(),
-            self.retry_at,
+            self.disk.deadline(),
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
             if self.may_save() { self.resume.deadline() } else { None },
@@ -373,8 +393,11 @@ impl Torrent {
         }
     }
 
-    /// The check is over: peers and trackers begin.
+    /// The check is over: peers and trackers begin, once there is room for everything if that was asked for.
     fn begin_swarm(&mut self, context: &mut Context<'_>) {
+        if self.allocate_first(context) {
+            return;
+        }
         self.pieces = Pieces::new(&self.place.layout, &self.have);
         for piece in self.have.iter_missing() {
             self.picker.insert(piece);
@@ -412,7 +435,7 @@ impl Torrent {
 
     /// Not while the disk fails, nor once the last snapshot is out.
     fn may_save(&self) -> bool {
-        self.state != TorrentState::DiskError && !self.closing && !self.closed
+        self.may_write() && !self.closing && !self.closed
     }
 
     fn save(&mut self, context: &mut Context<'_>) {
@@ -457,54 +480,6 @@ impl Torrent {
         self.jobs.insert(job, purpose);
     }
 
-    /// The disk failed at `work`, which will be tried again.
-    fn on_disk_error(
-        &mut self,
-        context: &mut Context<'_>,
-        error: StorageError,
-        purpose: Purpose,
-        work: Work,
-    ) {
-        if self.state == TorrentState::Stopping {
-            return;
-        }
-        self.refused.push((purpose, work));
-        self.pause_for_disk(context, error);
-    }
-
-    /// Asks for nothing more until the disk works again; what is there is still served.
-    fn pause_for_disk(&mut self, context: &mut Context<'_>, error: StorageError) {
-        if self.state == TorrentState::Stopping {
-            return;
-        }
-        warn!(torrent = %self.info_hash.short(), %error, "disk failed, trying again in 30 s");
-        if self.retry_at.is_none() {
-            self.retry_at = Some(context.now + DISK_RETRY);
-            context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes: None });
-        }
-        if self.is_fetching() {
-            self.cancel_everything();
-        }
-        self.enter(context, TorrentState::DiskError);
-    }
-
-    /// Tries again what the disk refused.
-    fn retry(&mut self, context: &mut Context<'_>) {
-        self.retry_at = None;
-        let state = if !self.begun {
-            TorrentState::Checking
-        } else if self.have.is_full() {
-            TorrentState::Seeding
-        } else {
-            TorrentState::Downloading
-        };
-        self.enter(context, state);
-        for (purpose, work) in std::mem::take(&mut self.refused) {
-            self.submit(context, purpose, work);
-        }
-        self.freed = true;
-    }
-
     /// Gives the queued messages of each peer to the driver.
     fn flush(&mut self, context: &mut Context<'_>) {
         for connection in std::mem::take(&mut self.unsent) {
@@ -546,5 +521,3 @@ impl Torrent {
         &self.have
     }
 }
-
-const DISK_RETRY: Duration = Duration::from_secs(30);

@@ -1,5 +1,7 @@
 //! What others ask of us: requests in, blocks out, and who is unchoked.
 
+use std::collections::BTreeSet;
+
 use tracing::{debug, trace};
 
 use super::Purpose;
@@ -26,7 +28,8 @@ impl Torrent {
         let fast =
             peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
         peer.fast_blocks_left -= u32::from(fast);
-        if (fast || !peer.am_choking) && self.have.has(block.piece) && peer.uploads.push(block) {
+        let there = self.have.has(block.piece) && !self.disk.is_in_doubt(block.piece);
+        if (fast || !peer.am_choking) && there && peer.uploads.push(block) {
             self.serve(context, connection);
         } else if peer.fast() && peer.send(Message::RejectRequest(request)) {
             self.unsent.push(connection);
@@ -94,9 +97,9 @@ impl Torrent {
             match error.kind {
                 StorageErrorKind::NotFound | StorageErrorKind::ShortRead => {
                     debug!(torrent = %self.info_hash.short(), %error, "data is gone");
-                    let mut pieces: Vec<_> = blocks.iter().map(|block| block.piece).collect();
-                    pieces.dedup();
-                    self.submit(context, Purpose::Confirm { pieces: pieces.clone() }, Work::Check { pieces });
+                    let files: BTreeSet<_> =
+                        blocks.iter().flat_map(|block| self.place.layout.files_of(block.piece)).collect();
+                    self.doubt(files);
                 }
                 _ => self.pause_for_disk(context, error),
             }

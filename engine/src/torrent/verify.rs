@@ -92,9 +92,12 @@ impl Verify {
         self.verdict(piece)
     }
 
-    /// The hash of a piece could not be taken: it is to be tried again.
+    /// The hash of a piece could not be taken: it is read back and tried again, once all of it is written.
     pub(crate) fn on_hash_failed(&mut self, piece: PieceIndex) {
-        self.waiting.push(HashPiece { piece, blocks: Vec::new() });
+        if let Some(progress) = self.under_way.get_mut(&piece) {
+            progress.read_back = true;
+        }
+        self.read_back_if_written(piece);
     }
 
     /// The next pieces to hash side by side, while fewer than enough batches are out.

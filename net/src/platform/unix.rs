@@ -1,6 +1,6 @@
 //! Unix: files by descriptor, one path component at a time, never through a symbolic link.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -38,20 +38,29 @@ pub(crate) fn bind_to_interface(socket: &tokio::net::TcpSocket, name: &str) -> i
     }
 }
 
-/// Opens a plain file below `root`.
-pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<File> {
+/// Opens a plain file below `root`; says whether it was made.
+pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
     let (parents, name) = split(path);
-    let (directory, flags) = match access {
+    let (directory, mode) = match access {
         Access::Read => (open_directory(root, parents)?, OFlags::RDONLY),
-        Access::Write => (make_directory(root, parents)?, OFlags::RDWR | OFlags::CREATE),
+        Access::Write => (make_directory(root, parents)?, OFlags::RDWR),
     };
     // Opening a pipe or a device must not wait or become our terminal.
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::openat(directory, name, flags, FILE_MODE)?;
+    let flags = mode | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let (file, is_new) = match rustix::fs::openat(&directory, name, flags, FILE_MODE) {
+        Err(Errno::NOENT) if access == Access::Write => {
+            match rustix::fs::openat(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, FILE_MODE) {
+                // Another thread of ours was first.
+                Err(Errno::EXIST) => (rustix::fs::openat(&directory, name, flags, FILE_MODE)?, false),
+                made => (made?, true),
+            }
+        }
+        opened => (opened?, false),
+    };
     if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
         return Err(Errno::ISDIR.into());
     }
-    Ok(file.into())
+    Ok((file.into(), is_new))
 }
 
 /// Reads once.
@@ -82,8 +91,8 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
 }
 
 /// Whether a file that is open has no name any more.
-pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.nlink() == 0)
+pub(crate) fn is_unlinked(file: &Metadata) -> bool {
+    file.nlink() == 0
 }
 
 /// The figures of what is at a path, without following a link.
@@ -94,6 +103,8 @@ pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
         length: u64::try_from(stat.st_size).unwrap_or(0),
         modified_ns: modified_ns(&stat),
         is_file: FileType::from_raw_mode(stat.st_mode).is_file(),
+        // Always in units of 512 bytes, whatever the file system's blocks are.
+        allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
     })
 }
 
@@ -146,10 +157,10 @@ pub(crate) fn free_bytes(root: &str) -> io::Result<u64> {
 /// Takes an exclusive lock on a file and writes our process number into it.
 pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
     for _ in 0..LOCK_TRIES {
-        let mut file = open(root, path, Access::Write)?;
+        let (mut file, _) = open(root, path, Access::Write)?;
         match file.try_lock() {
             // The one who held it before us may have removed the file after we opened it.
-            Ok(()) if is_unlinked(&file)? => {}
+            Ok(()) if is_unlinked(&file.metadata()?) => {}
             Ok(()) => {
                 file.set_len(0)?;
                 write!(file, "{}", std::process::id())?;

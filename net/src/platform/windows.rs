@@ -1,6 +1,6 @@
 //! Windows: plain `std`, with a look at each component for links before it is used.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write as _};
 use std::os::windows::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -26,16 +26,21 @@ pub(crate) fn bind_to_interface(_socket: &tokio::net::TcpSocket, _name: &str) ->
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Opens a plain file below `root`.
-pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<File> {
+/// Opens a plain file below `root`; says whether it was made.
+pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
     let full = resolve(root, path)?;
     match access {
-        Access::Read => File::open(full),
+        Access::Read => Ok((File::open(full)?, false)),
         Access::Write => {
             if let Some(parent) = full.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(full)
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            match options.clone().create_new(true).open(&full) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok((options.open(full)?, false)),
+                made => Ok((made?, true)),
+            }
         }
     }
 }
@@ -59,8 +64,8 @@ pub(crate) fn allocate(_file: &File, _length: u64) -> io::Result<()> {
 }
 
 /// An open file keeps its name here.
-pub(crate) fn is_unlinked(_file: &File) -> io::Result<bool> {
-    Ok(false)
+pub(crate) fn is_unlinked(_file: &Metadata) -> bool {
+    false
 }
 
 /// The figures of what is at a path, without following a link.
@@ -71,6 +76,7 @@ pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
         length: metadata.len(),
         modified_ns: i64::try_from(modified.as_nanos()).unwrap_or(i64::MAX),
         is_file: metadata.is_file(),
+        allocated_bytes: metadata.len(),
     })
 }
 
@@ -101,7 +107,7 @@ pub(crate) fn free_bytes(_root: &str) -> io::Result<u64> {
 
 /// Takes an exclusive lock on a file and writes our process number into it.
 pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
-    let mut file = open(root, path, Access::Write)?;
+    let (mut file, _) = open(root, path, Access::Write)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;

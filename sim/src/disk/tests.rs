@@ -22,7 +22,7 @@ fn bench() -> Bench {
 }
 
 impl Bench {
-    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<bool, StorageError> {
         self.disk.write_at(At { root: ROOT, path: &path(name) }, offset, &[bytes])
     }
 

@@ -1,0 +1,235 @@
+//! A disk that fails: the torrent waits, says what it needs, and goes on by itself.
+//!
+//! *Well* -> *Waiting*, when a job fails -> *Trying*, after 30 s: what the disk refused is given to it again, and nothing
+//! else begins -> *Well*, when it took all of that; else *Waiting*. Until it is well the torrent is in
+//! [`TorrentState::DiskError`]: no block is asked for and no peer is dialled, what we have is served. Peers are asked
+//! again only after the disk took what it had refused, so a disk that stays full costs nobody a block.
+//!
+//! A file that was found missing or cut is *in doubt*: what we have of it is hashed again, and not served before. So a
+//! file that another program replaces by zeros, or that we had to make anew, never counts as data.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::{Purpose, Torrent, TorrentState};
+use crate::alert::{AddError, Alert};
+use crate::command::ResumeMode;
+use crate::context::Context;
+use crate::disk::{StorageError, StorageErrorKind, Work};
+use crate::ids::{FileIndex, PieceIndex};
+use crate::time::Instant;
+
+/// How the disk of one torrent does.
+#[derive(Debug, Default)]
+pub(super) struct DiskState {
+    /// Jobs that it refused, to be tried again.
+    refused: Vec<(Purpose, Work)>,
+    retry_at: Option<Instant>,
+    trying: bool,
+    /// What the user was told, so that it is told again only when it changes.
+    told: Option<(StorageErrorKind, Option<u64>)>,
+    /// Pieces of files in doubt, until they were hashed.
+    doubted: BTreeSet<PieceIndex>,
+    confirming: bool,
+    /// All is there but for what is in doubt.
+    completion_held: bool,
+    /// Files to make room for before the download begins.
+    to_allocate: Vec<FileIndex>,
+}
+
+impl DiskState {
+    pub(super) fn new(to_allocate: Vec<FileIndex>) -> Self {
+        Self { to_allocate, ..Self::default() }
+    }
+
+    /// When what was refused is tried again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Whether a piece that we have may be gone: it is not served until that is known.
+    pub(super) fn is_in_doubt(&self, piece: PieceIndex) -> bool {
+        self.doubted.contains(&piece)
+    }
+
+    /// Nothing is tried again: the torrent ends.
+    pub(super) fn give_up(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Torrent {
+    /// Whether jobs that write may go out.
+    pub(super) fn may_write(&self) -> bool {
+        self.state != TorrentState::DiskError || self.disk.trying
+    }
+
+    /// The torrent cannot be opened. What may pass is waited for; anything else ends it.
+    pub(super) fn on_open_failed(
+        &mut self,
+        context: &mut Context<'_>,
+        error: StorageError,
+        resume: ResumeMode,
+    ) {
+        use StorageErrorKind::{Exhausted, Full, Io, Other, ReadOnly};
+        let passes = matches!(error.kind, Exhausted | Full | Io | Other(_) | ReadOnly);
+        if passes && self.state != TorrentState::Stopping {
+            return self.on_disk_error(context, error, Purpose::Open { resume }, Work::Open { resume });
+        }
+        warn!(torrent = %self.info_hash.short(), %error, "cannot be opened");
+        context.alert(Alert::AddFailed { torrent: self.id, error: AddError::Storage(error) });
+        self.state = TorrentState::Stopping;
+        self.closed = true;
+    }
+
+    /// The disk failed at `work`, which will be tried again.
+    pub(super) fn on_disk_error(
+        &mut self,
+        context: &mut Context<'_>,
+        error: StorageError,
+        purpose: Purpose,
+        work: Work,
+    ) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        self.disk.refused.push((purpose, work));
+        self.pause_for_disk(context, error);
+    }
+
+    /// Asks for nothing more until the disk works again; what is there is still served.
+    pub(super) fn pause_for_disk(&mut self, context: &mut Context<'_>, error: StorageError) {
+        if self.state == TorrentState::Stopping {
+            return;
+        }
+        self.disk.trying = false;
+        self.disk.retry_at.get_or_insert(context.now + DISK_RETRY);
+        let needed_bytes = (error.kind == StorageErrorKind::Full).then(|| self.bytes_to_write());
+        if self.disk.told != Some((error.kind, needed_bytes)) {
+            warn!(torrent = %self.info_hash.short(), %error, needed_bytes, "disk failed, trying again in 30 s");
+            self.disk.told = Some((error.kind, needed_bytes));
+            context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes });
+        }
+        if self.is_fetching() {
+            self.cancel_everything();
+        }
+        self.enter(context, TorrentState::DiskError);
+    }
+
+    /// Tries what the disk refused, once that is due.
+    pub(super) fn retry_if_due(&mut self, context: &mut Context<'_>) {
+        if self.disk.retry_at.is_none_or(|at| at > context.now) {
+            return;
+        }
+        debug!(torrent = %self.info_hash.short(), refused = self.disk.refused.len(), "trying the disk again");
+        self.disk.retry_at = None;
+        self.disk.trying = true;
+        for (purpose, work) in std::mem::take(&mut self.disk.refused) {
+            self.submit(context, purpose, work);
+        }
+    }
+
+    /// Goes on when the disk took all that it had refused.
+    pub(super) fn go_on_if_tried(&mut self, context: &mut Context<'_>) {
+        let reads = |purpose: &Purpose| matches!(purpose, Purpose::Read { .. });
+        if !self.disk.trying || !self.jobs.values().all(reads) {
+            return;
+        }
+        self.disk.trying = false;
+        self.disk.told = None;
+        if self.state != TorrentState::DiskError {
+            return;
+        }
+        info!(torrent = %self.info_hash.short(), "the disk works again");
+        let state = if !self.begun {
+            TorrentState::Checking
+        } else if self.have.is_full() {
+            TorrentState::Seeding
+        } else {
+            TorrentState::Downloading
+        };
+        self.enter(context, state);
+        if state == TorrentState::Checking {
+            self.check_on(context);
+        }
+        self.freed = true;
+        self.refill_if_freed(context);
+    }
+
+    /// Makes room for the files wanted, if that is wanted and was not done. True when the swarm has to wait for it.
+    pub(super) fn allocate_first(&mut self, context: &mut Context<'_>) -> bool {
+        let under_way = |purpose: &Purpose| matches!(purpose, Purpose::Allocate { .. });
+        if self.jobs.values().any(under_way) {
+            return true;
+        }
+        let files = std::mem::take(&mut self.disk.to_allocate);
+        if files.is_empty() || self.have.is_full() {
+            return false;
+        }
+        self.submit(context, Purpose::Allocate { files: files.clone() }, Work::Allocate { files });
+        true
+    }
+
+    /// What was in these files may be gone.
+    pub(super) fn doubt(&mut self, files: impl IntoIterator<Item = FileIndex>) {
+        for file in files {
+            let pieces = self.place.layout.pieces_of(file).map(PieceIndex::new);
+            self.disk.doubted.extend(pieces.filter(|piece| self.have.has(*piece)));
+        }
+    }
+
+    /// Hashes what is in doubt, a few pieces at a time.
+    pub(super) fn confirm_doubted(&mut self, context: &mut Context<'_>) {
+        if self.disk.confirming || self.disk.doubted.is_empty() || !self.may_write() {
+            return;
+        }
+        self.disk.confirming = true;
+        let count = (CONFIRM_BYTES / self.place.layout.piece_length().max(1)).clamp(1, CONFIRM_PIECES_MAX);
+        let pieces: Vec<_> = self.disk.doubted.iter().copied().take(count as usize).collect();
+        self.submit(context, Purpose::Confirm { pieces: pieces.clone() }, Work::Check { pieces });
+    }
+
+    /// Pieces in doubt were hashed, or could not be.
+    pub(super) fn on_confirmed(
+        &mut self,
+        context: &mut Context<'_>,
+        pieces: Vec<PieceIndex>,
+        result: Result<Vec<bool>, StorageError>,
+    ) {
+        self.disk.confirming = false;
+        match result {
+            Ok(good) => {
+                for (piece, good) in pieces.into_iter().zip(good) {
+                    self.disk.doubted.remove(&piece);
+                    if !good {
+                        self.on_lost(context, piece);
+                    }
+                }
+            }
+            Err(error) => self.pause_for_disk(context, error),
+        }
+        if self.disk.doubted.is_empty() && std::mem::take(&mut self.disk.completion_held) && self.have.is_full() {
+            self.on_complete(context);
+        }
+    }
+
+    /// Whether completion has to wait until what is in doubt was hashed.
+    pub(super) fn hold_completion(&mut self) -> bool {
+        self.disk.completion_held = !self.disk.doubted.is_empty();
+        self.disk.completion_held
+    }
+
+    /// Bytes that are to be written before the torrent is complete.
+    fn bytes_to_write(&self) -> u64 {
+        let layout = &self.place.layout;
+        let runs = |piece| layout.runs(piece, 0, layout.piece_bytes(piece)).filter(|run| !run.pad);
+        self.have.iter_missing().flat_map(runs).map(|run| run.length).sum()
+    }
+}
+
+const DISK_RETRY: Duration = Duration::from_secs(30);
+/// Hashed at once of what is in doubt: other jobs come in between.
+const CONFIRM_BYTES: u32 = 16 << 20;
+const CONFIRM_PIECES_MAX: u32 = 256;
