@@ -86,5 +86,7 @@ pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 pub const TRACKER_QUERY_BYTES_MAX: usize = 16 << 10;
 /// Info-hashes in one scrape of our tracker.
 pub const SCRAPE_HASHES_MAX: usize = 100;
+/// Info-hashes in one scrape over UDP (BEP 15: "up to about 74").
+pub const SCRAPE_UDP_HASHES_MAX: usize = 74;
 /// Torrents in the answer to a scrape of everything.
 pub const SCRAPE_ALL_MAX: usize = 1000;
