@@ -54,7 +54,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
         TrackerConfig::with_interval(Duration::from_secs(60)),
         Rng::stream(seed, "tracker", 0),
     );
-    let tracker = serve(&[local], tracker)?;
+    let tracker = serve(&[local], false, tracker)?;
     let announce = format!("http://{}/announce", tracker.local_addr());
 
     let (size, source, display) = (args.size, place.seeder(0), args.display);
