@@ -250,8 +250,17 @@ pub(crate) fn path_rules() -> PathRules {
     if taipei_net::config().windows_paths { PathRules::Windows } else { PathRules::Unix }
 }
 
-/// Reads a torrent file and judges it. Not more is read than a torrent file may be long.
+/// Reads a torrent file that something is to be done with: not one of version 2 alone.
 pub(crate) fn read_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
+    let (torrent_file, metainfo) = read_any_torrent(path)?;
+    if metainfo.info_hashes.v1.is_none() {
+        return Err(Failure::Torrent { path: path.to_owned(), error: MetainfoError::V2Only });
+    }
+    Ok((torrent_file, metainfo))
+}
+
+/// Reads a torrent file and judges it. Not more is read than a torrent file may be long.
+pub(crate) fn read_any_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
     use io::Read as _;
     let text = path.to_string_lossy();
     if !path.exists() && ["magnet:", "http://", "https://"].iter().any(|start| text.starts_with(start)) {
