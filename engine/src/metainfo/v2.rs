@@ -147,7 +147,8 @@ pub(super) fn listed(
 
 /// Both halves of a hybrid list the same files, and each begins with a piece in the first half too.
 pub(super) fn check_same(v1: &[FileEntry], v2: &[TreeFile], piece_length: u32) -> Result<(), MetainfoError> {
-    let aligned = |entry: &&FileEntry| entry.length == 0 || entry.offset % u64::from(piece_length) == 0;
+    let aligned =
+        |entry: &&FileEntry| entry.length == 0 || entry.offset.is_multiple_of(u64::from(piece_length));
     let same = |(entry, file): (&FileEntry, &TreeFile)| {
         (&entry.path, entry.length, &entry.symlink) == (&file.path, file.length, &file.symlink)
     };
