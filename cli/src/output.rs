@@ -70,7 +70,7 @@ pub(crate) enum Failure {
     #[error("{}: neither a file nor a directory", Shown(.0))]
     NoFile(PathBuf),
     #[error(
-        "{}: magnet links and addresses of torrent files are not supported yet: give a torrent file",
+        "{}: magnet links and addresses of torrent files come with a later version: give a torrent file",
         escape(.0)
     )]
     NotYet(String),
@@ -84,6 +84,8 @@ pub(crate) enum Failure {
     Tracker(#[from] taipei_net::tracker::TrackerListenError),
     #[error("{torrent}: {problem}")]
     Seed { torrent: String, problem: String },
+    #[error("{torrent}: --select {number}: it has {files} files; --list shows them")]
+    Select { torrent: String, number: u32, files: usize },
     #[error("{torrent}: {error}")]
     Add { torrent: String, error: taipei_engine::alert::AddError },
     #[error("the system does not let us run: {0}")]
@@ -103,6 +105,7 @@ impl Failure {
             Self::NotYet(_) | Self::Encryption => "not-supported",
             Self::Start(_) | Self::Tracker(_) => "network",
             Self::Seed { .. } => "not-whole",
+            Self::Select { .. } => "selection",
             Self::Add { .. } => "refused",
             Self::System(_) => "system",
         }
@@ -110,7 +113,7 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) | Self::Encryption => Exit::Usage,
+            Self::Encryption => Exit::Usage,
             _ => Exit::Failed,
         }
     }
