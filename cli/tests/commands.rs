@@ -141,7 +141,6 @@ fn wrong_use_ends_with_2() {
         "download t.torrent --port 99999",
         "download t.torrent --encryption require",
         "seed t.torrent --data data --encryption require",
-        "download magnet:?xt=urn:btih:00",
     ] {
         let done = place.run(args);
         assert_eq!(done.status.code(), Some(2), "{args}");
