@@ -171,10 +171,10 @@ impl Engine {
             Command::AddPeers { torrent, peers } => {
                 self.with_torrent(torrent, |torrent, context| torrent.add_peers(context, peers));
             }
-            Command::SetPriorities { .. }
-            | Command::SetLimits { .. }
-            | Command::Unban { .. }
-            | Command::Scrape { .. } => {}
+            Command::SetPriorities { torrent, priorities } => {
+                self.with_torrent(torrent, |torrent, context| torrent.set_priorities(context, &priorities));
+            }
+            Command::SetLimits { .. } | Command::Unban { .. } | Command::Scrape { .. } => {}
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));
@@ -223,6 +223,8 @@ impl Engine {
             tiers,
             resume: add.resume,
             peers: add.peers,
+            priorities: add.priorities,
+            sequential: add.sequential,
             seed: self.start.seed,
         };
         let torrent = self.split(|_, context| Torrent::new(context, start));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::alert::TorrentState;
 use crate::block::BlockData;
-use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
+use crate::disk::{JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work};
 use crate::ids::PieceIndex;
 use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
@@ -133,7 +133,8 @@ impl Bench {
                         let bad = self.bad.iter().position(|bad| *bad == piece);
                         bad.map(|at| self.bad.remove(at)).is_none()
                     };
-                    JobResult::Hashed(Ok(pieces.iter().map(|hash| good(hash.piece.get())).collect()))
+                    let hash = |good| PieceHash { good, digests: Vec::new() };
+                    JobResult::Hashed(Ok(pieces.iter().map(|piece| hash(good(piece.piece.get()))).collect()))
                 }
                 Work::Check { pieces } => JobResult::Checked(Ok(vec![true; pieces.len()])),
                 Work::Read { blocks } => {
@@ -406,7 +407,9 @@ fn a_full_disk_does_not_hold_up_the_end() {
     for (job, work) in std::mem::take(&mut bench.jobs) {
         let result = match work {
             Work::Write { .. } => JobResult::Written(Ok(())),
-            Work::Hash { pieces } => JobResult::Hashed(Ok(vec![true; pieces.len()])),
+            Work::Hash { pieces } => {
+                JobResult::Hashed(Ok(vec![PieceHash { good: true, digests: vec![] }; pieces.len()]))
+            }
             other => panic!("not expected here: {other:?}"),
         };
         bench.input(Input::JobDone { job, result });

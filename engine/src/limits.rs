@@ -34,6 +34,8 @@ pub const REQUESTS_OUT_MAX: u32 = 500;
 pub const REQUESTS_QUEUED_MAX: u32 = 500;
 /// What a peer that does not say `reqq` is taken to queue.
 pub const REQQ_DEFAULT: u32 = 250;
+/// Blocks of failed pieces whose digests are remembered, over one torrent: those of the four largest pieces there are.
+pub const EVIDENCE_BLOCKS_MAX: usize = 4 * (PIECE_LENGTH_MAX / BLOCK_BYTES) as usize;
 /// Addresses known per torrent.
 pub const CANDIDATES_MAX: usize = 2000;
 /// Trackers of one torrent that are looked at.

@@ -11,8 +11,11 @@ mod choker;
 mod fetch;
 mod picker;
 mod piece;
+mod refill;
 mod resume;
+mod selection;
 mod serve;
+mod smart_ban;
 mod swarm;
 mod trackers;
 mod verify;
@@ -31,10 +34,11 @@ use self::choker::Choker;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
+use self::selection::Selection;
 use self::verify::Verify;
 use crate::alert::{AddError, Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
-use crate::command::ResumeMode;
+use crate::command::{Priority, ResumeMode};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, StorageError, Totals, Work};
 use crate::ids::{ConnectionId, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
@@ -54,6 +58,7 @@ pub(crate) struct Torrent {
     state: TorrentState,
     have: Bitfield,
     bytes_have: u64,
+    selection: Selection,
     pieces: Pieces,
     picker: Picker,
     verify: Verify,
@@ -76,6 +81,10 @@ pub(crate) struct Torrent {
     unsent: Vec<ConnectionId>,
     /// Something can be asked for that could not before.
     freed: bool,
+    /// A peer has nothing to do while others' pieces that it may not join are under way.
+    held_back: bool,
+    /// That all that is wanted is here was said, or was so from the start.
+    told_complete: bool,
     /// What the memory budget was told is buffered here.
     reported_bytes: u64,
     download: Rate,
@@ -130,6 +139,8 @@ pub(crate) struct Start {
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
     pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) priorities: Vec<Priority>,
+    pub(crate) sequential: bool,
     pub(crate) seed: u64,
 }
 
@@ -145,9 +156,10 @@ impl Torrent {
             metadata_bytes: start.metadata_bytes,
             state: TorrentState::Opening,
             bytes_have: 0,
+            selection: Selection::new(&start.place.layout, &start.priorities, &have),
             pieces: Pieces::new(&start.place.layout, &have),
             have,
-            picker: Picker::new(piece_count, stream("picker")),
+            picker: Picker::new(piece_count, start.sequential, stream("picker")),
             verify: Verify::default(),
             check: Check::default(),
             resume: Resume::default(),
@@ -163,6 +175,8 @@ impl Torrent {
             retry_at: None,
             unsent: Vec::new(),
             freed: false,
+            held_back: false,
+            told_complete: false,
             reported_bytes: 0,
             download: Rate::over(Duration::from_secs(2)),
             upload: Rate::over(Duration::from_secs(2)),
@@ -217,6 +231,7 @@ impl Torrent {
             self.retry(context);
         }
         self.announcer.handle_timeout(context.now);
+        self.freed |= self.held_back;
         self.settle(context);
     }
 
@@ -246,10 +261,10 @@ impl Torrent {
                 let work = Work::Write { piece, runs: runs.clone() };
                 self.on_disk_error(context, error, Purpose::Write { piece, runs }, work);
             }
-            (Purpose::Hash { pieces }, JobResult::Hashed(Ok(good))) => {
+            (Purpose::Hash { pieces }, JobResult::Hashed(Ok(hashes))) => {
                 self.verify.on_batch_over();
-                for (piece, good) in pieces.into_iter().zip(good) {
-                    self.on_hashed(context, piece, good);
+                for (piece, hash) in pieces.into_iter().zip(hashes) {
+                    self.on_hashed(context, piece, hash);
                 }
             }
             (Purpose::Hash { pieces }, JobResult::Hashed(Err(error))) => {
@@ -347,6 +362,7 @@ impl Torrent {
             self.retry_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
+            if self.held_back { self.pieces.next_overdue(context.now) } else { None },
             if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
         ]
@@ -376,10 +392,11 @@ impl Torrent {
     /// The check is over: peers and trackers begin.
     fn begin_swarm(&mut self, context: &mut Context<'_>) {
         self.pieces = Pieces::new(&self.place.layout, &self.have);
-        for piece in self.have.iter_missing() {
-            self.picker.insert(piece);
+        for piece in self.have.iter_missing().collect::<Vec<_>>() {
+            self.offer(piece);
         }
-        let whole = self.have.is_full();
+        let whole = self.selection.is_complete();
+        self.told_complete = whole;
         self.begun = true;
         self.announcer.start(context.now);
         self.resume.on_changed(context.now);
@@ -390,6 +407,7 @@ impl Torrent {
     fn on_have(&mut self, piece: PieceIndex) {
         if self.have.set(piece) {
             self.bytes_have += u64::from(self.place.layout.piece_bytes(piece));
+            self.selection.on_have(&self.place.layout, piece);
         }
     }
 
@@ -493,7 +511,7 @@ impl Torrent {
         self.retry_at = None;
         let state = if !self.begun {
             TorrentState::Checking
-        } else if self.have.is_full() {
+        } else if self.selection.is_complete() {
             TorrentState::Seeding
         } else {
             TorrentState::Downloading
@@ -525,8 +543,8 @@ impl Torrent {
             pieces_total: self.have.piece_count(),
             bytes_have: self.bytes_have,
             bytes_total: self.place.layout.total_bytes(),
-            bytes_wanted: self.place.layout.total_bytes(),
-            bytes_left: self.place.layout.total_bytes() - self.bytes_have,
+            bytes_wanted: self.selection.wanted_bytes(),
+            bytes_left: self.selection.left_bytes(),
             bytes_checked: self.check.bytes_done(),
             downloaded_bytes: self.download.total(),
             uploaded_bytes: self.upload.total(),

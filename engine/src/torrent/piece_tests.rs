@@ -23,6 +23,8 @@ fn piece(n: u32) -> PieceIndex {
     PieceIndex::new(n)
 }
 
+const AT: Instant = Instant(5);
+
 fn data() -> BlockData {
     Bytes::from_static(&[1; 16]).into()
 }
@@ -36,7 +38,7 @@ fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
     let layout = layout(2, 3);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(2));
     for good in [false, true] {
-        pieces.begin(&layout, piece(0), peer(1), false);
+        pieces.begin(&layout, piece(0), peer(1), false, AT);
         assert_eq!(numbers(&pieces.claim(piece(0), peer(1), 9, |_| false)), [0, 1, 2]);
         for block in 0..3 {
             let filed = pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
@@ -57,7 +59,7 @@ fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
 fn released_blocks_are_free_for_others() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 4, |_| false);
     assert!(pieces.all_requested() && pieces.open_for(peer(2), true).is_empty());
     assert!(pieces.release(piece(0), BlockIndex(2), peer(1)));
@@ -70,7 +72,7 @@ fn released_blocks_are_free_for_others() {
 fn others_join_a_piece_only_when_asked_to() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 1, |_| false);
     assert_eq!((pieces.open_for(peer(2), false), pieces.open_for(peer(1), false)), (vec![], vec![piece(0)]));
     assert_eq!(pieces.open_for(peer(2), true), [piece(0)]);
@@ -80,7 +82,7 @@ fn others_join_a_piece_only_when_asked_to() {
 fn a_suspect_piece_is_asked_of_its_owner_alone() {
     let layout = layout(1, 2);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), true);
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
     pieces.claim(piece(0), peer(1), 1, |_| false);
     assert_eq!(pieces.open_for(peer(2), true), []);
     assert_eq!(pieces.claim_duplicate(peer(2), 4, |_| true, |_, _| false), None);
@@ -99,7 +101,7 @@ fn a_suspect_piece_is_asked_of_its_owner_alone() {
 fn endgame_asks_a_second_peer_and_no_third() {
     let layout = layout(1, 2);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 2, |_| false);
     let duplicate = |pieces: &mut Pieces, n| pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false);
     assert_eq!(duplicate(&mut pieces, 1), None, "not of whom it was asked already");
@@ -115,7 +117,7 @@ fn endgame_asks_a_second_peer_and_no_third() {
 fn a_piece_written_early_is_read_back() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 4, |_| false);
     for block in [0, 1, 3] {
         pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
@@ -138,7 +140,7 @@ proptest! {
         for (step, n, index, block) in steps {
             let (at, block) = (piece(index), BlockIndex(block));
             match step {
-                0 if pieces.state(at) == State::Missing => pieces.begin(&layout, at, peer(n), n == 3),
+                0 if pieces.state(at) == State::Missing => pieces.begin(&layout, at, peer(n), n == 3, AT),
                 1 => { pieces.claim(at, peer(n), 2, |_| false); }
                 2 => { pieces.release(at, block, peer(n)); }
                 3 => {
