@@ -14,6 +14,9 @@ use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
 
+#[path = "engine_tests/fetching.rs"]
+mod fetching;
+
 /// One engine, one torrent of `pieces` pieces of four blocks, a disk that does what it is told.
 struct Bench {
     engine: Engine,
@@ -57,9 +60,27 @@ impl Bench {
     }
 
     fn opened(config: Config, pieces: u32, have: &[u32], unchecked_pieces: &[u32], peers: &[u8]) -> Self {
+        Self::begun(config, pieces, have, unchecked_pieces, peers, |_| {})
+    }
+
+    /// A torrent without anything on disk, added as `change` says.
+    fn added(pieces: u32, peers: &[u8], change: impl FnOnce(&mut AddTorrent)) -> Self {
+        Self::begun(Config::default(), pieces, &[], &[], peers, change)
+    }
+
+    fn begun(
+        config: Config,
+        pieces: u32,
+        have: &[u32],
+        unchecked_pieces: &[u32],
+        peers: &[u8],
+        change: impl FnOnce(&mut AddTorrent),
+    ) -> Self {
         let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
-        let file = torrent_file(pieces);
-        let info_hash = Metainfo::parse(&file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+        let mut add = AddTorrent::new(TORRENT, torrent_file(pieces), "/out".into());
+        add.peers = peers.iter().map(|n| address(*n)).collect();
+        change(&mut add);
+        let info_hash = Metainfo::parse(&add.torrent_file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
         let mut bench = Self {
             engine: Engine::new(config, start),
             now: Instant(1),
@@ -74,8 +95,6 @@ impl Bench {
             disk_full: false,
             disk_asleep: false,
         };
-        let mut add = AddTorrent::new(TORRENT, file, "/out".into());
-        add.peers = peers.iter().map(|n| address(*n)).collect();
         bench.input(Input::Command(Command::AddTorrent(Box::new(add))));
         let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);

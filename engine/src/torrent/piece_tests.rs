@@ -98,6 +98,37 @@ fn a_suspect_piece_is_asked_of_its_owner_alone() {
 }
 
 #[test]
+fn a_late_block_of_another_is_no_part_of_a_suspect_piece() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
+    pieces.claim(piece(0), peer(1), 1, |_| false);
+    assert_eq!(pieces.file(piece(0), BlockIndex(1), data(), peer(2), address(2)), Filed::Duplicate);
+    pieces.release(piece(0), BlockIndex(0), peer(1));
+    let new = |complete| Filed::New { others: vec![], complete };
+    assert_eq!(pieces.file(piece(0), BlockIndex(1), data(), peer(2), address(2)), new(false));
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1)), Filed::Duplicate);
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(2), address(2)), new(true));
+    assert_eq!(pieces.take_whole(piece(0)).senders.sources().len(), 1);
+}
+
+#[test]
+fn a_piece_is_overdue_later_each_time_it_is_taken_over() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    for seconds in [10, 20, 40] {
+        pieces.begin(&layout, piece(0), peer(1), true, AT);
+        pieces.claim(piece(0), peer(1), 1, |_| false);
+        let due = AT + Duration::from_secs(seconds);
+        assert_eq!(pieces.next_overdue(AT), Some(due));
+        assert_eq!(pieces.overdue(due - Duration::from_nanos(1), peer(2), |_| true), None);
+        assert_eq!(pieces.overdue(due, peer(2), |_| true), Some(piece(0)));
+        assert_eq!(pieces.overdue(due, peer(1), |_| true), None, "its own");
+        assert_eq!(pieces.seize(&layout, piece(0)), [(BlockIndex(0), peer(1))]);
+    }
+}
+
+#[test]
 fn endgame_asks_a_second_peer_and_no_third() {
     let layout = layout(1, 2);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
@@ -149,6 +180,8 @@ proptest! {
                         pieces.on_verified(&layout, at, n % 2 == 0);
                     }
                 }
+                4 if n == 0 && pieces.state(at) == State::Missing => pieces.skip(&layout, at),
+                4 if n == 1 && pieces.state(at) == State::Skipped => pieces.want(&layout, at),
                 4 => { pieces.flush(at); }
                 5 => { pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false); }
                 6 if n == 0 => { pieces.reset(&layout, at); }
@@ -170,7 +203,7 @@ proptest! {
                         buffered += in_memory * 16;
                     }
                     None if pieces.state(at) == State::Missing => wanted += layout.block_count(at),
-                    None => prop_assert_eq!(pieces.state(at), State::Have),
+                    None => prop_assert!(matches!(pieces.state(at), State::Have | State::Skipped)),
                 }
             }
             prop_assert_eq!((u64::from(wanted), u64::from(buffered)), (pieces.blocks_wanted(), pieces.buffered_bytes()));
