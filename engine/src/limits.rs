@@ -90,5 +90,13 @@ pub const TRACKER_QUERY_BYTES_MAX: usize = 16 << 10;
 pub const SCRAPE_HASHES_MAX: usize = 100;
 /// Info-hashes in one scrape over UDP (BEP 15: "up to about 74").
 pub const SCRAPE_UDP_HASHES_MAX: usize = 74;
+/// A magnet link; browsers and shells pass on about as much.
+pub const MAGNET_BYTES_MAX: usize = 64 << 10;
+/// Peers of one magnet link that are looked at.
+pub const MAGNET_PEERS_MAX: usize = 256;
+/// The highest index of a file that a magnet link may name (BEP 53).
+pub const MAGNET_FILE_INDEX_MAX: u32 = 1 << 20;
+/// Files that one magnet link may name, counted as often as it names them.
+pub const MAGNET_FILES_MAX: usize = 1 << 16;
 /// Torrents in the answer to a scrape of everything.
 pub const SCRAPE_ALL_MAX: usize = 1000;

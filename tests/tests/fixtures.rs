@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use taipei_engine::metainfo::{FileEntry, Metainfo, PathRules};
+use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo, PathRules};
 
 const RULES: [PathRules; 2] = [PathRules::Unix, PathRules::Windows];
 
@@ -205,5 +205,56 @@ fn damaged_torrents_are_refused_or_read_never_worse() {
                 let _ = Metainfo::parse(&damaged, PathRules::Windows);
             }
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Links {
+    magnet: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    uri: String,
+    expect: Expect,
+    info_hash_v1: Option<String>,
+    info_hash_v2: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    trackers: Vec<String>,
+    #[serde(default)]
+    web_seeds: Vec<String>,
+    #[serde(default)]
+    peers: Vec<String>,
+    #[serde(default)]
+    select_only: Vec<u32>,
+}
+
+fn vector<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+    let text = std::fs::read_to_string(root().join("vectors").join(name)).expect("the vectors");
+    toml::from_str(&text).expect("the vectors are TOML")
+}
+
+#[test]
+fn every_magnet_link_gives_what_the_vectors_say() {
+    let links: Links = vector("magnets.toml");
+    assert!(links.magnet.len() > 25);
+    for link in links.magnet {
+        let uri = &link.uri;
+        let found = Magnet::parse(uri);
+        if link.expect == Expect::Error {
+            assert!(found.is_err(), "{uri}");
+            continue;
+        }
+        let found = found.unwrap_or_else(|error| panic!("{uri}: {error}"));
+        let hashes = found.info_hashes;
+        assert_eq!(hashes.v1.map(|hash| hash.to_string()), link.info_hash_v1, "{uri}");
+        assert_eq!(hashes.v2.map(|hash| hash.to_string()), link.info_hash_v2, "{uri}");
+        assert_eq!(found.name, link.name, "{uri}");
+        assert_eq!(found.trackers, link.trackers, "{uri}");
+        assert_eq!(found.web_seeds, link.web_seeds, "{uri}");
+        let peers: Vec<String> = found.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(peers, link.peers, "{uri}");
+        assert_eq!(found.select_only, link.select_only, "{uri}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod layout;
+pub mod magnet;
 pub mod merkle;
 pub mod paths;
 mod torrent_file;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::create::{Content, CreateError, CreateOptions, CreatePlan, SourceFile};
 pub use self::layout::{FileEntry, FileRun, Layout, LayoutError, ListedFile};
+pub use self::magnet::{Magnet, MagnetError};
 pub use self::paths::{PathError, PathRules, STATE_DIRECTORY, StoragePath};
 use crate::bencode::BencodeError;
 use crate::ids::InfoHashes;
