@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::output::Failure;
 use crate::tracker::TrackerArgs;
@@ -26,6 +27,33 @@ pub(crate) struct Cli {
     pub(crate) log: LogArgs,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
+}
+
+/// The command line with a variable of the environment for every flag: `--max-peers` is `TAIPEI_MAX_PEERS` too.
+///
+/// Commands whose flags mean something of their own have them under their name: `TAIPEI_CREATE_OUTPUT`.
+pub(crate) fn command_line() -> Command {
+    Cli::command().mut_args(|arg| with_env(arg, "")).mut_subcommands(|command| {
+        let prefix = match command.get_name() {
+            own @ ("create" | "tracker" | "demo") => format!("{}_", own.to_uppercase()),
+            _ => String::new(),
+        };
+        command.mut_args(|arg| with_env(arg, &prefix))
+    })
+}
+
+fn with_env(arg: clap::Arg, prefix: &str) -> clap::Arg {
+    let Some(long) = arg.get_long().filter(|_| arg.get_env().is_none()) else { return arg };
+    let prefix = if long == "json" { "" } else { prefix };
+    // Names live as long as the program: there is one command line.
+    let name: &'static str = format!("TAIPEI_{prefix}{}", long.replace('-', "_").to_uppercase()).leak();
+    let arg = arg.env(name).hide_env_values(true);
+    // `1` and `yes` mean yes, `0`, `no` and nothing mean no.
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        arg.value_parser(FalseyValueParser::new())
+    } else {
+        arg
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +142,18 @@ pub(crate) struct DownloadArgs {
     /// Give up with status 3 when there was no progress for so long, for example 90 or 5m
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) stop_timeout: Option<Duration>,
+    /// Download only these files, by their numbers in --list, for example 1,3-5
+    #[arg(short, long, value_name = "N,A-B", value_parser = numbers)]
+    pub(crate) select: Option<Numbers>,
+    /// Show the files and their numbers instead of downloading
+    #[arg(short, long)]
+    pub(crate) list: bool,
+    /// Fetch pieces in order instead of rarest first
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Make room for all files before the download begins
+    #[arg(long)]
+    pub(crate) preallocate: bool,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }
@@ -159,6 +199,27 @@ pub(crate) struct TransferArgs {
     /// Peers per torrent at most
     #[arg(long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=10_000), env = "TAIPEI_MAX_PEERS", hide_env_values = true, help_heading = NETWORK)]
     pub(crate) max_peers: u32,
+    /// Receive no faster than this, all torrents together: 500K, 2M, 1GiB, 10Mbit a second
+    #[arg(short = 'D', long, visible_alias = "download-limit", value_name = "SPEED", value_parser = speed, help_heading = LIMITS)]
+    pub(crate) max_download: Option<u64>,
+    /// Send no faster than this, all torrents together
+    #[arg(short = 'U', long, visible_alias = "upload-limit", value_name = "SPEED", value_parser = speed, help_heading = LIMITS)]
+    pub(crate) max_upload: Option<u64>,
+    /// Receive no faster than this for each torrent
+    #[arg(long, value_name = "SPEED", value_parser = speed, help_heading = LIMITS)]
+    pub(crate) torrent_max_download: Option<u64>,
+    /// Send no faster than this for each torrent
+    #[arg(long, value_name = "SPEED", value_parser = speed, help_heading = LIMITS)]
+    pub(crate) torrent_max_upload: Option<u64>,
+    /// Seeding is enough when so much of the size was sent, for example 1.5
+    #[arg(long, value_name = "RATIO", value_parser = permille, help_heading = LIMITS)]
+    pub(crate) seed_ratio: Option<u32>,
+    /// Seeding is enough after so long, for example 90s, 5m or 1h
+    #[arg(long, value_name = "DURATION", value_parser = seconds, help_heading = LIMITS)]
+    pub(crate) seed_time: Option<Duration>,
+    /// Torrents active at once; the others wait
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = LIMITS)]
+    pub(crate) max_active: u32,
     /// No distributed hash table (not there yet)
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_dht: bool,
@@ -321,6 +382,51 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Numbers of files, from 1: ranges with both ends.
+pub(crate) type Numbers = std::sync::Arc<[RangeInclusive<u32>]>;
+
+/// `1,3-5`.
+fn numbers(text: &str) -> Result<Numbers, String> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
+            (Ok(first @ 1..), Ok(last)) if first <= last => Ok(first..=last),
+            _ => Err("give numbers from 1 and ranges, for example 1,3-5".to_owned()),
+        }
+    };
+    text.split(',').map(range).collect()
+}
+
+/// `500K`, `2M`, `1GiB`: bytes a second; `10Mbit`: bits a second, in powers of 1000.
+fn speed(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let bytes = match lower.strip_suffix("bit") {
+        None => size(text),
+        Some(bits) => {
+            let digits = bits.trim_end_matches(['k', 'm', 'g']);
+            let unit = match &bits[digits.len()..] {
+                "" => Some(1),
+                "k" => Some(1_000),
+                "m" => Some(1_000_000),
+                "g" => Some(1_000_000_000),
+                _ => None,
+            };
+            unit.and_then(|unit| digits.parse::<u64>().ok()?.checked_mul(unit)).map(|bits| bits / 8)
+        }
+    };
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "give a speed such as 500K, 2M, 1GiB or 10Mbit".to_owned())
+}
+
+/// `1`, `1.5`, `0.125`: in thousandths, exactly.
+fn permille(text: &str) -> Result<u32, String> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(whole) && is_number(part) && part.len() <= 3)
+        .then(|| format!("{whole}{part:0<3}").parse().ok())
+        .flatten()
+        .ok_or_else(|| "give a number such as 1 or 1.5, with three decimals at most".to_owned())
+}
+
 /// `16384`, `16K`, `16KiB`, `1M`: always powers of 1024.
 fn size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -354,11 +460,10 @@ fn demo_speed(text: &str) -> Result<u64, String> {
 }
 
 const NETWORK: &str = "Network";
+const LIMITS: &str = "Limits";
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -382,12 +487,49 @@ mod tests {
 
     #[test]
     fn arguments_fit_together() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_of_the_environment() {
+        fn walk(command: &Command, seen: &mut u32) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let id = arg.get_id().as_str();
+                if !matches!(id, "help" | "version") {
+                    let name = arg.get_env().and_then(|name| name.to_str());
+                    assert!(
+                        name.is_some_and(|name| name.starts_with("TAIPEI_")),
+                        "{}: {id}",
+                        command.get_name()
+                    );
+                    *seen += 1;
+                }
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(|sub| walk(sub, seen));
+        }
+        let mut command = command_line();
+        command.build();
+        let mut seen = 0;
+        walk(&command, &mut seen);
+        assert!(seen > 50, "{seen}");
+    }
+
+    #[test]
+    fn speeds_ratios_and_file_numbers_are_read() {
+        assert_eq!(
+            ["500K", "2M", "1GiB", "10Mbit", "7"].map(speed),
+            [Ok(512_000), Ok(2 << 20), Ok(1 << 30), Ok(1_250_000), Ok(7)]
+        );
+        assert!(["0", "", "bit", "1Tbit", "-1", "7bit"].iter().all(|text| speed(text).is_err()));
+        assert_eq!(["1", "1.5", "0.125", "2.05"].map(permille), [Ok(1000), Ok(1500), Ok(125), Ok(2050)]);
+        assert!(["", ".", "1.", "-1", "1.2345", "x", "99999999"].iter().all(|text| permille(text).is_err()));
+        assert_eq!(numbers("1,3-5").as_deref(), Ok([1..=1, 3..=5].as_slice()));
+        assert!(["", "0", "5-3", "1,", "a"].iter().all(|text| numbers(text).is_err()));
     }
 
     #[test]
     fn help_texts() {
-        let mut cli = Cli::command().term_width(100).max_term_width(100);
+        let mut cli = command_line().term_width(100).max_term_width(100);
         cli.build();
         let mut all = cli.render_long_help().to_string();
         for name in ["download", "seed", "create", "info", "verify", "tracker", "demo"] {

@@ -25,7 +25,7 @@ use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, Progress, Tra
 use crate::create::{Made, make_torrent};
 use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
 use crate::paced::PacedTransport;
-use crate::transfer::{Torrent, Until, runtime, transfer};
+use crate::transfer::{Torrent, Until, Wanted, runtime, transfer};
 use crate::verify::{check, path_below};
 
 /// Shows it and cleans up.
@@ -54,7 +54,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
         TrackerConfig::with_interval(Duration::from_secs(60)),
         Rng::stream(seed, "tracker", 0),
     );
-    let tracker = serve(&[local], tracker)?;
+    let tracker = serve(&[local], false, tracker)?;
     let announce = format!("http://{}/announce", tracker.local_addr());
 
     let (size, source, display) = (args.size, place.seeder(0), args.display);
@@ -102,7 +102,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
     };
     say("seeders", &(ports.join(", ") + &speed));
 
-    let torrent = Torrent { torrent_file, metainfo, root: place.download() };
+    let torrent = Torrent { torrent_file, metainfo, root: place.download(), wanted: Wanted::default() };
     let until = Until::Complete { stop_timeout: Some(GIVE_UP), then_seed: false };
     let transfer_args = download_args(args.display);
     let ended =

@@ -6,11 +6,11 @@ use serde::Serialize;
 use taipei_engine::metainfo::{FileEntry, Metainfo};
 
 use crate::args::InfoArgs;
-use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_torrent};
+use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_any_torrent};
 
 /// Shows it.
 pub(crate) fn run(args: &InfoArgs) -> Exit {
-    match read_torrent(&args.torrent) {
+    match read_any_torrent(&args.torrent) {
         Err(failure) => return fail(&failure, args.json),
         Ok((_, metainfo)) if args.json => print_json(&Info::new(&metainfo)),
         Ok((_, metainfo)) => print(text(&metainfo).trim_end()),
@@ -22,6 +22,8 @@ pub(crate) fn run(args: &InfoArgs) -> Exit {
 #[derive(Serialize)]
 struct Info<'a> {
     name: &'a str,
+    /// `v1`, `v2` or `hybrid`.
+    kind: &'static str,
     info_hash_v1: Option<String>,
     info_hash_v2: Option<String>,
     piece_length: u32,
@@ -59,6 +61,11 @@ impl<'a> Info<'a> {
         };
         Self {
             name: &metainfo.name,
+            kind: match (metainfo.info_hashes.v1, metainfo.info_hashes.v2) {
+                (Some(_), Some(_)) => "hybrid",
+                (None, _) => "v2",
+                (Some(_), None) => "v1",
+            },
             info_hash_v1: metainfo.info_hashes.v1.map(|hash| hash.to_string()),
             info_hash_v2: metainfo.info_hashes.v2.map(|hash| hash.to_string()),
             piece_length: layout.piece_length(),
@@ -91,11 +98,18 @@ fn text(metainfo: &Metainfo) -> String {
     };
     let info = Info::new(metainfo);
     line("name", info.name);
-    line("info-hash", info.info_hash_v1.as_deref().unwrap_or("-"));
+    if let Some(v1) = &info.info_hash_v1 {
+        line("info-hash", v1);
+    }
     if let Some(v2) = &info.info_hash_v2 {
         line("info-hash v2", v2);
     }
     line("size", &format!("{} in {}", bytes(info.total_size), count(info.num_files as u64, "file")));
+    match info.kind {
+        "hybrid" => line("kind", "hybrid: v1 and v2; downloaded as v1"),
+        "v2" => line("kind", "v2 only: cannot be downloaded yet"),
+        _ => {}
+    }
     line("pieces", &format!("{} of {}", info.num_pieces, bytes(u64::from(info.piece_length))));
     line("private", if info.private { "yes: only peers of its trackers" } else { "no" });
     for (number, tier) in info.tracker_tiers.iter().enumerate() {
@@ -162,7 +176,7 @@ mod tests {
 
     fn fixture(name: &str) -> Metainfo {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torrents").join(name);
-        read_torrent(&path).unwrap().1
+        read_any_torrent(&path).unwrap().1
     }
 
     #[test]

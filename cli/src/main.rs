@@ -18,13 +18,13 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
-use crate::args::{Cli, CliCommand};
+use crate::args::{Cli, CliCommand, command_line};
 use crate::output::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
     if let Err(failure) = cli.log.begin() {
         return output::fail(&failure, false).into();
     }

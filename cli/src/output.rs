@@ -70,7 +70,7 @@ pub(crate) enum Failure {
     #[error("{}: neither a file nor a directory", Shown(.0))]
     NoFile(PathBuf),
     #[error(
-        "{}: magnet links and addresses of torrent files are not supported yet: give a torrent file",
+        "{}: magnet links and addresses of torrent files come with a later version: give a torrent file",
         escape(.0)
     )]
     NotYet(String),
@@ -84,6 +84,8 @@ pub(crate) enum Failure {
     Tracker(#[from] taipei_net::tracker::TrackerListenError),
     #[error("{torrent}: {problem}")]
     Seed { torrent: String, problem: String },
+    #[error("{torrent}: --select {number}: it has {files} files; --list shows them")]
+    Select { torrent: String, number: u32, files: usize },
     #[error("{torrent}: {error}")]
     Add { torrent: String, error: taipei_engine::alert::AddError },
     #[error("the system does not let us run: {0}")]
@@ -103,6 +105,7 @@ impl Failure {
             Self::NotYet(_) | Self::Encryption => "not-supported",
             Self::Start(_) | Self::Tracker(_) => "network",
             Self::Seed { .. } => "not-whole",
+            Self::Select { .. } => "selection",
             Self::Add { .. } => "refused",
             Self::System(_) => "system",
         }
@@ -110,7 +113,7 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) | Self::Encryption => Exit::Usage,
+            Self::Encryption => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -250,8 +253,17 @@ pub(crate) fn path_rules() -> PathRules {
     if taipei_net::config().windows_paths { PathRules::Windows } else { PathRules::Unix }
 }
 
-/// Reads a torrent file and judges it. Not more is read than a torrent file may be long.
+/// Reads a torrent file that something is to be done with: not one of version 2 alone.
 pub(crate) fn read_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
+    let (torrent_file, metainfo) = read_any_torrent(path)?;
+    if metainfo.info_hashes.v1.is_none() {
+        return Err(Failure::Torrent { path: path.to_owned(), error: MetainfoError::V2Only });
+    }
+    Ok((torrent_file, metainfo))
+}
+
+/// Reads a torrent file and judges it. Not more is read than a torrent file may be long.
+pub(crate) fn read_any_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
     use io::Read as _;
     let text = path.to_string_lossy();
     if !path.exists() && ["magnet:", "http://", "https://"].iter().any(|start| text.starts_with(start)) {

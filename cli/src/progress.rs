@@ -124,6 +124,8 @@ impl View {
             return "complete".to_owned();
         }
         match self.state {
+            TorrentState::Queued => "queued".to_owned(),
+            TorrentState::Finished => "finished".to_owned(),
             TorrentState::Opening => "opening".to_owned(),
             TorrentState::Checking => "checking what is there".to_owned(),
             TorrentState::Downloading if stats.is_some_and(|stats| stats.peers == 0) => {

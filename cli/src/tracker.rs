@@ -22,17 +22,26 @@ use taipei_net::{EndSignals, start_values};
 /// What the tracker is told on the command line.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TrackerArgs {
-    /// Where to listen; may be repeated [default: 0.0.0.0:6969 and [::]:6969]
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Where to listen, over HTTP and UDP; may be repeated [default: 0.0.0.0:6969 and [::]:6969]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "TAIPEI_LISTEN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     listen: Vec<SocketAddr>,
+    /// Answer over HTTP only
+    #[arg(long, env = "TAIPEI_NO_UDP", hide_env_values = true)]
+    no_udp: bool,
     /// How often peers announce, for example 90s, 30m or 1h
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = interval)]
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = interval, env = "TAIPEI_INTERVAL", hide_env_values = true)]
     interval: Duration,
     /// Serve only these: torrent files, info-hashes, or text files with an info-hash per line; may be repeated
-    #[arg(long, value_name = "TORRENT", num_args = 1..)]
+    #[arg(long, value_name = "TORRENT", num_args = 1.., env = "TAIPEI_ALLOW", hide_env_values = true)]
     allow: Vec<PathBuf>,
     /// One JSON object a line
-    #[arg(long)]
+    #[arg(long, env = "TAIPEI_JSON", hide_env_values = true)]
     json: bool,
 }
 
@@ -135,7 +144,7 @@ fn info_hash(text: &str) -> Option<InfoHash> {
 
 async fn run_until_signal(args: &TrackerArgs, config: TrackerConfig) -> Result<(), Failure> {
     let listener = listen(args, &config)?;
-    let mut out = Display { json: args.json, shown: BTreeMap::new() };
+    let mut out = Display { json: args.json, udp: !args.no_udp, shown: BTreeMap::new() };
     out.listening(&listener).map_err(Failure::System)?;
     let mut signals = EndSignals::new().map_err(Failure::System)?;
     loop {
@@ -151,14 +160,15 @@ async fn run_until_signal(args: &TrackerArgs, config: TrackerConfig) -> Result<(
 
 fn listen(args: &TrackerArgs, config: &TrackerConfig) -> Result<TrackerListener, Failure> {
     let server = || TrackerServer::new(config.clone(), Rng::stream(start_values(None).seed, "tracker", 0));
+    let udp = !args.no_udp;
     if !args.listen.is_empty() {
-        return serve(&args.listen, server()).map_err(Failure::Listen);
+        return serve(&args.listen, udp, server()).map_err(Failure::Listen);
     }
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
-    match serve(&[v4, v6], server()) {
+    match serve(&[v4, v6], udp, server()) {
         // A machine without IPv6.
-        Err(error) if error.address == v6 => serve(&[v4], server()).map_err(Failure::Listen),
+        Err(error) if error.address == v6 => serve(&[v4], udp, server()).map_err(Failure::Listen),
         done => done.map_err(Failure::Listen),
     }
 }
@@ -166,13 +176,19 @@ fn listen(args: &TrackerArgs, config: &TrackerConfig) -> Result<TrackerListener,
 /// Lines for people, or objects for programs; a torrent again only when a figure changed.
 struct Display {
     json: bool,
+    udp: bool,
     shown: BTreeMap<InfoHash, SwarmStats>,
 }
 
 impl Display {
     fn listening(&self, listener: &TrackerListener) -> io::Result<()> {
-        let urls: Vec<String> =
-            listener.local_addrs().iter().filter_map(|address| announce_url(*address)).collect();
+        let addresses: Vec<SocketAddr> =
+            listener.local_addrs().iter().filter_map(|address| reachable(*address)).collect();
+        let schemes: &[&str] = if self.udp { &["http", "udp"] } else { &["http"] };
+        let urls: Vec<String> = schemes
+            .iter()
+            .flat_map(|scheme| addresses.iter().map(move |address| format!("{scheme}://{address}/announce")))
+            .collect();
         let mut out = io::stdout().lock();
         if self.json {
             writeln!(out, "{}", json!({ "event": "listening", "announce_urls": urls }))?;
@@ -210,8 +226,8 @@ impl Display {
     }
 }
 
-/// None for IPv6 on a machine that nobody can reach that way.
-fn announce_url(listening: SocketAddr) -> Option<String> {
+/// Where others reach a listening address. None for IPv6 on a machine that nobody can reach that way.
+fn reachable(listening: SocketAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip(), listening.port());
     let ip = if !ip.is_unspecified() {
         ip
@@ -224,7 +240,7 @@ fn announce_url(listening: SocketAddr) -> Option<String> {
             (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
         )?
     };
-    Some(format!("http://{}/announce", SocketAddr::new(ip, port)))
+    Some(SocketAddr::new(ip, port))
 }
 
 /// The address that this machine has towards the world. Nothing is sent: a datagram socket only picks its route.

@@ -9,6 +9,8 @@ use std::{env, io};
 
 use bytes::Bytes;
 use serde_json::json;
+use taipei_engine::command::{Allocation, Priority, SeedGoal};
+use taipei_engine::config::RateLimits;
 use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
 use taipei_engine::record::Recording;
@@ -26,22 +28,54 @@ use crate::verify::{data_root, look, path_below};
 /// Downloads until complete, or for ever with `--seed`.
 pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
     let until = Until::Complete { stop_timeout: args.stop_timeout, then_seed: args.seed };
-    let torrents = read_torrents(&args.torrents, &args.output, |_, given| Ok(given.to_owned()));
-    run(torrents, &args.transfer, log, until)
+    let mut read = read_torrents(&args.torrents, &args.output, args.transfer.display.json, |_, given| {
+        Ok(given.to_owned())
+    });
+    if let Ok(read) = &mut read {
+        if args.list {
+            read.torrents.iter().for_each(|torrent| list(torrent, args.transfer.display.json));
+            return if read.some_failed { Exit::Failed } else { Exit::Done };
+        }
+        for torrent in &mut read.torrents {
+            match Wanted::new(args, &torrent.metainfo) {
+                Ok(wanted) => torrent.wanted = wanted,
+                Err(failure) => return fail(&failure, args.transfer.display.json),
+            }
+        }
+    }
+    run(read, &args.transfer, log, until)
 }
 
 /// Serves what is there.
 pub(crate) fn seed(args: &SeedArgs, log: &LogArgs) -> Exit {
-    let torrents = read_torrents(&args.torrents, &args.data, |metainfo, given| {
-        let root = data_root(&metainfo.name, given);
-        has_all_files(metainfo, &root).map(|()| root)
-    });
+    let torrents =
+        read_torrents(&args.torrents, &args.data, args.transfer.display.json, |metainfo, given| {
+            let root = data_root(&metainfo.name, given);
+            has_all_files(metainfo, &root).map(|()| root)
+        });
     run(torrents, &args.transfer, log, Until::Interrupted)
 }
 
-fn run(torrents: Result<Vec<Torrent>, Failure>, args: &TransferArgs, log: &LogArgs, until: Until) -> Exit {
+/// The files of a torrent by the numbers that `--select` takes.
+fn list(torrent: &Torrent, as_json: bool) {
+    let name = &torrent.metainfo.name;
+    for (file, number) in
+        torrent.metainfo.layout.files().iter().zip(1u32..).filter(|(file, _)| file.is_stored())
+    {
+        let (path, length) = (file.path.as_str(), file.length);
+        if as_json {
+            print_json(
+                &json!({ "event": "file", "name": name, "number": number, "path": path, "length": length }),
+            );
+        } else {
+            print(format_args!("{number:>6}  {:>10}  {}", bytes(length), escape(path)));
+        }
+    }
+}
+
+fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, until: Until) -> Exit {
     let as_json = args.display.json;
-    let ended = torrents.and_then(|torrents| {
+    let ended = torrents.and_then(|Read { torrents, some_failed }| {
         if args.encryption == Encryption::Require {
             return Err(Failure::Encryption);
         }
@@ -51,7 +85,10 @@ fn run(torrents: Result<Vec<Torrent>, Failure>, args: &TransferArgs, log: &LogAr
             transfer(&torrents, args, log.is_on_terminal(), until, &mut signals).await
         });
         runtime.shutdown_background();
-        ended
+        ended.map(|ended| match ended.exit {
+            Exit::Done if some_failed => Ended { exit: Exit::Failed, ..ended },
+            _ => ended,
+        })
     });
     match ended {
         Ok(ended) => ended.exit,
@@ -88,6 +125,41 @@ pub(crate) struct Torrent {
     pub(crate) metainfo: Metainfo,
     /// The directory under which its paths lie.
     pub(crate) root: PathBuf,
+    pub(crate) wanted: Wanted,
+}
+
+/// What is wanted of a torrent, and how it is fetched.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    priorities: Vec<Priority>,
+    sequential: bool,
+    allocation: Allocation,
+}
+
+impl Wanted {
+    fn new(args: &DownloadArgs, metainfo: &Metainfo) -> Result<Self, Failure> {
+        let files = metainfo.layout.files().len();
+        let mut priorities = Vec::new();
+        if let Some(selected) = &args.select {
+            if let Some(range) = selected.iter().find(|range| *range.end() as usize > files) {
+                let (torrent, number) = (escape(&metainfo.name).into_owned(), *range.end());
+                return Err(Failure::Select { torrent, number, files });
+            }
+            priorities = vec![Priority::Skip; files];
+            for range in selected.iter() {
+                priorities[*range.start() as usize - 1..*range.end() as usize].fill(Priority::Normal);
+            }
+        }
+        let allocation = if args.preallocate { Allocation::Full } else { Allocation::Sparse };
+        Ok(Self { priorities, sequential: args.sequential, allocation })
+    }
+}
+
+/// The torrents of a command line.
+struct Read {
+    torrents: Vec<Torrent>,
+    /// Whether others could not be read; why was said.
+    some_failed: bool,
 }
 
 /// How a transfer ended.
@@ -100,14 +172,38 @@ pub(crate) struct Ended {
 fn read_torrents(
     files: &[PathBuf],
     given: &Path,
+    as_json: bool,
     root_of: impl Fn(&Metainfo, &Path) -> Result<PathBuf, Failure>,
-) -> Result<Vec<Torrent>, Failure> {
+) -> Result<Read, Failure> {
     let read = |path: &PathBuf| {
         let (torrent_file, metainfo) = read_torrent(path)?;
         let root = root_of(&metainfo, given)?;
-        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root })
+        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root, wanted: Wanted::default() })
     };
-    files.iter().map(read).collect()
+    let mut torrents: Vec<Torrent> = Vec::new();
+    let mut failures = Vec::new();
+    for path in files {
+        match read(path) {
+            Ok(torrent) => {
+                let hashes = &torrent.metainfo.info_hashes;
+                if torrents.iter().any(|other| other.metainfo.info_hashes == *hashes) {
+                    eprintln!("warning: {}: the same torrent was given before", Shown(path));
+                } else {
+                    torrents.push(torrent);
+                }
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if torrents.is_empty()
+        && let Some(last) = failures.pop()
+    {
+        failures.iter().for_each(|failure| _ = fail(failure, as_json));
+        return Err(last);
+    }
+    // One that is broken does not keep the others from going on.
+    failures.iter().for_each(|failure| _ = fail(failure, as_json));
+    Ok(Read { torrents, some_failed: !failures.is_empty() })
 }
 
 /// Whether data to seed are there by name and length, so that a wrong directory is not filled with empty files.
@@ -153,6 +249,8 @@ fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
     let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
+    config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
+    config.active_max = args.max_active;
     config.state_directory =
         state_directory().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default();
     let start_values = start_values(None);
@@ -305,16 +403,26 @@ impl Transfer<'_> {
                 self.failed(torrent, Failure::Add { torrent: name, error });
             }
             Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
-            Alert::DiskFailed { torrent, error, .. } => {
+            Alert::DiskFailed { torrent, error, needed_bytes } => {
+                let root = self.torrents.get(torrent.0 as usize).map(|torrent| torrent.root.as_path());
+                let words = match (needed_bytes, root) {
+                    (Some(needed), Some(root)) => {
+                        format!(
+                            "disk full, {} more needed on {}, trying again in 30 s",
+                            bytes(needed),
+                            Shown(root)
+                        )
+                    }
+                    _ => format!("{}, trying again in 30 s", escape(&error.to_string())),
+                };
                 if let Some(view) = self.view(torrent) {
-                    view.problem = Some(escape(&error.to_string()).into_owned());
+                    view.problem = Some(words.clone());
                 }
-                let words = format!("{}; it goes on by itself when that ends", escape(&error.to_string()));
                 self.note(
                     torrent,
                     &words,
                     "disk-failed",
-                    json!({ "path": error.path, "error": error.kind.to_string() }),
+                    json!({ "path": error.path, "error": error.kind.to_string(), "needed_bytes": needed_bytes }),
                 );
             }
             Alert::PieceFailed { torrent, piece } => {
@@ -526,6 +634,11 @@ fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<A
     add.extra_trackers = args.tracker.clone();
     add.use_trackers = !args.no_trackers;
     add.peers = args.peer.clone();
+    add.priorities.clone_from(&torrent.wanted.priorities);
+    add.sequential = torrent.wanted.sequential;
+    add.allocation = torrent.wanted.allocation;
+    add.limits = RateLimits { download: args.torrent_max_download, upload: args.torrent_max_upload };
+    add.seed_goal = SeedGoal { ratio_permille: args.seed_ratio, time: args.seed_time };
     Ok(add)
 }
 

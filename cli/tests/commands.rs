@@ -141,7 +141,6 @@ fn wrong_use_ends_with_2() {
         "download t.torrent --port 99999",
         "download t.torrent --encryption require",
         "seed t.torrent --data data --encryption require",
-        "download magnet:?xt=urn:btih:00",
     ] {
         let done = place.run(args);
         assert_eq!(done.status.code(), Some(2), "{args}");
@@ -237,4 +236,32 @@ fn the_demo_verifies_and_leaves_nothing() {
     let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["verified"]), (&"demo".into(), &true.into()));
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0, "everything is removed");
+}
+
+#[test]
+fn one_broken_torrent_does_not_end_the_others() {
+    let place = Place::with_torrent("broken-one");
+    fs::write(place.0.join("broken.torrent"), "d4:infoi1ee").unwrap();
+    let (out, error) = place.ends(
+        1,
+        "download broken.torrent t.torrent t.torrent nothing.torrent -o data --no-trackers --port 0 --bind 127.0.0.1",
+    );
+    assert!(out.contains("t: complete already"), "{out}{error}");
+    assert!(error.contains("error: broken.torrent") && error.contains("error: nothing.torrent"), "{error}");
+    assert!(error.contains("t.torrent: the same torrent was given before"), "{error}");
+}
+
+#[test]
+fn flags_come_from_the_environment_and_files_have_numbers() {
+    let place = Place::with_torrent("environment");
+    let mut command = place.command("download t.torrent");
+    let done = command.env("TAIPEI_LIST", "1").env("TAIPEI_JSON", "yes").output().unwrap();
+    let out = String::from_utf8(done.stdout).unwrap();
+    let numbers: Vec<u64> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, [1, 2, 3], "{out}");
+    let (_, error) = place.ends(1, "download t.torrent --select 4");
+    assert!(error.contains("it has 3 files"), "{error}");
 }

@@ -40,7 +40,7 @@ pub enum Alert {
         /// Which.
         piece: PieceIndex,
     },
-    /// Every piece is there. Said once per torrent added, and not when it was whole from the start.
+    /// All that is wanted is there. Not said when it was from the start; said again when more was wanted since.
     Completed {
         /// Which.
         torrent: TorrentId,

@@ -80,8 +80,9 @@ impl Engine {
 
     /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        self.now = self.now.max(now);
-        if suspend::has_slept(self.poll_timeout(), now) {
+        let before = core::mem::replace(&mut self.now, self.now.max(now));
+        // The first input after it tells; the deadlines that passed meanwhile are overdue for those that follow too.
+        if suspend::has_slept(self.poll_timeout().map(|due| due.max(before)), now) {
             self.renew();
         }
         match input {
@@ -175,10 +176,10 @@ impl Engine {
             Command::AddPeers { torrent, peers } => {
                 self.with_torrent(torrent, |torrent, context| torrent.add_peers(context, peers));
             }
-            Command::SetPriorities { .. }
-            | Command::SetLimits { .. }
-            | Command::Unban { .. }
-            | Command::Scrape { .. } => {}
+            Command::SetPriorities { torrent, priorities } => {
+                self.with_torrent(torrent, |torrent, context| torrent.set_priorities(context, &priorities));
+            }
+            Command::SetLimits { .. } | Command::Unban { .. } | Command::Scrape { .. } => {}
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));
@@ -231,6 +232,8 @@ impl Engine {
             tiers,
             resume: add.resume,
             peers: add.peers,
+            priorities: add.priorities,
+            sequential: add.sequential,
             allocate,
             seed: self.start.seed,
         };

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use super::*;
 use crate::alert::TorrentState;
 use crate::block::BlockData;
-use crate::disk::{JobResult, Opened, StorageError, StorageErrorKind, Totals, Work};
+use crate::disk::{JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work};
 use crate::ids::PieceIndex;
 use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
+
+#[path = "engine_tests/fetching.rs"]
+mod fetching;
 
 /// One engine, one torrent of `pieces` pieces of four blocks, a disk that does what it is told.
 struct Bench {
@@ -57,9 +60,27 @@ impl Bench {
     }
 
     fn opened(config: Config, pieces: u32, have: &[u32], unchecked_pieces: &[u32], peers: &[u8]) -> Self {
+        Self::begun(config, pieces, have, unchecked_pieces, peers, |_| {})
+    }
+
+    /// A torrent without anything on disk, added as `change` says.
+    fn added(pieces: u32, peers: &[u8], change: impl FnOnce(&mut AddTorrent)) -> Self {
+        Self::begun(Config::default(), pieces, &[], &[], peers, change)
+    }
+
+    fn begun(
+        config: Config,
+        pieces: u32,
+        have: &[u32],
+        unchecked_pieces: &[u32],
+        peers: &[u8],
+        change: impl FnOnce(&mut AddTorrent),
+    ) -> Self {
         let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
-        let file = torrent_file(pieces);
-        let info_hash = Metainfo::parse(&file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+        let mut add = AddTorrent::new(TORRENT, torrent_file(pieces), "/out".into());
+        add.peers = peers.iter().map(|n| address(*n)).collect();
+        change(&mut add);
+        let info_hash = Metainfo::parse(&add.torrent_file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
         let mut bench = Self {
             engine: Engine::new(config, start),
             now: Instant(1),
@@ -74,8 +95,6 @@ impl Bench {
             disk_full: false,
             disk_asleep: false,
         };
-        let mut add = AddTorrent::new(TORRENT, file, "/out".into());
-        add.peers = peers.iter().map(|n| address(*n)).collect();
         bench.input(Input::Command(Command::AddTorrent(Box::new(add))));
         let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);
@@ -125,7 +144,7 @@ impl Bench {
             let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
             let written = if self.disk_full { Err(full()) } else { Ok(()) };
             let result = match work {
-                Work::Write { .. } => JobResult::Written(written),
+                Work::Write { .. } => JobResult::Written(written.map(|()| Vec::new())),
                 Work::Record { .. } => JobResult::Recorded(written),
                 Work::Snapshot { .. } => JobResult::Saved(written),
                 Work::Hash { pieces } => {
@@ -133,7 +152,8 @@ impl Bench {
                         let bad = self.bad.iter().position(|bad| *bad == piece);
                         bad.map(|at| self.bad.remove(at)).is_none()
                     };
-                    JobResult::Hashed(Ok(pieces.iter().map(|hash| good(hash.piece.get())).collect()))
+                    let hash = |good| PieceHash { good, digests: Vec::new() };
+                    JobResult::Hashed(Ok(pieces.iter().map(|piece| hash(good(piece.piece.get()))).collect()))
                 }
                 Work::Check { pieces } => JobResult::Checked(Ok(vec![true; pieces.len()])),
                 Work::Read { blocks } => {
@@ -405,8 +425,10 @@ fn a_full_disk_does_not_hold_up_the_end() {
     bench.input(Input::Command(Command::Shutdown));
     for (job, work) in std::mem::take(&mut bench.jobs) {
         let result = match work {
-            Work::Write { .. } => JobResult::Written(Ok(())),
-            Work::Hash { pieces } => JobResult::Hashed(Ok(vec![true; pieces.len()])),
+            Work::Write { .. } => JobResult::Written(Ok(vec![])),
+            Work::Hash { pieces } => {
+                JobResult::Hashed(Ok(vec![PieceHash { good: true, digests: vec![] }; pieces.len()]))
+            }
             other => panic!("not expected here: {other:?}"),
         };
         bench.input(Input::JobDone { job, result });
@@ -645,7 +667,10 @@ fn a_seed_that_loses_data_dials_other_seeds_again() {
     let (job, _) = bench.jobs.pop_front().unwrap();
     bench.input(Input::JobDone { job, result: JobResult::Read(Err(gone)) });
     let Some((job, Work::Check { pieces })) = bench.jobs.pop_front() else { panic!("looks again") };
-    bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![false; pieces.len()])) });
+    bench.input(Input::JobDone {
+        job,
+        result: JobResult::Checked(Ok(pieces.iter().map(|piece| piece.get() == 0).collect())),
+    });
     assert_eq!((bench.have(), bench.dialled.len()), (1, 2));
     let seed = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
     bench.give_all(seed);

@@ -34,6 +34,8 @@ pub const REQUESTS_OUT_MAX: u32 = 500;
 pub const REQUESTS_QUEUED_MAX: u32 = 500;
 /// What a peer that does not say `reqq` is taken to queue.
 pub const REQQ_DEFAULT: u32 = 250;
+/// Blocks of failed pieces whose digests are remembered, over one torrent: those of the four largest pieces there are.
+pub const EVIDENCE_BLOCKS_MAX: usize = 4 * (PIECE_LENGTH_MAX / BLOCK_BYTES) as usize;
 /// Addresses known per torrent.
 pub const CANDIDATES_MAX: usize = 2000;
 /// Trackers of one torrent that are looked at.
@@ -86,5 +88,15 @@ pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
 pub const TRACKER_QUERY_BYTES_MAX: usize = 16 << 10;
 /// Info-hashes in one scrape of our tracker.
 pub const SCRAPE_HASHES_MAX: usize = 100;
+/// Info-hashes in one scrape over UDP (BEP 15: "up to about 74").
+pub const SCRAPE_UDP_HASHES_MAX: usize = 74;
+/// A magnet link; browsers and shells pass on about as much.
+pub const MAGNET_BYTES_MAX: usize = 64 << 10;
+/// Peers of one magnet link that are looked at.
+pub const MAGNET_PEERS_MAX: usize = 256;
+/// The highest index of a file that a magnet link may name (BEP 53).
+pub const MAGNET_FILE_INDEX_MAX: u32 = 1 << 20;
+/// Files that one magnet link may name, counted as often as it names them.
+pub const MAGNET_FILES_MAX: usize = 1 << 16;
 /// Torrents in the answer to a scrape of everything.
 pub const SCRAPE_ALL_MAX: usize = 1000;

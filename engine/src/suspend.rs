@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Whether nobody ran for a while before `now`, when the engine was to be woken at `due`.
+/// Whether nobody ran for a while before `now`, when the engine was to be woken at `due`, or heard of something later.
 pub(crate) fn has_slept(due: Option<Instant>, now: Instant) -> bool {
     due.is_some_and(|due| now.since(due) >= OVERDUE)
 }

@@ -8,6 +8,7 @@
 //! to another address than the one asked for with `bind`.
 
 mod clock;
+mod fetch;
 mod jobs;
 mod platform;
 mod session;
@@ -18,6 +19,7 @@ pub mod tracker;
 mod transport;
 
 pub use clock::{BootClock, boot_id, start_values};
+pub use fetch::{FetchError, fetch};
 pub use jobs::ThreadJobs;
 pub use platform::EndSignals;
 pub use session::{Options, Session, StartError, config, start};

@@ -1,4 +1,4 @@
-//! Sockets for the engine's tracker: HTTP/1 over TCP, one request a connection.
+//! Sockets for the engine's tracker: HTTP/1 over TCP, one request a connection, and UDP on the same port.
 //!
 //! [`serve`] gives a [`TrackerListener`] that runs until it is stopped or dropped. The tracker itself is pure and sits
 //! behind a lock that is held for one answer. Connections beyond the cap wait in the system's queue; each has a
@@ -21,7 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use taipei_engine::tracker_server::{SwarmStats, TrackerServer};
 use taipei_engine::{InfoHash, Instant};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -52,12 +52,17 @@ pub struct TrackerListenError {
     pub error: io::Error,
 }
 
-/// Listens at each of these addresses and answers as `server` decides. With port 0 the system chooses one, the same
-/// for all of them where it can. An IPv6 address never takes IPv4 connections. Needs a running tokio.
+/// Listens at each of these addresses, over TCP and with `udp` over UDP as well, and answers as `server` decides. With
+/// port 0 the system chooses one, the same for all of them where it can. An IPv6 address never takes IPv4 connections.
+/// Needs a running tokio.
 ///
 /// # Errors
 /// When one of them cannot be listened at; then none is.
-pub fn serve(listen: &[SocketAddr], server: TrackerServer) -> Result<TrackerListener, TrackerListenError> {
+pub fn serve(
+    listen: &[SocketAddr],
+    udp: bool,
+    server: TrackerServer,
+) -> Result<TrackerListener, TrackerListenError> {
     let shared = Arc::new(Shared { server: Mutex::new(server), began: tokio::time::Instant::now() });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (mut addresses, mut tasks) = (Vec::<SocketAddr>::new(), JoinSet::new());
@@ -67,9 +72,12 @@ pub fn serve(listen: &[SocketAddr], server: TrackerServer) -> Result<TrackerList
             address.set_port(addresses.first().map_or(0, SocketAddr::port));
         }
         let failed = |error| TrackerListenError { address, error };
-        let listener = open(address).map_err(failed)?;
+        let (listener, datagrams) = open_both(address, udp).map_err(failed)?;
         addresses.push(listener.local_addr().map_err(failed)?);
         tasks.spawn(accept(listener, shared.clone(), slots.clone()));
+        if let Some(datagrams) = datagrams {
+            tasks.spawn(answer_datagrams(datagrams, shared.clone()));
+        }
     }
     Ok(TrackerListener { addresses, server: shared, tasks })
 }
@@ -105,6 +113,10 @@ impl Shared {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn now(&self) -> Instant {
+        Instant::START + self.began.elapsed()
+    }
+
     fn answer(&self, from: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let mut response = Response::default();
         if request.method() != Method::GET {
@@ -113,12 +125,62 @@ impl Shared {
             return response;
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let now = Instant::START + self.began.elapsed();
-        let (status, body) = self.lock().handle_http(now, from, path);
+        let (status, body) = self.lock().handle_http(self.now(), from, path);
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         *response.body_mut() = Full::new(body);
         response
+    }
+}
+
+/// One port for both. Where the system chose it for TCP, it may be taken for UDP: then it chooses again.
+fn open_both(address: SocketAddr, udp: bool) -> io::Result<(TcpListener, Option<UdpSocket>)> {
+    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        let listener = open(address)?;
+        if !udp {
+            return Ok((listener, None));
+        }
+        tries -= 1;
+        match open_datagrams(listener.local_addr()?) {
+            Ok(datagrams) => return Ok((listener, Some(datagrams))),
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+fn open_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+async fn answer_datagrams(socket: UdpSocket, shared: Arc<Shared>) {
+    let mut packet = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        match socket.recv_from(&mut packet).await {
+            Ok((length, from)) => {
+                let answer =
+                    shared.lock().handle_udp(shared.now(), from, packet.get(..length).unwrap_or(&[]));
+                // What the system cannot send is lost, as any datagram may be.
+                if let Some(answer) = answer
+                    && let Err(error) = socket.send_to(&answer, from).await
+                {
+                    debug!(%error, "an answer was not sent");
+                }
+            }
+            // Told of an earlier answer that reached nobody.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => {
+                warn!(%error, "the tracker cannot receive");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -189,6 +251,10 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the connection to the end of the answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Ports tried where the system chooses.
+const PORT_TRIES: u32 = 8;
+/// An announce with options; what is longer is cut and then no request.
+const DATAGRAM_BYTES_MAX: usize = 8 << 10;
 /// After a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -196,6 +262,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 mod tests {
     use taipei_engine::rng::Rng;
     use taipei_engine::tracker_server::TrackerConfig;
+    use taipei_engine::wire::tracker_http::AnnounceRequest;
+    use taipei_engine::wire::tracker_udp::{UdpAnswer, UdpRequest};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -203,7 +271,7 @@ mod tests {
     fn listener(listen: &[&str]) -> TrackerListener {
         let server = TrackerServer::new(TrackerConfig::default(), Rng::stream(1, "tracker", 0));
         let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().unwrap()).collect();
-        serve(&listen, server).unwrap()
+        serve(&listen, true, server).unwrap()
     }
 
     async fn ask(to: SocketAddr, request: &str) -> String {
@@ -251,6 +319,35 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_are_answered_on_the_same_port_and_counted_with_the_rest() {
+        on_tokio(async {
+            for (listen, from) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
+                let tracker = listener(&[listen]);
+                let socket = UdpSocket::bind(from).await.unwrap();
+                socket.connect(tracker.local_addr()).await.unwrap();
+                let mut buffer = [0; 2048];
+                socket.send(&UdpRequest::Connect { transaction: 7 }.encode()).await.unwrap();
+                let length = socket.recv(&mut buffer).await.unwrap();
+                let ipv6 = tracker.local_addr().is_ipv6();
+                let Some(UdpAnswer::Connected { transaction: 7, connection_id }) =
+                    UdpAnswer::parse(&buffer[..length], ipv6)
+                else {
+                    panic!("no connection id")
+                };
+                let query = format!("info_hash={}&peer_id={}&port=9&left=1", "h".repeat(20), "i".repeat(20));
+                let announce = Box::new(AnnounceRequest::parse(&query).unwrap());
+                let announce =
+                    UdpRequest::Announce { connection_id, transaction: 8, announce, url_data: Vec::new() };
+                socket.send(&announce.encode()).await.unwrap();
+                let length = socket.recv(&mut buffer).await.unwrap();
+                let answer = UdpAnswer::parse(&buffer[..length], ipv6);
+                assert!(matches!(answer, Some(UdpAnswer::Announced { leechers: 1, .. })), "{answer:?}");
+                assert_eq!(tracker.stats()[&InfoHash([b'h'; 20])].incomplete, 1);
+            }
+        });
+    }
+
+    #[test]
     fn headers_without_end_are_refused() {
         on_tokio(async {
             let tracker = listener(&["127.0.0.1:0"]);
@@ -266,7 +363,7 @@ mod tests {
         on_tokio(async {
             let first = listener(&["127.0.0.1:0"]);
             let server = TrackerServer::new(TrackerConfig::default(), Rng::stream(1, "tracker", 0));
-            let error = serve(&[first.local_addr()], server).unwrap_err();
+            let error = serve(&[first.local_addr()], true, server).unwrap_err();
             assert_eq!(error.address, first.local_addr());
         });
     }

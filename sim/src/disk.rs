@@ -449,7 +449,12 @@ impl Storage for SimDisk {
         let name = name_of(at.root, at.path);
         self.call(&name)?;
         if self.directories.contains(&name) {
-            return Ok(Some(Stat { length: 0, modified_ns: self.now_ns, is_file: false, allocated_bytes: 0 }));
+            return Ok(Some(Stat {
+                length: 0,
+                modified_ns: self.now_ns,
+                is_file: false,
+                allocated_bytes: 0,
+            }));
         }
         Ok(self.names.get(&name).map(|inode| {
             let version = &self.inodes[inode].now;

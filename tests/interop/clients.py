@@ -26,7 +26,8 @@ class Job:
 class Libtorrent:
     """libtorrent-rasterbar, by its Python wheel."""
     name = "libtorrent"
-    inside_name = True
+    makes_empty_files = True
+    ipv6 = True
     python = os.path.join(CACHE, "venv", "bin", "python")
 
     def missing(self):
@@ -58,7 +59,8 @@ class Libtorrent:
 class Rqbit:
     """rqbit. It has no source address to bind to, so it listens on all of the namespace's."""
     name = "rqbit"
-    inside_name = True
+    makes_empty_files = True
+    ipv6 = True
     program = os.path.join(CACHE, "cargo", "bin", "rqbit")
 
     def missing(self):
@@ -82,15 +84,76 @@ class Rqbit:
         return [*self._argv(job), "--exit-on-finish"]
 
     def _argv(self, job):
+        family = ["--listen-ip", "::"] if ":" in job.ip else ["--ipv4-only", "--listen-ip", "0.0.0.0"]
         return [self.program, "-v", "info", "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward",
-                "--ipv4-only", "--listen-ip", "0.0.0.0", "--listen-port", job.port,
+                *family, "--listen-port", job.port,
                 "download", job.torrent, "-o", job.data, "--disable-http-api", *job.more]
+
+
+class Transmission:
+    """transmission-daemon. A seed of it needs the pad files of a torrent on disk: it does not know them."""
+    name = "transmission"
+    makes_empty_files = False       # as of 3.00
+    ipv6 = True
+    program = shutil.which("transmission-daemon") or "/usr/bin/transmission-daemon"
+
+    def missing(self):
+        return None if os.access(self.program, os.X_OK) else "not installed (apt install transmission-daemon)"
+
+    def version(self):
+        done = subprocess.run([self.program, "--version"], capture_output=True, text=True, timeout=10)
+        return (done.stdout + done.stderr).strip().splitlines()[0]
+
+    def env(self, job):
+        return {"HOME": job.home}
+
+    def seed(self, job):
+        return self._argv("seed", job)
+
+    def download(self, job):
+        return self._argv("download", job)
+
+    def _argv(self, verb, job):
+        return [sys.executable, os.path.join(HERE, "transmission_peer.py"), verb, job.torrent, "--program",
+                self.program, "--dir", job.data, "--home", os.path.join(job.home, "transmission"), "--ip", job.ip,
+                "--port", job.port]
+
+
+class Aria2:
+    """aria2. Without its DHT it knows no UDP trackers; nobody answers its DHT here."""
+    name = "aria2"
+    makes_empty_files = True
+    ipv6 = False
+    program = shutil.which("aria2c") or "/usr/bin/aria2c"
+
+    def missing(self):
+        return None if os.access(self.program, os.X_OK) else "not installed (apt install aria2)"
+
+    def version(self):
+        return (_output(self.program, "--version") or "").splitlines()[0]
+
+    def env(self, job):
+        return {"HOME": job.home}
+
+    def seed(self, job):
+        return [*self._argv(job), "--check-integrity=true", "--seed-ratio=0.0"]
+
+    def download(self, job):
+        return [*self._argv(job), "--seed-time=0"]
+
+    def _argv(self, job):
+        return [self.program, "--no-conf=true", f"--dir={job.data}", f"--listen-port={job.port}",
+                f"--dht-listen-port={job.port}", f"--dht-file-path={job.home}/dht.dat", "--enable-dht=true",
+                "--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false", f"--interface={job.ip}",
+                "--file-allocation=none", "--allow-overwrite=true", "--bt-stop-timeout=0", "--summary-interval=0",
+                "--enable-color=false", "--show-console-readout=false", "--bt-tracker-interval=5",
+                "--bt-remove-unselected-file=false", "--auto-save-interval=0", *job.more, job.torrent]
 
 
 class Taipei:
     """Ours: TAIPEI_CLI, or the release build."""
     name = "taipei"
-    inside_name = True
+    makes_empty_files = True
     program = os.path.abspath(os.environ.get("TAIPEI_CLI") or os.path.join(TARGET, "release", "taipei-cli"))
 
     def missing(self):
@@ -118,7 +181,7 @@ class Taipei:
                 "--encryption", "off", "--progress", "plain", *job.more]
 
 
-TAIPEI, FOREIGN = Taipei(), {client.name: client for client in (Libtorrent(), Rqbit())}
+TAIPEI, FOREIGN = Taipei(), {client.name: client for client in (Libtorrent(), Transmission(), Aria2(), Rqbit())}
 
 
 def report_skip(what, why):

@@ -9,6 +9,8 @@ import time
 
 import libtorrent as lt
 
+import namespace
+
 ap = argparse.ArgumentParser()
 ap.add_argument("verb", choices=("seed", "download"))
 ap.add_argument("torrent")
@@ -26,7 +28,7 @@ for number in (signal.SIGINT, signal.SIGTERM):
 
 parameters = lt.session_params()
 parameters.settings = {
-    "listen_interfaces": f"{args.ip}:{args.port}",
+    "listen_interfaces": f"{namespace.literal(args.ip)}:{args.port}",
     "outgoing_interfaces": args.ip,
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_outgoing_utp": False, "enable_incoming_utp": False,

@@ -1,7 +1,7 @@
 """Puts this process, and all it starts, into a network namespace of its own.
 
-Inside there is only a loopback device that carries 10.88.0.0/24 (Transmission and others refuse peers at 127.x), so
-nothing reaches the world outside and nothing else on the machine can disturb ports or byte counters. The namespace
+Inside there is only a loopback device that carries 10.88.0.0/24 and some addresses of fd88::/64 (Transmission and others
+refuse peers at 127.x), so nothing reaches the world outside and nothing else on the machine can disturb ports or byte counters. The namespace
 has no name: the kernel drops it with the last process in it, so nothing is left behind even by `kill -9`.
 
 Where none can be made, addresses are 127.0.0.x of the machine and `enter` says so.
@@ -14,8 +14,11 @@ import struct
 import sys
 
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
-SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+SIOCADDRT, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x890B, 0x8914, 0x8916, 0x891C
+RTF_UP = 1
 IFF_UP_LOOPBACK_RUNNING = 0x1 | 0x8 | 0x40
+
+ADDRESSES_V6 = 40
 
 _prefix = "127.0.0."
 
@@ -37,11 +40,27 @@ def address(number):
     return f"{_prefix}{number}"
 
 
+def address_v6(number):
+    """The same for IPv6; none outside a namespace of our own."""
+    return f"fd88::{number}" if _prefix.startswith("10.") and number <= ADDRESSES_V6 else None
+
+
+def literal(ip):
+    """As in a URL."""
+    return f"[{ip}]" if ":" in ip else ip
+
+
 def free_port(ip):
-    """A TCP port that nobody listens on at `ip` right now."""
-    with socket.socket() as probe:
-        probe.bind((ip, 0))
-        return probe.getsockname()[1]
+    """A port that nobody uses at `ip` right now, over TCP or UDP."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    while True:
+        with socket.socket(family) as probe, socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            probe.bind((ip, 0))
+            try:
+                datagrams.bind((ip, probe.getsockname()[1]))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
 
 
 def _unshare():
@@ -70,3 +89,15 @@ def _bring_up():
         # With a /24 on the loopback device all of its addresses are local.
         ioctl(SIOCSIFADDR, "lo:1", inet("10.88.0.1"))
         ioctl(SIOCSIFNETMASK, "lo:1", inet("255.255.255.0"))
+    # Each IPv6 address is added for itself.
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+            device = socket.if_nametoindex("lo")
+            for number in range(1, ADDRESSES_V6 + 1):
+                ip = socket.inet_pton(socket.AF_INET6, f"fd88::{number}")
+                fcntl.ioctl(control, SIOCSIFADDR, struct.pack("=16sIi", ip, 64, device))
+            # Some clients believe in IPv6 only where the world can be reached. This route leads nowhere.
+            route = struct.pack("16s16s16sIHHILIi", b"", b"", b"", RTF_UP, 0, 0, 1, 0, RTF_UP, device)
+            fcntl.ioctl(control, SIOCADDRT, route)
+    except OSError as error:
+        print(f"!! no IPv6 here ({error})", file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ class Shape:
     name: str
     files: tuple            # (path or "", length)
     piece_length: int
+    pads: bool = False      # every file but the first begins with a piece, after a pad file (BEP 47)
 
     @property
     def total(self):
@@ -21,6 +22,14 @@ class Shape:
     @property
     def is_single(self):
         return self.files[0][0] == ""
+
+    def listed(self):
+        """(path, length, is a pad file) as the torrent lists them."""
+        for path, length in self.files[:-1]:
+            yield path, length, False
+            if self.pads and (pad := -length % self.piece_length):
+                yield f".pad/{pad}", pad, True
+        yield *self.files[-1], False
 
 
 SHAPES = {
@@ -41,6 +50,15 @@ SHAPES = {
         ("second.bin", 49_999),
         ("third.bin", 4 * MIB + 3),
     ), 50_000),
+    "many": Shape("many", tuple(
+        (f"d{number % 7}/{number:03}.txt", number * number % 60_001) for number in sorted(range(300), key=lambda n: (n % 7, n))
+    ), 32 << 10),
+    "pads": Shape("pads", (
+        ("a.bin", 2 * MIB + 17),
+        ("b.bin", 3 * MIB + 70_001),
+        ("c/small", 5),
+        ("d.bin", 4 * MIB + 33_333),
+    ), 64 << 10, pads=True),
 }
 
 
@@ -51,21 +69,21 @@ def content(key, length):
 
 def write(shape, folder):
     """Writes the payload below `folder`; returns the path of its file or directory."""
-    for path, length in shape.files:
+    for path, length, is_pad in shape.listed():
         target = os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
-            file.write(content(f"{shape.name}/{path}", length))
+            # Clients that do not know pad files look for them on disk.
+            file.write(bytes(length) if is_pad else content(f"{shape.name}/{path}", length))
     return os.path.join(folder, shape.name)
 
 
-def digests(shape, folder, inside_name=True):
-    """sha256 per file, None where the file is missing. `inside_name`: files lie in a directory named as the torrent."""
+def digests(shape, folder):
+    """sha256 per file, None where the file is missing."""
     out = {}
     for path, _ in shape.files:
-        parts = ([shape.name] if inside_name or not path else []) + ([path] if path else [])
         try:
-            with open(os.path.join(folder, *parts), "rb") as file:
+            with open(os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name), "rb") as file:
                 digest = hashlib.sha256()
                 while block := file.read(MIB):
                     digest.update(block)
@@ -75,16 +93,16 @@ def digests(shape, folder, inside_name=True):
     return out
 
 
-def differences(shape, source, copy, inside_name=True):
-    """Words on what is missing or different in `copy`; empty when all is equal."""
-    want, got = digests(shape, source), digests(shape, copy, inside_name)
+def differences(shape, source, copy, empty_files=True):
+    """Words on what is missing or different in `copy`; empty when all is equal. Not all clients make empty files."""
+    want, got = digests(shape, source), digests(shape, copy)
     words = []
-    for path, digest in want.items():
-        if digest is None:
+    for path, length in shape.files:
+        if want[path] is None:
             words.append(f"{path or shape.name}: missing in the source")
-        elif got[path] is None:
+        elif got[path] is None and (length or empty_files):
             words.append(f"{path or shape.name}: missing")
-        elif got[path] != digest:
+        elif got[path] is not None and got[path] != want[path]:
             words.append(f"{path or shape.name}: different content")
     return words
 
@@ -92,7 +110,10 @@ def differences(shape, source, copy, inside_name=True):
 def pieces(shape, folder):
     """The payload below `folder` piece by piece, as the torrent cuts it; missing bytes are zeroes."""
     buffer = bytearray()
-    for path, length in shape.files:
+    for path, length, is_pad in shape.listed():
+        if is_pad:
+            buffer += bytes(length)
+            continue
         try:
             with open(os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name), "rb") as file:
                 data = file.read(length)
@@ -126,7 +147,8 @@ def info(shape, folder):
     if shape.is_single:
         out["length"] = shape.total
     else:
-        out["files"] = [{"length": length, "path": path.split("/")} for path, length in shape.files]
+        out["files"] = [{**({"attr": "p"} if is_pad else {}), "length": length, "path": path.split("/")}
+                        for path, length, is_pad in shape.listed()]
     return bencode(out)
 
 

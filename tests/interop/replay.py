@@ -71,7 +71,7 @@ def main():
 def one(seeder, simulator, work):
     """(what is wrong, figures)"""
     record = os.path.join(work, f"{seeder.name}.record")
-    result = transfer.run(seeder, Recording(record), TRACKERS["taipei"], SHAPE, transfer.Payloads(work),
+    result = transfer.run(seeder, Recording(record), TRACKERS["taipei-http"], SHAPE, transfer.Payloads(work),
                           os.path.join(work, "cell"))
     if not result.is_ok:
         return [f"the download itself: {result.verdict}"], {}

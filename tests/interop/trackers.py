@@ -7,12 +7,15 @@ import urllib.parse
 import urllib.request
 
 import clients
+import namespace
 from processes import Child, eventually
 
 
 class Opentracker:
     """opentracker as Debian packages it: built with a whitelist, run chrooted and as nobody when we are root."""
-    name = "opentracker"
+
+    def __init__(self, scheme):
+        self.scheme, self.name = scheme, f"opentracker-{scheme}"
 
     def missing(self):
         return None if clients.opentracker() else "not installed (apt install opentracker)"
@@ -28,27 +31,31 @@ class Opentracker:
             with open(os.path.join(folder, "whitelist"), "w") as file:
                 file.writelines(info_hash.hex() + "\n" for info_hash in info_hashes)
             argv += ["-w", "whitelist"]
-        return _started(Child(self.name, argv, folder), ip, port)
+        return _started(Child("opentracker", argv, folder), ip, port)
 
 
 class TaipeiTracker:
     """`taipei-cli tracker`."""
-    name = "taipei"
+
+    def __init__(self, scheme):
+        self.scheme, self.name = scheme, f"taipei-{scheme}"
 
     def missing(self):
         return clients.TAIPEI.missing()
 
     def start(self, ip, port, folder, info_hashes):
-        argv = [clients.TAIPEI.program, "tracker", "--listen", f"{ip}:{port}"]
+        argv = [clients.TAIPEI.program, "tracker", "--listen", f"{namespace.literal(ip)}:{port}"]
         return _started(Child("tracker", argv, folder), ip, port)
 
 
-TRACKERS = {tracker.name: tracker for tracker in (TaipeiTracker(), Opentracker())}
+# What clients announce to over `scheme`; both trackers answer scrapes over HTTP on the same port.
+TRACKERS = {tracker.name: tracker for tracker in
+            (TaipeiTracker("http"), Opentracker("udp"), TaipeiTracker("udp"), Opentracker("http"))}
 
 
 def seeders(ip, port, info_hash):
     """How many seeders it counts for the torrent, by scrape; 0 when it does not say."""
-    url = f"http://{ip}:{port}/scrape?info_hash={urllib.parse.quote(info_hash)}"
+    url = f"http://{namespace.literal(ip)}:{port}/scrape?info_hash={urllib.parse.quote(info_hash)}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as answer:

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use taipei_engine::metainfo::{FileEntry, Metainfo, MetainfoError, PathRules};
+use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo, PathRules};
 
 const RULES: [PathRules; 2] = [PathRules::Unix, PathRules::Windows];
 
@@ -54,18 +54,6 @@ enum Expect {
     Either,
 }
 
-/// Broken in their version 2 part only, which is not read yet: they load, or are refused as version 2 only.
-const BROKEN_IN_V2: [&str; 8] = [
-    "libtorrent/v2_mismatching_metadata.torrent",
-    "libtorrent/v2_invalid_file.torrent",
-    "libtorrent/v2_invalid_piece_layer.torrent",
-    "libtorrent/v2_unordered_files.torrent",
-    "libtorrent/v2_large_file.torrent",
-    "libtorrent/v2_zero_root.torrent",
-    "libtorrent/v2_invalid_pad_file.torrent",
-    "libtorrent/v2_deep_recursion.torrent",
-];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/torrents")
 }
@@ -83,24 +71,19 @@ fn rows() -> Vec<(Row, Vec<u8>)> {
 
 #[test]
 fn every_torrent_gives_what_the_manifest_says() {
-    let mut checked = 0;
-    for (row, bytes) in rows() {
-        let result = Metainfo::parse(&bytes, PathRules::Unix);
-        let v2_only = row.kind.as_deref() == Some("v2");
-        match &result {
-            _ if BROKEN_IN_V2.contains(&row.file.as_str()) => continue,
-            Err(error) if v2_only => assert_eq!(*error, MetainfoError::V2Only, "{}", row.file),
+    let rows = rows();
+    assert_eq!(rows.len(), 65, "rows of the manifest");
+    for (row, bytes) in rows {
+        match Metainfo::parse(&bytes, PathRules::Unix) {
             Ok(_) if row.expect == Expect::Either && row.name.is_none() => {}
-            Ok(metainfo) if !v2_only && row.expect != Expect::Error => check_values(&row, metainfo),
+            Ok(metainfo) if row.expect != Expect::Error => check_values(&row, &metainfo),
             Err(error) if row.expect != Expect::Ok => {
                 let listed = row.error_class.iter().any(|class| class == error.class());
                 assert!(listed || row.error_class.is_empty(), "{}: {error} ({})", row.file, error.class());
             }
-            _ => panic!("{}: {:?}", row.file, result.map(|metainfo| metainfo.name)),
+            result => panic!("{}: {:?}", row.file, result.map(|metainfo| metainfo.name)),
         }
-        checked += 1;
     }
-    assert_eq!(checked, 57, "rows of the manifest that are checked");
 }
 
 fn check_values(row: &Row, metainfo: &Metainfo) {
@@ -111,7 +94,12 @@ fn check_values(row: &Row, metainfo: &Metainfo) {
     assert_eq!(hashes.v2.map(|hash| hash.to_string()), row.info_hash_v2, "{file}");
     assert_eq!(Some(layout.piece_length()), row.piece_length, "{file}");
     assert_eq!(Some(layout.piece_count()), row.num_pieces, "{file}");
-    assert_eq!(metainfo.piece_hashes.len(), layout.piece_count() as usize, "{file}");
+    let has_v1 = row.kind.as_deref() != Some("v2");
+    let pieces = if has_v1 { layout.piece_count() as usize } else { 0 };
+    assert_eq!(metainfo.piece_hashes.len(), pieces, "{file}");
+    let with_bytes = layout.files().iter().filter(|entry| entry.is_stored() && entry.length > 0).count();
+    let rooted = if metainfo.info_hashes.v2.is_some() { with_bytes } else { 0 };
+    assert_eq!(metainfo.file_roots.len(), rooted, "{file}");
     assert_eq!(Some(layout.stored_bytes()), row.total_size, "{file}");
     assert_eq!(Some(layout.total_bytes()), row.total_size_padded, "{file}");
     assert_eq!(metainfo.private, row.private, "{file}");
@@ -217,5 +205,56 @@ fn damaged_torrents_are_refused_or_read_never_worse() {
                 let _ = Metainfo::parse(&damaged, PathRules::Windows);
             }
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Links {
+    magnet: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    uri: String,
+    expect: Expect,
+    info_hash_v1: Option<String>,
+    info_hash_v2: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    trackers: Vec<String>,
+    #[serde(default)]
+    web_seeds: Vec<String>,
+    #[serde(default)]
+    peers: Vec<String>,
+    #[serde(default)]
+    select_only: Vec<u32>,
+}
+
+fn vector<T: for<'de> Deserialize<'de>>(name: &str) -> T {
+    let text = std::fs::read_to_string(root().join("vectors").join(name)).expect("the vectors");
+    toml::from_str(&text).expect("the vectors are TOML")
+}
+
+#[test]
+fn every_magnet_link_gives_what_the_vectors_say() {
+    let links: Links = vector("magnets.toml");
+    assert!(links.magnet.len() > 25);
+    for link in links.magnet {
+        let uri = &link.uri;
+        let found = Magnet::parse(uri);
+        if link.expect == Expect::Error {
+            assert!(found.is_err(), "{uri}");
+            continue;
+        }
+        let found = found.unwrap_or_else(|error| panic!("{uri}: {error}"));
+        let hashes = found.info_hashes;
+        assert_eq!(hashes.v1.map(|hash| hash.to_string()), link.info_hash_v1, "{uri}");
+        assert_eq!(hashes.v2.map(|hash| hash.to_string()), link.info_hash_v2, "{uri}");
+        assert_eq!(found.name, link.name, "{uri}");
+        assert_eq!(found.trackers, link.trackers, "{uri}");
+        assert_eq!(found.web_seeds, link.web_seeds, "{uri}");
+        let peers: Vec<String> = found.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(peers, link.peers, "{uri}");
+        assert_eq!(found.select_only, link.select_only, "{uri}");
     }
 }

@@ -150,7 +150,23 @@ pub struct HashPiece {
     pub piece: PieceIndex,
     /// All of it in order; none when it is to be read back from disk.
     pub blocks: Vec<BlockData>,
+    /// Whether the digests of its blocks are wanted even when it is good.
+    pub digests: bool,
 }
+
+/// What came of hashing one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PieceHash {
+    /// Whether the hash is right.
+    pub good: bool,
+    /// Of each block in order, when the piece is not good or they were asked for; none when its bytes are not there.
+    pub digests: Vec<BlockDigest>,
+}
+
+/// The first eight bytes of the SHA-1 of a block: enough to tell a wrong block from the right one, since who lies
+/// would have to find one with the digest of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlockDigest(pub u64);
 
 /// A block to read for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -184,8 +200,8 @@ pub enum JobResult {
     Allocated(Result<(), StorageError>),
     /// Of `Write`: the files of which what was in them before may be gone, as a rule because they are new.
     Written(Result<Vec<FileIndex>, StorageError>),
-    /// Of `Hash`: for each piece, in order, whether it is good. Reading back may fail.
-    Hashed(Result<Vec<bool>, StorageError>),
+    /// Of `Hash`: of each piece, in order. Reading back may fail.
+    Hashed(Result<Vec<PieceHash>, StorageError>),
     /// Of `Read`: the blocks, in order.
     Read(Result<Vec<BlockData>, StorageError>),
     /// Of `Record`.

@@ -6,9 +6,13 @@
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 
-use super::{At, HashPiece, Place, ReadBlock, Run, Sha1Many, Storage, StorageError, StorageErrorKind};
+use super::{
+    At, BlockDigest, HashPiece, PieceHash, Place, ReadBlock, Run, Sha1Many, Storage, StorageError,
+    StorageErrorKind,
+};
 use crate::block::BlockData;
 use crate::ids::{FileIndex, PieceIndex};
+use crate::limits::BLOCK_BYTES;
 
 /// Hashes what is on disk, several pieces side by side.
 pub(super) fn check<S: Storage>(
@@ -139,29 +143,62 @@ pub(super) fn hash<S: Storage>(
     pieces: &[HashPiece],
     storage: &mut S,
     sha1_many: Sha1Many,
-) -> Result<Vec<bool>, StorageError> {
+) -> Result<Vec<PieceHash>, StorageError> {
     let stored: Vec<_> =
         pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
     let mut stored_good = check(place, &stored, storage, sha1_many)?.into_iter();
-    let whole = |asked: &HashPiece| !asked.blocks.is_empty() && !asked.blocks.iter().any(is_absent);
     let messages: Vec<Vec<&[u8]>> = pieces
         .iter()
-        .filter(|asked| whole(asked))
+        .filter(|asked| is_in_memory(asked))
         .map(|asked| asked.blocks.iter().flat_map(BlockData::parts).map(|part| &part[..]).collect())
         .collect();
     let mut digests = Vec::with_capacity(messages.len());
     sha1_many(&messages, &mut digests);
     let mut digests = digests.into_iter();
-    Ok(pieces
-        .iter()
-        .map(|asked| {
-            if asked.blocks.is_empty() {
-                stored_good.next().unwrap_or(false)
-            } else {
-                whole(asked) && digests.next().is_some_and(|digest| is_right(place, asked.piece, &digest))
+    let mut hashes = Vec::with_capacity(pieces.len());
+    for asked in pieces {
+        let good = if asked.blocks.is_empty() {
+            stored_good.next().unwrap_or(false)
+        } else {
+            is_in_memory(asked) && digests.next().is_some_and(|digest| is_right(place, asked.piece, &digest))
+        };
+        let wanted = asked.digests || !good;
+        let digests = if wanted { digests_of(place, asked, storage, sha1_many)? } else { Vec::new() };
+        hashes.push(PieceHash { good, digests });
+    }
+    Ok(hashes)
+}
+
+/// The digest of each block of a piece, from memory or read back; none when its bytes are not there.
+fn digests_of<S: Storage>(
+    place: &Place,
+    asked: &HashPiece,
+    storage: &mut S,
+    sha1_many: Sha1Many,
+) -> Result<Vec<BlockDigest>, StorageError> {
+    let mut digests = Vec::new();
+    if is_in_memory(asked) {
+        let messages: Vec<Vec<&[u8]>> =
+            asked.blocks.iter().map(|block| block.parts().iter().map(|part| &part[..]).collect()).collect();
+        sha1_many(&messages, &mut digests);
+    } else if asked.blocks.is_empty() {
+        let length = place.layout.piece_bytes(asked.piece);
+        let mut buffer = Vec::new();
+        let mut begin = 0;
+        while begin < length {
+            let step = (length - begin).min(CHECK_BYTES as u32);
+            buffer.resize(step as usize, 0);
+            if !fill_if_there(place, asked.piece, begin, storage, &mut buffer)? {
+                return Ok(Vec::new());
             }
-        })
-        .collect())
+            let messages: Vec<Vec<&[u8]>> =
+                buffer.chunks(BLOCK_BYTES as usize).map(|block| vec![block]).collect();
+            sha1_many(&messages, &mut digests);
+            begin += step;
+        }
+    }
+    let short = |digest: &[u8; 20]| digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    Ok(digests.iter().map(|digest| BlockDigest(short(digest))).collect())
 }
 
 /// Reads blocks; those that lie one after the other are read at once and share one buffer.
@@ -236,6 +273,11 @@ fn is_right(place: &Place, piece: PieceIndex, digest: &[u8; 20]) -> bool {
     place.piece_hashes.get(piece.at()) == Some(digest)
 }
 
+/// Whether all bytes of a piece came with the job.
+fn is_in_memory(asked: &HashPiece) -> bool {
+    !asked.blocks.is_empty() && !asked.blocks.iter().any(is_absent)
+}
+
 fn is_absent(block: &BlockData) -> bool {
     block.parts().is_empty() && !block.is_empty()
 }
@@ -252,7 +294,7 @@ impl Place {
     }
 }
 
-/// Payload in memory at once during a check.
+/// Payload in memory at once during a check; whole blocks.
 const CHECK_BYTES: usize = 4 << 20;
 /// The longest read for adjacent blocks.
 const READ_BYTES: u32 = 1 << 20;

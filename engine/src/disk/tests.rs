@@ -608,17 +608,50 @@ fn hashes_come_from_memory_and_from_disk_in_order() {
     let from_memory = |desk: &Desk, piece: u32, of: u32| HashPiece {
         piece: desk.piece(piece),
         blocks: vec![desk.bytes_of(of).slice(..7).into(), desk.bytes_of(of).slice(7..).into()],
+        digests: false,
     };
+    let stored = |desk: &Desk, piece| HashPiece { piece: desk.piece(piece), blocks: vec![], digests: false };
+    let absent = vec![BlockData::absent(16)];
     let pieces = vec![
         from_memory(&desk, 0, 0),
-        HashPiece { piece: desk.piece(1), blocks: vec![] },
+        stored(&desk, 1),
         from_memory(&desk, 2, 3),
-        HashPiece { piece: desk.piece(3), blocks: vec![] },
-        HashPiece { piece: desk.piece(4), blocks: vec![BlockData::absent(16)] },
+        stored(&desk, 3),
+        HashPiece { piece: desk.piece(4), blocks: absent, digests: false },
         from_memory(&desk, 3, 3),
     ];
-    let expected = vec![true, true, false, false, false, true];
-    assert_eq!(desk.run(Work::Hash { pieces }), JobResult::Hashed(Ok(expected)));
+    let JobResult::Hashed(Ok(hashes)) = desk.run(Work::Hash { pieces }) else { panic!("all can be read") };
+    let good: Vec<_> = hashes.iter().map(|hash| (hash.good, hash.digests.len())).collect();
+    assert_eq!(good, [(true, 0), (true, 0), (false, 2), (false, 0), (false, 0), (true, 0)]);
+}
+
+#[test]
+fn digests_tell_which_block_was_wrong_from_memory_and_from_disk() {
+    const PIECE: u32 = 5 << 20;
+    let mut desk = Desk::new(PIECE, "a:5242980");
+    let whole = desk.bytes_of(0);
+    let blocks: Vec<BlockData> = whole.chunks(1 << 14).map(|block| whole.slice_ref(block).into()).collect();
+    let mut wrong = blocks.clone();
+    wrong[3] = Bytes::from(vec![9; 1 << 14]).into();
+    let mut digests = |blocks: &[BlockData], stored: bool| {
+        let runs = vec![Run { begin: 0, blocks: blocks.to_vec() }];
+        let written = desk.run(Work::Write { piece: desk.piece(0), runs });
+        assert!(matches!(written, JobResult::Written(Ok(_))));
+        let blocks = if stored { vec![] } else { blocks.to_vec() };
+        let pieces = vec![HashPiece { piece: desk.piece(0), blocks, digests: true }];
+        let JobResult::Hashed(Ok(mut hashes)) = desk.run(Work::Hash { pieces }) else {
+            panic!("can be read")
+        };
+        hashes.remove(0)
+    };
+    let right = digests(&blocks, false);
+    assert_eq!((right.good, right.digests.len()), (true, 320));
+    assert_eq!(digests(&blocks, true), right);
+    for stored in [false, true] {
+        let hash = digests(&wrong, stored);
+        let differ: Vec<_> = (0..320).filter(|block| hash.digests[*block] != right.digests[*block]).collect();
+        assert_eq!((hash.good, differ), (false, vec![3]));
+    }
 }
 
 #[test]

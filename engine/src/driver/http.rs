@@ -23,7 +23,7 @@ use crate::output::HttpGet;
 /// # Errors
 /// What the network said, [`NetError::BadHttp`] when the answer makes no sense, [`NetError::TooLarge`] when there is
 /// more of it than asked for.
-pub(super) async fn get<T: Transport>(transport: &T, get: &HttpGet) -> Result<HttpResponse, NetError> {
+pub async fn get<T: Transport>(transport: &T, get: &HttpGet) -> Result<HttpResponse, NetError> {
     let connection = transport.connect(get.target).await?;
     if get.tls {
         exchange(transport.secure(connection, &get.host).await?, get).await

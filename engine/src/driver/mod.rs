@@ -22,6 +22,7 @@ use std::io;
 
 pub use doors::{Clock, Connection, Jobs, ListenError, ReadWrite, SecureStream, Transport};
 pub use handle::{Alerts, Handle, Options, SessionOver, start};
+pub use http::get as http_get;
 pub use owner::Owner;
 pub use recorder::Recorder;
 

@@ -2,13 +2,19 @@
 
 pub mod create;
 pub mod layout;
+pub mod magnet;
+pub mod merkle;
 pub mod paths;
 mod torrent_file;
+mod v2;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::create::{Content, CreateError, CreateOptions, CreatePlan, SourceFile};
 pub use self::layout::{FileEntry, FileRun, Layout, LayoutError, ListedFile};
+pub use self::magnet::{Magnet, MagnetError};
 pub use self::paths::{PathError, PathRules, STATE_DIRECTORY, StoragePath};
 use crate::bencode::BencodeError;
 use crate::ids::InfoHashes;
@@ -23,8 +29,10 @@ pub struct Metainfo {
     pub info_hashes: InfoHashes,
     /// Files and pieces.
     pub layout: Layout,
-    /// SHA-1 of each piece (version 1), in order. Empty for a torrent with only a version 2 part.
+    /// SHA-1 of each piece (version 1), in order. Empty for a torrent with only a version 2 half.
     pub piece_hashes: Vec<[u8; 20]>,
+    /// `pieces root` of each file with bytes (BEP 52), by its path. Empty for a torrent of version 1.
+    pub file_roots: BTreeMap<StoragePath, merkle::Node>,
     /// No DHT, PEX or LSD (BEP 27).
     pub private: bool,
     /// Announce URLs by tier (BEP 12), in the file's order.
@@ -46,8 +54,8 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
-    /// Reads a torrent file (BEP 3, 5, 12, 19, 27, 47). Of a hybrid (BEP 52) the version 1 half is read, and both
-    /// info-hashes.
+    /// Reads a torrent file (BEP 3, 5, 12, 19, 27, 47, 52). Files and pieces of a hybrid are those of its version 1
+    /// half, and both halves must agree; a torrent with the version 2 half alone has no piece hashes here.
     ///
     /// Optional keys that are malformed are passed over. The info-hash is over the raw bytes.
     ///
@@ -111,8 +119,8 @@ pub enum MetainfoError {
         /// What is wrong with it.
         error: PathError,
     },
-    /// `length` of a file is missing, no number or negative.
-    #[error("\"length\" of file {0} is missing, not a number or negative")]
+    /// `length` of a file is missing, no number, negative, or more than any torrent can have.
+    #[error("\"length\" of file {0} is missing, not a number, negative or beyond {PIECES_MAX} pieces")]
     Length(usize),
     /// The lengths together are beyond [`TOTAL_BYTES_MAX`].
     #[error("\"length\": the files are larger than {TOTAL_BYTES_MAX} bytes together")]
@@ -128,6 +136,24 @@ pub enum MetainfoError {
         /// How many pieces the lengths ask for.
         pieces: u32,
     },
+    /// `file tree` is missing in a torrent of version 2.
+    #[error("\"file tree\" is missing or not a dictionary")]
+    FileTree,
+    /// A pad file in `file tree`, where every file begins with a piece by itself.
+    #[error("\"file tree\": file {0} is a pad file")]
+    PadFile(usize),
+    /// `pieces root` of a file with bytes is missing, no 32 bytes or zero.
+    #[error("\"pieces root\" of file {0} is missing or not a hash")]
+    PiecesRoot(usize),
+    /// `piece layers` is no dictionary of lists of hashes.
+    #[error("\"piece layers\" is not a dictionary of hashes")]
+    PieceLayers,
+    /// The piece layer of a file does not have its root.
+    #[error("\"piece layers\": the hashes of file {0} do not fit its \"pieces root\"")]
+    PieceLayer(usize),
+    /// The two halves of a hybrid list different files.
+    #[error("the v1 and v2 halves of this torrent list different files")]
+    HalvesDiffer,
     /// The lengths ask for more than [`PIECES_MAX`] pieces.
     #[error("\"length\" and \"piece length\" ask for {0} pieces, at most {PIECES_MAX} are supported")]
     TooManyPieces(u64),
@@ -148,12 +174,16 @@ impl MetainfoError {
             Self::Name => "bad-name",
             Self::NoFiles => "no-files",
             Self::TooManyFiles(_) => "too-many-files",
-            Self::FileEntry(_) => "bad-file-entry",
+            Self::FileEntry(_) | Self::FileTree => "bad-file-entry",
             Self::Path(_) | Self::UnstorablePath { .. } => "bad-path",
             Self::Length(_) | Self::TotalLength => "bad-length",
             Self::Pieces => "bad-pieces",
             Self::PieceCount { .. } => "piece-count-mismatch",
             Self::TooManyPieces(_) => "too-many-pieces",
+            Self::PadFile(_) => "bad-pad-file",
+            Self::PiecesRoot(_) => "missing-pieces-root",
+            Self::PieceLayers | Self::PieceLayer(_) => "bad-piece-layers",
+            Self::HalvesDiffer => "v1-v2-mismatch",
         }
     }
 }

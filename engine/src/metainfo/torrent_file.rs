@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::layout::{Layout, LayoutError, ListedFile};
 use super::paths::{self, PathRules};
-use super::{Metainfo, MetainfoError};
+use super::{Metainfo, MetainfoError, v2};
 use crate::bencode::{self, Dict, Value};
 use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
 use crate::limits::{
@@ -22,35 +22,53 @@ pub(super) fn parse(torrent_file: &[u8], rules: PathRules) -> Result<Metainfo, M
     let raw_info = bencode::raw_entry(torrent_file, b"info")?.ok_or(MetainfoError::NoInfo)?;
 
     let version = info.get(b"meta version").and_then(Value::as_int);
-    let has_v2 = version == Some(2) && dict(info, b"file tree").is_some();
-    let piece_length = piece_length(info, version == Some(2))?;
-    let v1_hash = InfoHash(Sha1::digest(raw_info).into());
-    let name = name(info, &v1_hash, rules)?;
-    if info.get(b"pieces").is_none() {
-        match version {
-            Some(2) => return Err(MetainfoError::V2Only),
-            Some(other) if other != 1 => return Err(MetainfoError::UnknownVersion(other)),
-            _ => {}
-        }
-    }
-    let is_multi = info.get(b"files").is_some_and(|files| files.as_list().is_some());
-    let files = if is_multi { files(info, &name, rules)? } else { vec![single_file(info, &name, rules)?] };
+    let has_v1 = info.get(b"pieces").is_some();
+    let has_v2 = match version {
+        Some(2) => true,
+        Some(other) if other != 1 && !has_v1 => return Err(MetainfoError::UnknownVersion(other)),
+        _ => false,
+    };
+    let info_hashes = InfoHashes {
+        v1: (has_v1 || !has_v2).then(|| InfoHash(Sha1::digest(raw_info).into())),
+        v2: has_v2.then(|| InfoHashV2(Sha256::digest(raw_info).into())),
+    };
+    let piece_length = piece_length(info, has_v2)?;
+    let (raw_name, name) = name(info, &info_hashes, rules)?;
+    let tree = if has_v2 {
+        let tree = dict(info, b"file tree").ok_or(MetainfoError::FileTree)?;
+        v2::files(tree, raw_name, &name, piece_length, rules)?
+    } else {
+        Vec::new()
+    };
+    let is_multi = match info_hashes.v1 {
+        Some(_) => info.get(b"files").is_some_and(|files| files.as_list().is_some()),
+        None => tree.first().is_some_and(|file| file.path.components().count() > 1),
+    };
+    let files = match (info_hashes.v1, is_multi) {
+        (None, _) => v2::listed(&tree, piece_length, &name, rules)?,
+        (Some(_), true) => files(info, &name, rules)?,
+        (Some(_), false) => vec![single_file(info, &name, rules)?],
+    };
     let layout = Layout::new(piece_length, files).map_err(|error| match error {
         LayoutError::PieceLength(_) => MetainfoError::PieceLength,
         LayoutError::TotalBytes => MetainfoError::TotalLength,
         LayoutError::TooManyPieces(pieces) => MetainfoError::TooManyPieces(pieces),
         LayoutError::TooManyFiles(files) => MetainfoError::TooManyFiles(files),
     })?;
-    let piece_hashes = piece_hashes(info, &layout)?;
+    let piece_hashes = if info_hashes.v1.is_some() { piece_hashes(info, &layout)? } else { Vec::new() };
+    if has_v2 {
+        if has_v1 {
+            v2::check_same(layout.files(), &tree, piece_length)?;
+        }
+        v2::check_layers(root.get(b"piece layers"), &tree, piece_length)?;
+    }
 
     Ok(Metainfo {
         name,
-        info_hashes: InfoHashes {
-            v1: Some(v1_hash),
-            v2: has_v2.then(|| InfoHashV2(Sha256::digest(raw_info).into())),
-        },
+        info_hashes,
         layout,
         piece_hashes,
+        file_roots: tree.into_iter().filter_map(|file| Some((file.path, file.root?))).collect(),
         private: info.get(b"private").and_then(Value::as_int).is_some_and(|private| private != 0),
         tracker_tiers: tracker_tiers(root),
         web_seeds: web_seeds(root, is_multi),
@@ -82,18 +100,26 @@ fn piece_length(info: &Dict<'_>, v2: bool) -> Result<u32, MetainfoError> {
         .ok_or(MetainfoError::PieceLength)
 }
 
-/// The safe name: `name.utf-8` where that is valid, otherwise `name`. A name that says nothing (`..`) gives way to the
-/// info-hash, so that two such torrents do not meet in one directory.
-fn name(info: &Dict<'_>, hash: &InfoHash, rules: PathRules) -> Result<String, MetainfoError> {
+/// The name as it came, and made safe: `name.utf-8` where that is valid, otherwise `name`. A name that says nothing
+/// (`..`) gives way to the info-hash, so that two such torrents do not meet in one directory.
+fn name<'d>(
+    info: &'d Dict<'_>,
+    hashes: &InfoHashes,
+    rules: PathRules,
+) -> Result<(&'d [u8], String), MetainfoError> {
     let utf8 = info.get(b"name.utf-8").and_then(Value::as_str).map(str::as_bytes);
     let name = utf8
         .filter(|name| !paths::is_void(name))
         .or_else(|| info.get(b"name").and_then(Value::as_bytes))
         .ok_or(MetainfoError::Name)?;
-    let fallback = hash.to_string();
+    let fallback = match (hashes.v1, hashes.v2) {
+        (Some(v1), _) => v1.to_string(),
+        (None, v2) => v2.map(|v2| v2.to_string()).unwrap_or_default(),
+    };
+    let raw = name;
     let name = if paths::is_void(name) { fallback.as_bytes() } else { name };
     let path = paths::storage_path([name], rules).map_err(|_| MetainfoError::Name)?;
-    Ok(path.as_str().to_owned())
+    Ok((raw, path.as_str().to_owned()))
 }
 
 fn single_file(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<ListedFile, MetainfoError> {
@@ -429,18 +455,95 @@ mod tests {
         assert_ne!(a.info_hashes, b.info_hashes);
     }
 
+    /// A tree of files, by name; each of 40,000 bytes unless `more` says otherwise.
+    fn tree(files: &[(&'static str, &[(&'static str, Value<'static>)])]) -> Value<'static> {
+        let file = |more: &[(&'static str, Value<'static>)]| {
+            let base = [("length", Value::Int(40_000)), ("pieces root", Value::bytes(vec![5; 32]))];
+            let entries = more.iter().chain(&base).map(|(key, value)| (key.as_bytes(), value.clone()));
+            Value::dict([(b"".as_slice(), Value::dict(entries))])
+        };
+        Value::dict(files.iter().map(|(name, more)| (name.as_bytes(), file(more))))
+    }
+
+    /// A torrent with the version 2 half alone.
+    fn v2(tree: Value<'static>, layers: Option<Value<'static>>) -> Result<Metainfo, MetainfoError> {
+        let info = Value::dict([
+            (b"file tree".as_slice(), tree),
+            (b"meta version", Value::Int(2)),
+            (b"name", Value::text("n")),
+            (b"piece length", Value::Int(16384)),
+        ]);
+        let layers = layers.map(|layers| (b"piece layers".as_slice(), layers));
+        let root = Value::dict([(b"info".as_slice(), info)].into_iter().chain(layers));
+        Metainfo::parse(&bencode::encode(&root), PathRules::Unix)
+    }
+
     #[test]
-    fn a_v2_part_is_told() {
-        let v2 =
-            [("meta version", Value::Int(2)), ("file tree", Value::dict([(b"f".as_slice(), Value::Int(1))]))];
-        assert!(read(&v2, &[]).info_hashes.v2.is_some());
-        let mut odd = v2.to_vec();
+    fn the_halves_of_a_hybrid_list_the_same_files() {
+        let hybrid = |tree: Value<'static>| {
+            let info = [("meta version", Value::Int(2)), ("file tree", tree)];
+            Metainfo::parse(&torrent(&info, &[]), PathRules::Unix).map(|both| both.info_hashes.v2.is_some())
+        };
+        assert_eq!(hybrid(tree(&[("n", &[])])), Ok(true));
+        for other in [
+            tree(&[("m", &[])]),
+            tree(&[("n", &[("length", Value::Int(39_999))])]),
+            tree(&[("n", &[]), ("o", &[])]),
+        ] {
+            assert_eq!(hybrid(other), Err(MetainfoError::HalvesDiffer));
+        }
+        let mut odd = vec![("meta version", Value::Int(2)), ("file tree", tree(&[("n", &[])]))];
         odd.push(("piece length", Value::Int(20_000)));
         assert_eq!(refused(&odd), "bad-piece-length");
-        let text = b"d4:infod9:file treede12:meta versioni2e4:name1:n12:piece lengthi16384eee";
-        assert_eq!(Metainfo::parse(text, PathRules::Unix), Err(MetainfoError::V2Only));
-        let text = b"d4:infod12:meta versioni3e4:name1:n12:piece lengthi16384eee";
-        assert_eq!(Metainfo::parse(text, PathRules::Unix), Err(MetainfoError::UnknownVersion(3)));
+        assert_eq!(refused(&odd[..1]), "bad-file-entry");
+    }
+
+    #[test]
+    fn files_of_version_2_begin_with_a_piece() {
+        let metainfo =
+            v2(tree(&[("a", &[]), ("b", &[("length", Value::Int(0))]), ("c", &[])]), None).unwrap();
+        assert_eq!((metainfo.info_hashes.v1, metainfo.info_hashes.v2.is_some()), (None, true));
+        assert_eq!(paths_of(&metainfo), ["n/a", "n/.pad/9152", "n/b", "n/c", "n/.pad/9152.1"]);
+        let offsets: Vec<_> = metainfo.layout.files().iter().map(|file| file.offset).collect();
+        assert_eq!(offsets, [0, 40_000, 49_152, 49_152, 89_152]);
+        assert_eq!((metainfo.file_roots.len(), metainfo.piece_hashes.len()), (2, 0));
+        assert_eq!(paths_of(&v2(tree(&[("n", &[])]), None).unwrap()), ["n"]);
+        let unknown = b"d4:infod12:meta versioni3e4:name1:n12:piece lengthi16384eee";
+        assert_eq!(Metainfo::parse(unknown, PathRules::Unix), Err(MetainfoError::UnknownVersion(3)));
+    }
+
+    #[test]
+    fn a_file_tree_is_refused_by_what_is_wrong_in_it() {
+        let class = |tree| v2(tree, None).unwrap_err().class();
+        let one = |more: &[(&'static str, Value<'static>)]| class(tree(&[("n", more)]));
+        assert_eq!(one(&[("length", Value::Int(-1))]), "bad-length");
+        assert_eq!(one(&[("length", Value::Int(i64::MAX))]), "bad-length");
+        assert_eq!(one(&[("pieces root", Value::bytes(vec![0; 32]))]), "missing-pieces-root");
+        assert_eq!(one(&[("pieces root", Value::bytes(vec![5; 31]))]), "missing-pieces-root");
+        assert_eq!(one(&[("attr", Value::text("p"))]), "bad-pad-file");
+        assert_eq!(one(&[("attr", Value::text("l"))]), "bad-file-entry");
+        assert_eq!(class(Value::dict::<&[u8]>([])), "no-files");
+        assert_eq!(class(Value::dict([(b"d".as_slice(), Value::dict::<&[u8]>([]))])), "bad-file-entry");
+        assert_eq!(class(Value::dict([(b"d".as_slice(), Value::Int(1))])), "bad-file-entry");
+    }
+
+    #[test]
+    fn piece_layers_are_held_against_their_roots() {
+        let leaves = [[1; 32], [2; 32], [3; 32]];
+        let root = super::super::merkle::root(leaves.to_vec(), 0).unwrap();
+        let layers = |key: [u8; 32], layer: Value<'static>| Some(Value::dict([(key.to_vec(), layer)]));
+        let check = |layers| {
+            let file = tree(&[("n", &[("pieces root", Value::bytes(root.to_vec()))])]);
+            v2(file, layers).map(|_| ()).map_err(|error| error.class())
+        };
+        assert_eq!(check(layers(root, Value::bytes(leaves.concat()))), Ok(()));
+        assert_eq!(check(None), Ok(()), "peers have them");
+        let wrong = Err("bad-piece-layers");
+        assert_eq!(check(layers(root, Value::bytes([[1; 32], [2; 32], [4; 32]].concat()))), wrong);
+        assert_eq!(check(layers(root, Value::bytes(leaves[..2].concat()))), wrong);
+        assert_eq!(check(layers(root, Value::Int(7))), wrong);
+        assert_eq!(check(layers([9; 32], Value::Int(7))), wrong);
+        assert_eq!(check(Some(Value::Int(7))), wrong);
     }
 
     proptest! {

@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     pub(crate) has: Bitfield,
     /// Whether it said what it has: a bitfield, have-all, have-none or a first have.
     pub(crate) has_said: bool,
-    /// Pieces it has and we do not.
+    /// Pieces it has that we want and lack.
     pub(crate) wanted_count: u32,
     pub(crate) am_choking: bool,
     pub(crate) am_interested: bool,
@@ -167,6 +167,16 @@ impl Peer {
     /// Whether it will serve any request now.
     pub(crate) fn serves_any(&self) -> bool {
         self.is_up() && (!self.peer_choking || !self.allowed_fast.is_empty())
+    }
+
+    /// Says whether we want something of it, if that changed; true as in [`Self::send`].
+    pub(crate) fn show_interest(&mut self) -> bool {
+        let interested = self.wanted_count > 0;
+        if interested == self.am_interested {
+            return false;
+        }
+        self.am_interested = interested;
+        self.send(if interested { Message::Interested } else { Message::NotInterested })
     }
 
     /// Queues a message; true when it is the first one since the last `take_outbox`.

@@ -333,6 +333,15 @@ impl Announcer {
         self.advance(now);
     }
 
+    /// The machine slept, or the network changed: what was waited for is due, and nothing that is under way will end.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        for tracker in &mut self.trackers {
+            tracker.failures = 0;
+            tracker.retry_at = now;
+        }
+        self.need_peers(now);
+    }
+
     /// A look-up is done.
     pub(crate) fn handle_resolved(
         &mut self,

@@ -145,7 +145,7 @@ impl Torrent {
         info!(torrent = %self.info_hash.short(), "the disk works again");
         let state = if !self.begun {
             TorrentState::Checking
-        } else if self.have.is_full() {
+        } else if self.selection.is_complete() {
             TorrentState::Seeding
         } else {
             TorrentState::Downloading
@@ -165,7 +165,7 @@ impl Torrent {
             return true;
         }
         let files = std::mem::take(&mut self.disk.to_allocate);
-        if files.is_empty() || self.have.is_full() {
+        if files.is_empty() || self.selection.is_complete() {
             return false;
         }
         self.submit(context, Purpose::Allocate { files: files.clone() }, Work::Allocate { files });
@@ -210,7 +210,10 @@ impl Torrent {
             }
             Err(error) => self.pause_for_disk(context, error),
         }
-        if self.disk.doubted.is_empty() && std::mem::take(&mut self.disk.completion_held) && self.have.is_full() {
+        if self.disk.doubted.is_empty()
+            && std::mem::take(&mut self.disk.completion_held)
+            && self.selection.is_complete()
+        {
             self.on_complete(context);
         }
     }
@@ -225,7 +228,8 @@ impl Torrent {
     fn bytes_to_write(&self) -> u64 {
         let layout = &self.place.layout;
         let runs = |piece| layout.runs(piece, 0, layout.piece_bytes(piece)).filter(|run| !run.pad);
-        self.have.iter_missing().flat_map(runs).map(|run| run.length).sum()
+        let wanted = self.have.iter_missing().filter(|piece| self.selection.wants(*piece));
+        wanted.flat_map(runs).map(|run| run.length).sum()
     }
 }
 

@@ -1,20 +1,18 @@
 //! Blocks: who is asked for what, and what becomes of a block that came.
 //!
-//! A peer is asked for the rest of its own pieces, then of pieces nobody owns, then for a new piece, then it joins
-//! others' pieces. When every missing block was asked of somebody, *endgame* begins: a block may be asked of a second
-//! peer (of four when fewer than ten are missing), a few at a time, and is taken back everywhere when it comes. So
-//! nothing ever waits for one slow peer while another could serve.
+//! A block that came is taken back everywhere else, so nothing ever waits for one slow peer while another could serve.
 
-use tracing::{debug, info, trace};
+use tracing::{debug, info};
 
 use super::Torrent;
-use super::piece::Filed;
+use super::piece::{Filed, State};
+use super::refill::{Refill, Refilled};
 use super::verify::Verdict;
 use super::{Purpose, TorrentState};
 use crate::alert::Alert;
 use crate::block::BlockData;
 use crate::context::Context;
-use crate::disk::{Run, Work};
+use crate::disk::{PieceHash, Run, Work};
 use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
 use crate::limits::BLOCK_BYTES;
 use crate::peer::Outstanding;
@@ -30,54 +28,13 @@ impl Torrent {
         if !peer.serves_any() || peer.picked_dry || !peer.am_interested {
             return;
         }
-        let mut room = peer.requests.room(peer.download.per_second(context.now));
-        if room == 0 {
+        if peer.requests.room(peer.download.per_second(context.now)) == 0 {
             return;
         }
         let layout = &self.place.layout;
-        let collide = peer.requests.may_collide();
-        let mut chosen: Vec<(PieceIndex, BlockIndex)> = Vec::new();
-        let mut claim = |pieces: &mut super::Pieces, piece: PieceIndex, room: &mut u32| {
-            let blocks = pieces
-                .claim(piece, connection, *room, |block| collide && peer.requests.contains(piece, block));
-            *room -= blocks.len() as u32;
-            chosen.extend(blocks.into_iter().map(|block| (piece, block)));
-        };
-        for piece in self.pieces.open_for(connection, false) {
-            if room > 0 && peer.serves(piece) {
-                claim(&mut self.pieces, piece, &mut room);
-            }
-        }
-        while room > 0 {
-            let random = self.have.count() < RANDOM_PIECES;
-            let Some(piece) = self.picker.pick(random, |piece| peer.serves(piece)) else { break };
-            self.picker.remove(piece);
-            self.pieces.begin(layout, piece, connection, self.verify.is_suspect(piece));
-            claim(&mut self.pieces, piece, &mut room);
-        }
-        if room > 0 {
-            for piece in self.pieces.open_for(connection, true) {
-                if room > 0 && peer.serves(piece) {
-                    claim(&mut self.pieces, piece, &mut room);
-                }
-            }
-        }
-        if room > 0 && self.pieces.all_requested() {
-            let requesters =
-                if self.pieces.blocks_wanted() < FEW_BLOCKS { REQUESTERS_FEW } else { REQUESTERS };
-            while chosen.len() + peer.requests.len() < ENDGAME_REQUESTS && room > 0 {
-                let duplicate = self.pieces.claim_duplicate(
-                    connection,
-                    requesters,
-                    |piece| peer.serves(piece),
-                    |piece, block| peer.requests.contains(piece, block) || chosen.contains(&(piece, block)),
-                );
-                let Some(duplicate) = duplicate else { break };
-                trace!(piece = duplicate.0.get(), block = duplicate.1.0, "endgame");
-                chosen.push(duplicate);
-                room -= 1;
-            }
-        }
+        let refill = Refill::new(context.now, peer, layout, &mut self.pieces, &mut self.picker, &self.verify);
+        let Refilled { chosen, held_back, overdue } = refill.run(self.have.count() < RANDOM_PIECES);
+        self.held_back |= held_back;
         peer.picked_dry = chosen.is_empty();
         let mut first = false;
         for (piece, block) in chosen {
@@ -88,6 +45,24 @@ impl Torrent {
             self.unsent.push(connection);
         }
         context.wake_connection(connection, peer.deadline());
+        if let Some(piece) = overdue {
+            self.take_over(context, connection, piece);
+        }
+    }
+
+    /// A peer that has nothing else to do gets a piece alone that another kept it waiting with.
+    fn take_over(&mut self, context: &mut Context<'_>, connection: ConnectionId, piece: PieceIndex) {
+        debug!(piece = piece.get(), "taken over");
+        let layout = &self.place.layout;
+        let taken_back = self.pieces.seize(layout, piece);
+        self.pieces.begin(layout, piece, connection, true, context.now);
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.picked_dry = false;
+        }
+        self.refill(context, connection);
+        for (block, other) in taken_back {
+            self.take_back(context, other, piece, block);
+        }
     }
 
     /// Tops up the requests at all peers, once, if something can be asked for that could not before.
@@ -98,6 +73,7 @@ impl Torrent {
         if !std::mem::take(&mut self.freed) {
             return;
         }
+        self.held_back = false;
         let connections: Vec<_> = self.peers.keys().copied().collect();
         for connection in connections {
             if let Some(peer) = self.peers.get_mut(&connection) {
@@ -145,7 +121,7 @@ impl Torrent {
     }
 
     /// A block is no longer wanted of a peer.
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         context: &mut Context<'_>,
         connection: ConnectionId,
@@ -179,7 +155,7 @@ impl Torrent {
             for (block, other) in self.pieces.reset(&self.place.layout, piece) {
                 self.take_back(context, other, piece, block);
             }
-            self.picker.insert(piece);
+            self.offer(piece);
             self.freed = true;
         }
     }
@@ -190,7 +166,7 @@ impl Torrent {
         if !whole.runs.is_empty() {
             self.write(context, piece, whole.runs, 0);
         }
-        self.verify.begin(piece, whole.blocks, whole.contributors, whole.bytes);
+        self.verify.begin(piece, whole.blocks, whole.senders, whole.bytes);
     }
 
     fn write(&mut self, context: &mut Context<'_>, piece: PieceIndex, runs: Vec<Run>, early_bytes: u64) {
@@ -222,63 +198,76 @@ impl Torrent {
         self.resume.on_touched(piece);
         if let Some(verdict) = self.verify.on_written(piece) {
             self.on_verdict(context, verdict);
+        } else if self.pieces.state(piece) == State::Missing && !self.verify.is_writing(piece) {
+            // What was thrown away is no longer written over what comes now.
+            self.freed = true;
         }
     }
 
-    pub(super) fn on_hashed(&mut self, context: &mut Context<'_>, piece: PieceIndex, good: bool) {
-        if let Some(verdict) = self.verify.on_hashed(piece, good) {
+    pub(super) fn on_hashed(&mut self, context: &mut Context<'_>, piece: PieceIndex, hash: PieceHash) {
+        if let Some(verdict) = self.verify.on_hashed(piece, hash) {
             self.on_verdict(context, verdict);
         }
     }
 
     fn on_verdict(&mut self, context: &mut Context<'_>, verdict: Verdict) {
-        let Verdict { piece, good, sole } = verdict;
+        let Verdict { piece, good, liars } = verdict;
         self.pieces.on_verified(&self.place.layout, piece, good);
         if good {
             self.on_have(piece);
             self.resume.on_good(piece);
             context.alert(Alert::PieceFinished { torrent: self.id, piece });
             self.tell_have(piece);
-            if self.have.is_full() {
-                self.on_complete(context);
+        } else {
+            info!(torrent = %self.info_hash.short(), piece = piece.get(), "wrong hash, fetched again");
+            self.wasted_bytes += u64::from(self.place.layout.piece_bytes(piece));
+            context.alert(Alert::PieceFailed { torrent: self.id, piece });
+            self.offer(piece);
+        }
+        for address in liars {
+            if !self.candidates.is_banned(address) {
+                self.ban(context, address);
             }
-            return;
         }
-        info!(torrent = %self.info_hash.short(), piece = piece.get(), "wrong hash, fetched again");
-        self.wasted_bytes += u64::from(self.place.layout.piece_bytes(piece));
-        context.alert(Alert::PieceFailed { torrent: self.id, piece });
-        self.picker.insert(piece);
-        if let Some(address) = sole {
-            self.ban(context, address);
+        // What is judged may make room for what others were kept from.
+        self.freed |= !good || self.held_back;
+        if good && self.selection.is_complete() {
+            self.on_complete(context);
         }
-        self.freed = true;
     }
 
     /// Tells the peers that lack it of a new piece.
     fn tell_have(&mut self, piece: PieceIndex) {
+        let wanted = self.selection.wants(piece);
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
-            if peer.has.has(piece) {
-                peer.wanted_count -= 1;
-                if peer.wanted_count == 0 && peer.am_interested {
-                    peer.am_interested = false;
-                    if peer.send(Message::NotInterested) {
-                        self.unsent.push(*connection);
-                    }
-                }
-            } else if peer.send(Message::Have(piece.get())) {
+            let first = if peer.has.has(piece) {
+                peer.wanted_count -= u32::from(wanted);
+                peer.show_interest()
+            } else {
+                peer.send(Message::Have(piece.get()))
+            };
+            if first {
                 self.unsent.push(*connection);
             }
         }
     }
 
+    /// All that is wanted is here.
     pub(super) fn on_complete(&mut self, context: &mut Context<'_>) {
         if self.state == TorrentState::Stopping || self.hold_completion() {
             return;
         }
-        info!(torrent = %self.info_hash.short(), "complete");
-        self.announcer.completed(context.now);
-        self.resume.on_changed(context.now);
-        context.alert(Alert::Completed { torrent: self.id });
+        if self.have.is_full() {
+            self.announcer.completed(context.now);
+        }
+        if !std::mem::replace(&mut self.told_complete, true) {
+            info!(torrent = %self.info_hash.short(), "complete");
+            self.resume.on_changed(context.now);
+            context.alert(Alert::Completed { torrent: self.id });
+            if !self.have.is_full() {
+                self.tell_upload_only(true);
+            }
+        }
         if self.state == TorrentState::Downloading {
             self.enter(context, TorrentState::Seeding);
         }
@@ -296,22 +285,17 @@ impl Torrent {
         }
         self.bytes_have -= u64::from(self.place.layout.piece_bytes(piece));
         self.pieces.on_lost(&self.place.layout, piece);
-        self.picker.insert(piece);
+        self.selection.on_lost(&self.place.layout, piece);
+        self.offer(piece);
         self.resume.on_changed(context.now);
-        for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.has.has(piece)) {
-            peer.wanted_count += 1;
-            if !peer.am_interested && peer.is_up() {
-                peer.am_interested = true;
-                if peer.send(Message::Interested) {
+        if self.selection.wants(piece) {
+            for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.has.has(piece)) {
+                peer.wanted_count += 1;
+                if peer.is_up() && peer.show_interest() {
                     self.unsent.push(*connection);
                 }
             }
-        }
-        if self.state == TorrentState::Seeding {
-            self.enter(context, TorrentState::Downloading);
-            let connected = self.peers.values().filter_map(|peer| peer.listens_at).collect();
-            self.candidates.revive(context.now, &connected);
-            self.announcer.need_peers(context.now);
+            self.on_incomplete(context);
         }
         self.freed = true;
     }
@@ -350,10 +334,3 @@ pub(super) fn block_of(
 
 /// Pieces begun at random before the rarest come first, so that there is something to trade soon.
 const RANDOM_PIECES: u32 = 4;
-/// Peers asked for one block in endgame.
-const REQUESTERS: usize = 2;
-/// The same when only few blocks are missing.
-const REQUESTERS_FEW: usize = 4;
-const FEW_BLOCKS: u64 = 10;
-/// Requests out at one peer while it takes duplicates.
-const ENDGAME_REQUESTS: usize = 4;

@@ -12,8 +12,11 @@ mod disk_state;
 mod fetch;
 mod picker;
 mod piece;
+mod refill;
 mod resume;
+mod selection;
 mod serve;
+mod smart_ban;
 mod swarm;
 mod trackers;
 mod verify;
@@ -33,10 +36,11 @@ use self::disk_state::DiskState;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
+use self::selection::Selection;
 use self::verify::Verify;
 use crate::alert::{Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
-use crate::command::ResumeMode;
+use crate::command::{Priority, ResumeMode};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work};
 use crate::ids::{ConnectionId, FileIndex, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
@@ -56,6 +60,7 @@ pub(crate) struct Torrent {
     state: TorrentState,
     have: Bitfield,
     bytes_have: u64,
+    selection: Selection,
     pieces: Pieces,
     picker: Picker,
     verify: Verify,
@@ -76,6 +81,10 @@ pub(crate) struct Torrent {
     unsent: Vec<ConnectionId>,
     /// Something can be asked for that could not before.
     freed: bool,
+    /// A peer has nothing to do while others' pieces that it may not join are under way.
+    held_back: bool,
+    /// That all that is wanted is here was said, or was so from the start.
+    told_complete: bool,
     /// What the memory budget was told is buffered here.
     reported_bytes: u64,
     download: Rate,
@@ -135,6 +144,8 @@ pub(crate) struct Start {
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
     pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) priorities: Vec<Priority>,
+    pub(crate) sequential: bool,
     /// Files to make room for before the download begins.
     pub(crate) allocate: Vec<FileIndex>,
     pub(crate) seed: u64,
@@ -152,9 +163,10 @@ impl Torrent {
             metadata_bytes: start.metadata_bytes,
             state: TorrentState::Opening,
             bytes_have: 0,
+            selection: Selection::new(&start.place.layout, &start.priorities, &have),
             pieces: Pieces::new(&start.place.layout, &have),
             have,
-            picker: Picker::new(piece_count, stream("picker")),
+            picker: Picker::new(piece_count, start.sequential, stream("picker")),
             verify: Verify::default(),
             check: Check::default(),
             resume: Resume::default(),
@@ -169,6 +181,8 @@ impl Torrent {
             disk: DiskState::new(start.allocate),
             unsent: Vec::new(),
             freed: false,
+            held_back: false,
+            told_complete: false,
             reported_bytes: 0,
             download: Rate::over(Duration::from_secs(2)),
             upload: Rate::over(Duration::from_secs(2)),
@@ -222,6 +236,7 @@ impl Torrent {
         }
         self.retry_if_due(context);
         self.announcer.handle_timeout(context.now);
+        self.freed |= self.held_back;
         self.settle(context);
     }
 
@@ -255,10 +270,10 @@ impl Torrent {
                 let work = Work::Write { piece, runs: runs.clone() };
                 self.on_disk_error(context, error, Purpose::Write { piece, runs }, work);
             }
-            (Purpose::Hash { pieces }, JobResult::Hashed(Ok(good))) => {
+            (Purpose::Hash { pieces }, JobResult::Hashed(Ok(hashes))) => {
                 self.verify.on_batch_over();
-                for (piece, good) in pieces.into_iter().zip(good) {
-                    self.on_hashed(context, piece, good);
+                for (piece, hash) in pieces.into_iter().zip(hashes) {
+                    self.on_hashed(context, piece, hash);
                 }
             }
             (Purpose::Hash { pieces }, JobResult::Hashed(Err(error))) => {
@@ -367,6 +382,7 @@ impl Torrent {
             self.disk.deadline(),
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
+            if self.held_back { self.pieces.next_overdue(context.now) } else { None },
             if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
         ]
@@ -399,10 +415,11 @@ impl Torrent {
             return;
         }
         self.pieces = Pieces::new(&self.place.layout, &self.have);
-        for piece in self.have.iter_missing() {
-            self.picker.insert(piece);
+        for piece in self.have.iter_missing().collect::<Vec<_>>() {
+            self.offer(piece);
         }
-        let whole = self.have.is_full();
+        let whole = self.selection.is_complete();
+        self.told_complete = whole;
         self.begun = true;
         self.announcer.start(context.now);
         self.resume.on_changed(context.now);
@@ -413,6 +430,7 @@ impl Torrent {
     fn on_have(&mut self, piece: PieceIndex) {
         if self.have.set(piece) {
             self.bytes_have += u64::from(self.place.layout.piece_bytes(piece));
+            self.selection.on_have(&self.place.layout, piece);
         }
     }
 
@@ -500,8 +518,8 @@ impl Torrent {
             pieces_total: self.have.piece_count(),
             bytes_have: self.bytes_have,
             bytes_total: self.place.layout.total_bytes(),
-            bytes_wanted: self.place.layout.total_bytes(),
-            bytes_left: self.place.layout.total_bytes() - self.bytes_have,
+            bytes_wanted: self.selection.wanted_bytes(),
+            bytes_left: self.selection.left_bytes(),
             bytes_checked: self.check.bytes_done(),
             downloaded_bytes: self.download.total(),
             uploaded_bytes: self.upload.total(),

@@ -1,19 +1,24 @@
 //! Every piece is in exactly one state, and so is every block of a piece under way.
 //!
 //! `Missing` -> `Partial` (some block asked for or received) -> `Verifying` (all received) -> `Have`, or back to
-//! `Missing` when the hash was wrong. A partial piece has an owner, the peer that began it: others join it when the
-//! owner is gone, or when nothing else is left, so most pieces come from one peer and a liar is known at once.
+//! `Missing` when the hash was wrong; `Skipped` instead of `Missing` while it is not wanted. A partial piece has an
+//! owner, the peer that began it: others join it when the owner is gone, or when nothing else is left, so most pieces
+//! come from one peer and a liar is known at once. An *exclusive* piece is its owner's alone. Whoever keeps others
+//! waiting with a piece that they may not join loses it to one of them in the end, whose time is twice as long.
 //! It never decides what to ask for next; it says what can be asked for.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::smart_ban::{Senders, Shares, Source};
 use crate::bitfield::Bitfield;
 use crate::block::BlockData;
 use crate::disk::Run;
 use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
 use crate::limits::BLOCK_BYTES;
 use crate::metainfo::Layout;
+use crate::time::Instant;
 
 /// The states of all pieces of a torrent.
 #[derive(Debug)]
@@ -24,7 +29,9 @@ pub(crate) struct Pieces {
     open: BTreeSet<(u64, PieceIndex)>,
     begun: u64,
     missing_count: u32,
-    /// Blocks not received, over all pieces.
+    /// How often each piece was taken from a peer that kept others waiting.
+    seized: BTreeMap<PieceIndex, u32>,
+    /// Blocks not received, over all pieces that are not skipped.
     blocks_wanted: u64,
     buffered_bytes: u64,
 }
@@ -32,6 +39,8 @@ pub(crate) struct Pieces {
 /// Where a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
+    /// Nothing of it is here or asked for, and it is not wanted.
+    Skipped,
     /// Nothing of it is here or asked for.
     Missing,
     /// Some of it is here or asked for.
@@ -45,6 +54,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 struct Partial {
     number: u64,
+    begun: Instant,
     owner: Option<ConnectionId>,
     /// Only the owner may be asked: a piece that failed before comes from one peer alone.
     exclusive: bool,
@@ -54,7 +64,9 @@ struct Partial {
     buffered_bytes: u64,
     /// Whether some of it was written early and is no longer in memory.
     stored: bool,
-    contributors: BTreeSet<SocketAddr>,
+    senders: Senders,
+    /// Whoever was asked for a block of it, or sent one.
+    sharers: BTreeSet<Source>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,8 +99,8 @@ pub(crate) struct Whole {
     pub(crate) blocks: Option<Vec<BlockData>>,
     /// What is still to be written.
     pub(crate) runs: Vec<Run>,
-    /// Everyone who sent a block of it.
-    pub(crate) contributors: BTreeSet<SocketAddr>,
+    /// Who sent which block of it.
+    pub(crate) senders: Senders,
     /// Bytes of `runs`.
     pub(crate) bytes: u64,
 }
@@ -104,6 +116,7 @@ impl Pieces {
             partials: BTreeMap::new(),
             open: BTreeSet::new(),
             begun: 0,
+            seized: BTreeMap::new(),
             blocks_wanted,
             buffered_bytes: 0,
         }
@@ -113,14 +126,14 @@ impl Pieces {
         self.states[piece.at()]
     }
 
-    /// Blocks not received yet, over all pieces.
+    /// Blocks not received yet, over all pieces that are not skipped.
     pub(crate) fn blocks_wanted(&self) -> u64 {
         self.blocks_wanted
     }
 
-    /// Whether every block that is not here was asked of somebody.
+    /// Whether every block that is not here was asked of somebody, or will be of the one who alone may be.
     pub(crate) fn all_requested(&self) -> bool {
-        self.missing_count == 0 && self.open.is_empty()
+        self.missing_count == 0 && self.open.iter().all(|(_, piece)| self.is_exclusive(*piece))
     }
 
     /// Bytes in memory of pieces that are not whole.
@@ -128,8 +141,31 @@ impl Pieces {
         self.buffered_bytes
     }
 
+    /// A missing piece is not wanted.
+    pub(crate) fn skip(&mut self, layout: &Layout, piece: PieceIndex) {
+        assert_eq!(self.state(piece), State::Missing, "only a missing piece is skipped");
+        self.states[piece.at()] = State::Skipped;
+        self.missing_count -= 1;
+        self.blocks_wanted -= u64::from(layout.block_count(piece));
+    }
+
+    /// A skipped piece is wanted after all.
+    pub(crate) fn want(&mut self, layout: &Layout, piece: PieceIndex) {
+        assert_eq!(self.state(piece), State::Skipped, "only a skipped piece was not wanted");
+        self.states[piece.at()] = State::Missing;
+        self.missing_count += 1;
+        self.blocks_wanted += u64::from(layout.block_count(piece));
+    }
+
     /// Begins a missing piece with `owner`.
-    pub(crate) fn begin(&mut self, layout: &Layout, piece: PieceIndex, owner: ConnectionId, exclusive: bool) {
+    pub(crate) fn begin(
+        &mut self,
+        layout: &Layout,
+        piece: PieceIndex,
+        owner: ConnectionId,
+        exclusive: bool,
+        now: Instant,
+    ) {
         assert_eq!(self.state(piece), State::Missing, "only a missing piece is begun");
         let block_count = layout.block_count(piece);
         self.states[piece.at()] = State::Partial;
@@ -140,6 +176,7 @@ impl Pieces {
             piece,
             Partial {
                 number: self.begun,
+                begun: now,
                 owner: Some(owner),
                 exclusive,
                 blocks: vec![Block::Free; block_count as usize],
@@ -147,7 +184,8 @@ impl Pieces {
                 wanted_count: block_count,
                 buffered_bytes: 0,
                 stored: false,
-                contributors: BTreeSet::new(),
+                senders: Senders::new(block_count),
+                sharers: BTreeSet::new(),
             },
         );
     }
@@ -196,6 +234,76 @@ impl Pieces {
             self.open.remove(&(partial.number, piece));
         }
         claimed
+    }
+
+    /// Who has a share in a partial piece: was asked for a block of it, or sent one.
+    pub(crate) fn sharers(&self, piece: PieceIndex) -> Option<&BTreeSet<Source>> {
+        self.partials.get(&piece).map(|partial| &partial.sharers)
+    }
+
+    /// The partial pieces, in order.
+    pub(crate) fn partial(&self) -> Vec<PieceIndex> {
+        self.partials.keys().copied().collect()
+    }
+
+    /// Whether a partial piece is its owner's alone.
+    pub(crate) fn is_exclusive(&self, piece: PieceIndex) -> bool {
+        self.partials.get(&piece).is_some_and(|partial| partial.exclusive)
+    }
+
+    /// Whether a partial piece is `peer`'s.
+    pub(crate) fn is_owned_by(&self, piece: PieceIndex, peer: ConnectionId) -> bool {
+        self.partials.get(&piece).is_some_and(|partial| partial.owner == Some(peer))
+    }
+
+    /// `source` was asked for a block of a partial piece. Of one block there is nothing to share.
+    pub(crate) fn on_shared(&mut self, piece: PieceIndex, source: Source) {
+        if let Some(partial) = self.partials.get_mut(&piece).filter(|partial| partial.blocks.len() > 1) {
+            partial.sharers.insert(source);
+        }
+    }
+
+    /// Counts the partial pieces of several.
+    pub(crate) fn count_shares(&self, shares: &mut Shares) {
+        self.partials.values().for_each(|partial| shares.add(&partial.sharers));
+    }
+
+    /// Partial pieces of others that were begun before this, in order.
+    pub(crate) fn begun_before(&self, peer: ConnectionId, before: Instant) -> Vec<PieceIndex> {
+        let late = |partial: &Partial| partial.begun < before && partial.owner != Some(peer);
+        self.partials.iter().filter(|(_, partial)| late(partial)).map(|(piece, _)| *piece).collect()
+    }
+
+    /// A partial piece of others, of those it `may` have, that has kept others waiting for too long and that `peer` was
+    /// not asked for.
+    pub(crate) fn overdue(
+        &self,
+        now: Instant,
+        peer: ConnectionId,
+        may: impl Fn(PieceIndex) -> bool,
+    ) -> Option<PieceIndex> {
+        let overdue = |(piece, partial): (&PieceIndex, &Partial)| {
+            let others = partial.owner != Some(peer) && !partial.is_asked_of(peer);
+            let due = partial.owner.is_none() || self.due(*piece, partial) <= now;
+            (others && due && may(*piece)).then_some(*piece)
+        };
+        self.partials.iter().find_map(overdue)
+    }
+
+    /// When the next partial piece will be overdue.
+    pub(crate) fn next_overdue(&self, now: Instant) -> Option<Instant> {
+        self.partials.iter().map(|(piece, partial)| self.due(*piece, partial)).filter(|due| *due > now).min()
+    }
+
+    /// Takes an overdue piece away for another peer to begin. Gives the blocks that were asked for, and of whom.
+    pub(crate) fn seize(&mut self, layout: &Layout, piece: PieceIndex) -> Vec<(BlockIndex, ConnectionId)> {
+        *self.seized.entry(piece).or_default() += 1;
+        self.reset(layout, piece)
+    }
+
+    fn due(&self, piece: PieceIndex, partial: &Partial) -> Instant {
+        let times = self.seized.get(&piece).copied().unwrap_or(0);
+        partial.begun + SEIZE_AFTER * 2u32.saturating_pow(times.min(SEIZE_DOUBLINGS_MAX))
     }
 
     /// Asks `peer` as well for a block that others were asked for: of those it `serves`, the one asked of the fewest,
@@ -277,6 +385,13 @@ impl Pieces {
         address: SocketAddr,
     ) -> Filed {
         let Some(partial) = self.partials.get_mut(&piece) else { return Filed::Duplicate };
+        if partial.exclusive && partial.owner != Some(peer) {
+            // A late block of one who was asked before. It may be all that is here, but not a part of it.
+            if partial.owner.is_some() || !partial.senders.is_empty() {
+                return Filed::Duplicate;
+            }
+            partial.owner = Some(peer);
+        }
         let Some(place) = partial.blocks.get_mut(block.0 as usize) else { return Filed::Duplicate };
         let others = match place {
             Block::Buffered(_) | Block::Stored => return Filed::Duplicate,
@@ -300,7 +415,8 @@ impl Pieces {
         self.buffered_bytes += bytes;
         partial.wanted_count -= 1;
         self.blocks_wanted -= 1;
-        partial.contributors.insert(address);
+        partial.senders.add(block, address);
+        partial.sharers.insert(Source::of(address));
         Filed::New { others, complete: partial.wanted_count == 0 }
     }
 
@@ -331,12 +447,7 @@ impl Pieces {
             _ => None,
         };
         let blocks = if partial.stored { None } else { partial.blocks.iter().map(in_memory).collect() };
-        Whole {
-            blocks,
-            bytes: partial.buffered_bytes,
-            runs: partial.take_runs(),
-            contributors: partial.contributors,
-        }
+        Whole { blocks, bytes: partial.buffered_bytes, runs: partial.take_runs(), senders: partial.senders }
     }
 
     /// Hash and write of a piece are over.
@@ -344,6 +455,7 @@ impl Pieces {
         assert_eq!(self.state(piece), State::Verifying, "only a piece being verified has a verdict");
         if good {
             self.states[piece.at()] = State::Have;
+            self.seized.remove(&piece);
         } else {
             self.states[piece.at()] = State::Missing;
             self.missing_count += 1;
@@ -381,7 +493,13 @@ impl Pieces {
 impl Partial {
     /// It must come from one peer alone, and that peer is gone after it sent a part.
     fn is_abandoned(&self) -> bool {
-        self.exclusive && self.owner.is_none() && !self.contributors.is_empty()
+        self.exclusive && self.owner.is_none() && !self.senders.is_empty()
+    }
+
+    fn is_asked_of(&self, peer: ConnectionId) -> bool {
+        self.blocks.iter().any(
+            |block| matches!(block, Block::Requested(first, more) if *first == peer || more.contains(&peer)),
+        )
     }
 
     /// What is in memory, as runs of neighbours; the blocks count as stored from now on.
@@ -402,6 +520,11 @@ impl Partial {
         runs
     }
 }
+
+/// A piece that others may not join is theirs after this time, which doubles with each time it changes hands.
+const SEIZE_AFTER: Duration = Duration::from_secs(10);
+/// Some three hours: slower is as good as never.
+const SEIZE_DOUBLINGS_MAX: u32 = 10;
 
 #[cfg(test)]
 #[path = "piece_tests.rs"]

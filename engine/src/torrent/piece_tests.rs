@@ -23,6 +23,8 @@ fn piece(n: u32) -> PieceIndex {
     PieceIndex::new(n)
 }
 
+const AT: Instant = Instant(5);
+
 fn data() -> BlockData {
     Bytes::from_static(&[1; 16]).into()
 }
@@ -36,7 +38,7 @@ fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
     let layout = layout(2, 3);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(2));
     for good in [false, true] {
-        pieces.begin(&layout, piece(0), peer(1), false);
+        pieces.begin(&layout, piece(0), peer(1), false, AT);
         assert_eq!(numbers(&pieces.claim(piece(0), peer(1), 9, |_| false)), [0, 1, 2]);
         for block in 0..3 {
             let filed = pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
@@ -57,7 +59,7 @@ fn a_piece_goes_from_missing_to_have_and_back_on_a_wrong_hash() {
 fn released_blocks_are_free_for_others() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 4, |_| false);
     assert!(pieces.all_requested() && pieces.open_for(peer(2), true).is_empty());
     assert!(pieces.release(piece(0), BlockIndex(2), peer(1)));
@@ -70,7 +72,7 @@ fn released_blocks_are_free_for_others() {
 fn others_join_a_piece_only_when_asked_to() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 1, |_| false);
     assert_eq!((pieces.open_for(peer(2), false), pieces.open_for(peer(1), false)), (vec![], vec![piece(0)]));
     assert_eq!(pieces.open_for(peer(2), true), [piece(0)]);
@@ -80,7 +82,7 @@ fn others_join_a_piece_only_when_asked_to() {
 fn a_suspect_piece_is_asked_of_its_owner_alone() {
     let layout = layout(1, 2);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), true);
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
     pieces.claim(piece(0), peer(1), 1, |_| false);
     assert_eq!(pieces.open_for(peer(2), true), []);
     assert_eq!(pieces.claim_duplicate(peer(2), 4, |_| true, |_, _| false), None);
@@ -96,10 +98,41 @@ fn a_suspect_piece_is_asked_of_its_owner_alone() {
 }
 
 #[test]
+fn a_late_block_of_another_is_no_part_of_a_suspect_piece() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
+    pieces.claim(piece(0), peer(1), 1, |_| false);
+    assert_eq!(pieces.file(piece(0), BlockIndex(1), data(), peer(2), address(2)), Filed::Duplicate);
+    pieces.release(piece(0), BlockIndex(0), peer(1));
+    let new = |complete| Filed::New { others: vec![], complete };
+    assert_eq!(pieces.file(piece(0), BlockIndex(1), data(), peer(2), address(2)), new(false));
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1)), Filed::Duplicate);
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(2), address(2)), new(true));
+    assert_eq!(pieces.take_whole(piece(0)).senders.sources().len(), 1);
+}
+
+#[test]
+fn a_piece_is_overdue_later_each_time_it_is_taken_over() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    for seconds in [10, 20, 40] {
+        pieces.begin(&layout, piece(0), peer(1), true, AT);
+        pieces.claim(piece(0), peer(1), 1, |_| false);
+        let due = AT + Duration::from_secs(seconds);
+        assert_eq!(pieces.next_overdue(AT), Some(due));
+        assert_eq!(pieces.overdue(due - Duration::from_nanos(1), peer(2), |_| true), None);
+        assert_eq!(pieces.overdue(due, peer(2), |_| true), Some(piece(0)));
+        assert_eq!(pieces.overdue(due, peer(1), |_| true), None, "its own");
+        assert_eq!(pieces.seize(&layout, piece(0)), [(BlockIndex(0), peer(1))]);
+    }
+}
+
+#[test]
 fn endgame_asks_a_second_peer_and_no_third() {
     let layout = layout(1, 2);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 2, |_| false);
     let duplicate = |pieces: &mut Pieces, n| pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false);
     assert_eq!(duplicate(&mut pieces, 1), None, "not of whom it was asked already");
@@ -115,7 +148,7 @@ fn endgame_asks_a_second_peer_and_no_third() {
 fn a_piece_written_early_is_read_back() {
     let layout = layout(1, 4);
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
-    pieces.begin(&layout, piece(0), peer(1), false);
+    pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 4, |_| false);
     for block in [0, 1, 3] {
         pieces.file(piece(0), BlockIndex(block), data(), peer(1), address(1));
@@ -138,7 +171,7 @@ proptest! {
         for (step, n, index, block) in steps {
             let (at, block) = (piece(index), BlockIndex(block));
             match step {
-                0 if pieces.state(at) == State::Missing => pieces.begin(&layout, at, peer(n), n == 3),
+                0 if pieces.state(at) == State::Missing => pieces.begin(&layout, at, peer(n), n == 3, AT),
                 1 => { pieces.claim(at, peer(n), 2, |_| false); }
                 2 => { pieces.release(at, block, peer(n)); }
                 3 => {
@@ -147,6 +180,8 @@ proptest! {
                         pieces.on_verified(&layout, at, n % 2 == 0);
                     }
                 }
+                4 if n == 0 && pieces.state(at) == State::Missing => pieces.skip(&layout, at),
+                4 if n == 1 && pieces.state(at) == State::Skipped => pieces.want(&layout, at),
                 4 => { pieces.flush(at); }
                 5 => { pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false); }
                 6 if n == 0 => { pieces.reset(&layout, at); }
@@ -168,7 +203,7 @@ proptest! {
                         buffered += in_memory * 16;
                     }
                     None if pieces.state(at) == State::Missing => wanted += layout.block_count(at),
-                    None => prop_assert_eq!(pieces.state(at), State::Have),
+                    None => prop_assert!(matches!(pieces.state(at), State::Have | State::Skipped)),
                 }
             }
             prop_assert_eq!((u64::from(wanted), u64::from(buffered)), (pieces.blocks_wanted(), pieces.buffered_bytes()));

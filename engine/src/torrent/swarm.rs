@@ -210,7 +210,7 @@ impl Torrent {
                     if peer.counted {
                         self.picker.on_gained(piece);
                     }
-                    peer.wanted_count += u32::from(!self.have.has(piece));
+                    peer.wanted_count += u32::from(self.selection.wants(piece) && !self.have.has(piece));
                     peer.picked_dry = false;
                     self.show_interest(connection);
                     self.close_if_redundant(context, connection);
@@ -318,7 +318,7 @@ impl Torrent {
                 v: Some(bytes::Bytes::from_static(CLIENT.as_bytes())),
                 reqq: Some(i64::from(REQUESTS_QUEUED_MAX)),
                 yourip: Some(remote.ip().to_canonical()),
-                upload_only: self.have.is_full().then_some(true),
+                upload_only: self.selection.is_complete().then_some(true),
                 metadata_size: Some(i64::from(self.metadata_bytes)),
             }))
         });
@@ -352,11 +352,12 @@ impl Torrent {
         peer.counted = !has.is_full();
         if peer.counted {
             has.iter().for_each(|piece| self.picker.on_gained(piece));
-            peer.wanted_count = has.iter().filter(|piece| !self.have.has(*piece)).count() as u32;
-        } else {
-            peer.wanted_count = self.have.piece_count() - self.have.count();
         }
         peer.has = has;
+        let wanted_count = self.lacked_count(connection);
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.wanted_count = wanted_count;
+        }
         self.show_interest(connection);
         self.close_if_redundant(context, connection);
         Ok(())
@@ -393,9 +394,9 @@ impl Torrent {
         Ok(())
     }
 
-    /// Two peers that both have everything have nothing to do with each other.
+    /// With a peer that has everything there is nothing to do for one who wants nothing.
     fn close_if_redundant(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        if self.have.is_full() && self.peers.get(&connection).is_some_and(Peer::is_seed) {
+        if self.selection.is_complete() && self.peers.get(&connection).is_some_and(Peer::is_seed) {
             self.close_redundant(context, connection);
         }
     }

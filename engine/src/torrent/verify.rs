@@ -1,13 +1,13 @@
 //! Pieces on their way from received to have: hashed and written, in either order, then judged.
 //!
 //! Hashes go out in batches: while one is under way the next gathers, so several pieces are hashed side by side when
-//! they come fast, and none waits when they come slowly. A piece that failed with several contributors is suspect:
-//! it is fetched from one peer alone, so the next failure has one culprit and no innocent is ever banned.
+//! they come fast, and none waits when they come slowly. Who lied when a piece failed is for `smart_ban` to say.
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::disk::HashPiece;
+use super::smart_ban::{Senders, Shares, SmartBan};
+use crate::disk::{HashPiece, PieceHash};
 use crate::ids::PieceIndex;
 
 /// The pieces under way, and those that failed before.
@@ -19,17 +19,17 @@ pub(crate) struct Verify {
     /// Writes not yet returned, early ones included, and the bytes of the early ones.
     writes_out: BTreeMap<PieceIndex, (u32, u64)>,
     early_bytes: u64,
-    suspects: BTreeSet<PieceIndex>,
+    smart_ban: SmartBan,
     bytes: u64,
 }
 
 #[derive(Debug)]
 struct Progress {
-    contributors: BTreeSet<SocketAddr>,
+    senders: Senders,
     bytes: u64,
     /// To be hashed from disk, once all writes returned.
     read_back: bool,
-    good: Option<bool>,
+    hash: Option<PieceHash>,
 }
 
 /// Hash and write are over.
@@ -37,8 +37,8 @@ struct Progress {
 pub(crate) struct Verdict {
     pub(crate) piece: PieceIndex,
     pub(crate) good: bool,
-    /// Who alone sent it all, if one peer did.
-    pub(crate) sole: Option<SocketAddr>,
+    /// Who is known by it to have sent wrong data.
+    pub(crate) liars: Vec<SocketAddr>,
 }
 
 impl Verify {
@@ -47,15 +47,15 @@ impl Verify {
         &mut self,
         piece: PieceIndex,
         blocks: Option<Vec<crate::block::BlockData>>,
-        contributors: BTreeSet<SocketAddr>,
+        senders: Senders,
         bytes: u64,
     ) {
         let read_back = blocks.is_none();
         if let Some(blocks) = blocks {
-            self.waiting.push(HashPiece { piece, blocks });
+            self.wait(piece, blocks);
         }
         self.bytes += bytes;
-        let progress = Progress { contributors, bytes, read_back, good: None };
+        let progress = Progress { senders, bytes, read_back, hash: None };
         assert!(self.under_way.insert(piece, progress).is_none(), "a piece is verified once at a time");
         self.read_back_if_written(piece);
     }
@@ -87,8 +87,8 @@ impl Verify {
     }
 
     /// The hash of a piece is known.
-    pub(crate) fn on_hashed(&mut self, piece: PieceIndex, good: bool) -> Option<Verdict> {
-        self.under_way.get_mut(&piece)?.good = Some(good);
+    pub(crate) fn on_hashed(&mut self, piece: PieceIndex, hash: PieceHash) -> Option<Verdict> {
+        self.under_way.get_mut(&piece)?.hash = Some(hash);
         self.verdict(piece)
     }
 
@@ -126,12 +126,23 @@ impl Verify {
 
     /// Whether any piece must come from one peer alone.
     pub(crate) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
+        !self.smart_ban.is_empty()
     }
 
     /// Whether `piece` must come from one peer alone.
     pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
-        self.suspects.contains(&piece)
+        self.smart_ban.is_suspect(piece)
+    }
+
+    /// Counts the pieces that several sent and that are not found good.
+    pub(crate) fn count_shares(&self, shares: &mut Shares) {
+        self.under_way.values().for_each(|progress| shares.add(&progress.senders.sources()));
+        self.smart_ban.count_shares(shares);
+    }
+
+    fn wait(&mut self, piece: PieceIndex, blocks: Vec<crate::block::BlockData>) {
+        let digests = self.smart_ban.wants_digests(piece);
+        self.waiting.push(HashPiece { piece, blocks, digests });
     }
 
     fn read_back_if_written(&mut self, piece: PieceIndex) {
@@ -141,7 +152,7 @@ impl Verify {
         if let Some(progress) = self.under_way.get_mut(&piece)
             && std::mem::take(&mut progress.read_back)
         {
-            self.waiting.push(HashPiece { piece, blocks: Vec::new() });
+            self.wait(piece, Vec::new());
         }
     }
 
@@ -149,17 +160,16 @@ impl Verify {
         if self.is_writing(piece) {
             return None;
         }
-        let good = self.under_way.get(&piece)?.good?;
-        let progress = self.under_way.remove(&piece)?;
-        self.bytes -= progress.bytes;
-        let sole =
-            (progress.contributors.len() == 1).then(|| progress.contributors.first().copied()).flatten();
-        if good {
-            self.suspects.remove(&piece)
+        self.under_way.get(&piece)?.hash.as_ref()?;
+        let Progress { senders, bytes, hash, .. } = self.under_way.remove(&piece)?;
+        let PieceHash { good, digests } = hash?;
+        self.bytes -= bytes;
+        let liars = if good {
+            self.smart_ban.on_passed(piece, &digests)
         } else {
-            self.suspects.insert(piece)
+            self.smart_ban.on_failed(piece, senders, digests).into_iter().collect()
         };
-        Some(Verdict { piece, good, sole })
+        Some(Verdict { piece, good, liars })
     }
 }
 
@@ -171,15 +181,23 @@ const BATCH_PIECES_MAX: usize = 16;
 mod tests {
     use super::*;
     use crate::block::BlockData;
+    use crate::ids::BlockIndex;
 
     fn piece(n: u32) -> PieceIndex {
         PieceIndex::new(n)
     }
 
     fn begin(verify: &mut Verify, n: u32, in_memory: bool, from: &[u16]) {
-        let contributors = from.iter().map(|port| SocketAddr::from(([10, 0, 0, 1], *port))).collect();
+        let mut senders = Senders::new(from.len() as u32);
+        for (block, port) in (0..).zip(from) {
+            senders.add(BlockIndex(block), SocketAddr::from(([10, 0, 0, 1], *port)));
+        }
         verify.on_write_out(piece(n), 0);
-        verify.begin(piece(n), in_memory.then(|| vec![BlockData::absent(5)]), contributors, 5);
+        verify.begin(piece(n), in_memory.then(|| vec![BlockData::absent(5)]), senders, 5);
+    }
+
+    fn hash(good: bool) -> PieceHash {
+        PieceHash { good, digests: Vec::new() }
     }
 
     #[test]
@@ -189,9 +207,9 @@ mod tests {
             begin(&mut verify, 1, true, &[1]);
             assert_eq!(verify.next_batch().map(|batch| batch.len()), Some(1));
             let (first, second) = if hash_first {
-                (verify.on_hashed(piece(1), true), verify.on_written(piece(1)))
+                (verify.on_hashed(piece(1), hash(true)), verify.on_written(piece(1)))
             } else {
-                (verify.on_written(piece(1)), verify.on_hashed(piece(1), true))
+                (verify.on_written(piece(1)), verify.on_hashed(piece(1), hash(true)))
             };
             assert_eq!(first, None);
             assert!(second.is_some_and(|verdict| verdict.good));
@@ -206,7 +224,10 @@ mod tests {
         begin(&mut verify, 1, false, &[1]);
         assert_eq!((verify.on_written(piece(1)), verify.next_batch()), (None, None));
         assert_eq!(verify.on_written(piece(1)), None);
-        assert_eq!(verify.next_batch(), Some(vec![HashPiece { piece: piece(1), blocks: Vec::new() }]));
+        assert_eq!(
+            verify.next_batch(),
+            Some(vec![HashPiece { piece: piece(1), blocks: Vec::new(), digests: false }])
+        );
     }
 
     #[test]
@@ -228,11 +249,11 @@ mod tests {
         let fail = |verify: &mut Verify, from: &[u16]| {
             begin(verify, 1, true, from);
             verify.on_written(piece(1));
-            verify.on_hashed(piece(1), false).unwrap()
+            verify.on_hashed(piece(1), hash(false)).unwrap()
         };
         let verdict = fail(&mut verify, &[1, 2]);
-        assert_eq!((verdict.sole, verify.is_suspect(piece(1))), (None, true));
+        assert_eq!((verdict.liars, verify.is_suspect(piece(1))), (vec![], true));
         let verdict = fail(&mut verify, &[2]);
-        assert!(verdict.sole.is_some());
+        assert_eq!(verdict.liars.len(), 1);
     }
 }

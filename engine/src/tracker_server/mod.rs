@@ -1,4 +1,5 @@
-//! A tracker without sockets: announce and scrape requests in, answers out (BEP 3, BEP 7, BEP 23, BEP 48).
+//! A tracker without sockets: announce and scrape requests in, answers out, over HTTP (BEP 3, BEP 7, BEP 23, BEP 48) and
+//! over UDP (BEP 15).
 //!
 //! A peer is an address with a port, so nobody can speak for another; an announce keeps it for the expiry time. Every
 //! table has a cap: what is beyond is refused in words. Peers are forgotten when requests come in, not by a timer, so an
@@ -6,6 +7,8 @@
 //!
 //! It never hands a peer to itself, never hands seeds to a seed, and believes an address in a request only when that
 //! comes from this machine or a local network.
+
+mod udp;
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +82,8 @@ impl TrackerConfig {
 pub struct TrackerServer {
     config: TrackerConfig,
     rng: Rng,
+    /// Makes connection ids that nobody can guess.
+    secret: [u8; 16],
     swarms: BTreeMap<InfoHash, Swarm>,
     /// All peers by their last announce.
     ages: BTreeSet<(Instant, InfoHash, SocketAddr)>,
@@ -107,10 +112,8 @@ pub struct SwarmStats {
 
 #[derive(Debug, Default)]
 struct Swarm {
-    /// Those that do not have everything, in no order that matters.
-    leeches: Vec<SocketAddr>,
-    /// Those that have.
-    seeds: Vec<SocketAddr>,
+    /// All peers by family, and by whether they have everything; in no order that matters.
+    lists: [Vec<SocketAddr>; 4],
     peers: BTreeMap<SocketAddr, Peer>,
     stats: SwarmStats,
     announced_at: Instant,
@@ -120,10 +123,30 @@ struct Swarm {
 struct Peer {
     peer_id: PeerId,
     is_seed: bool,
-    /// Its place in `seeds` or `leeches`.
+    /// Its place in its list.
     at: usize,
     announced_at: Instant,
     said_completed: bool,
+}
+
+/// Which peers an answer has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Families {
+    Both,
+    V4,
+    V6,
+}
+
+impl Families {
+    /// The places in [`Swarm::lists`].
+    fn lists(self, is_seed: bool) -> impl Iterator<Item = usize> {
+        let families = match self {
+            Self::Both => 0..2,
+            Self::V4 => 0..1,
+            Self::V6 => 1..2,
+        };
+        families.map(move |family| family * 2 + usize::from(is_seed))
+    }
 }
 
 /// Why an announce is not taken; said to the peer.
@@ -145,8 +168,10 @@ enum Refusal {
 
 impl TrackerServer {
     /// A tracker that knows nobody. Which peers are handed out is drawn from `rng`.
-    pub fn new(config: TrackerConfig, rng: Rng) -> Self {
-        Self { config, rng, swarms: BTreeMap::new(), ages: BTreeSet::new(), idle: BTreeSet::new() }
+    pub fn new(config: TrackerConfig, mut rng: Rng) -> Self {
+        let mut secret = [0; 16];
+        rng.fill(&mut secret);
+        Self { config, rng, secret, swarms: BTreeMap::new(), ages: BTreeSet::new(), idle: BTreeSet::new() }
     }
 
     /// Answers a GET request: HTTP status and body. `from` is the other end of the connection, `path_and_query` what
@@ -182,7 +207,10 @@ impl TrackerServer {
             Ok(AnnounceRequest { compact: Some(false), .. }) => PeersForm::Dictionaries,
             _ => PeersForm::Compact,
         };
-        let answer = match request.map_err(Refusal::from).and_then(|request| self.take(now, from, &request)) {
+        let answer = match request.map_err(Refusal::from).and_then(|request| {
+            let (form, most) = (Families::Both, self.config.numwant_max);
+            self.take(now, from, &request, form, most)
+        }) {
             Ok(announced) => AnnounceAnswer::Taken(Box::new(announced)),
             Err(refusal) => AnnounceAnswer::Refused { reason: refusal.to_string(), retry: None },
         };
@@ -194,6 +222,8 @@ impl TrackerServer {
         now: Instant,
         from: SocketAddr,
         request: &AnnounceRequest,
+        families: Families,
+        most: u32,
     ) -> Result<Announced, Refusal> {
         let hash = request.info_hash;
         if self.config.allow.as_ref().is_some_and(|allow| !allow.contains(&hash)) {
@@ -246,9 +276,9 @@ impl TrackerServer {
             swarm.insert(address, peer);
             self.ages.insert((now, hash, address));
         }
-        let wanted = request.numwant.unwrap_or(self.config.numwant_default).min(self.config.numwant_max);
+        let wanted = request.numwant.unwrap_or(self.config.numwant_default).min(most);
         let wanted = if stopped { 0 } else { wanted as usize };
-        let mut peers = swarm.draw(&mut self.rng, wanted, is_seed, address, request.peer_id);
+        let mut peers = swarm.draw(&mut self.rng, wanted, is_seed, families, address, request.peer_id);
         if request.no_peer_id {
             peers.iter_mut().for_each(|peer| peer.peer_id = None);
         }
@@ -273,25 +303,21 @@ impl TrackerServer {
                 return answer.encode(PeersForm::Compact).into();
             }
         };
-        let entry = |stats: SwarmStats| ScrapeEntry {
-            complete: stats.complete,
-            downloaded: stats.downloaded,
-            incomplete: stats.incomplete,
-        };
         let files: BTreeMap<InfoHash, ScrapeEntry> = if hashes.is_empty() {
             let served = self.config.allow.iter().flatten().map(|hash| (*hash, ScrapeEntry::default()));
-            let known = self.swarms.iter().map(|(hash, swarm)| (*hash, entry(swarm.stats())));
+            let known = self.swarms.iter().map(|(hash, swarm)| (*hash, swarm.scraped()));
             served.take(SCRAPE_ALL_MAX).chain(known.take(SCRAPE_ALL_MAX)).collect()
         } else {
-            let served =
-                |hash: &InfoHash| self.config.allow.as_ref().is_some_and(|allow| allow.contains(hash));
-            let of = |hash: InfoHash| {
-                let known = self.swarms.get(&hash).map(|swarm| entry(swarm.stats()));
-                Some((hash, known.or(served(&hash).then(ScrapeEntry::default))?))
-            };
-            hashes.into_iter().filter_map(of).collect()
+            hashes.into_iter().filter_map(|hash| Some((hash, self.scraped(hash)?))).collect()
         };
         encode_scrape(&files).into()
+    }
+
+    /// The counts of a torrent that was announced or is served by name.
+    fn scraped(&self, hash: InfoHash) -> Option<ScrapeEntry> {
+        let served = || self.config.allow.as_ref().is_some_and(|allow| allow.contains(&hash));
+        let known = self.swarms.get(&hash).map(Swarm::scraped);
+        known.or_else(|| served().then(ScrapeEntry::default))
     }
 
     /// Forgets peers that did not announce in time; at most so many at once, which keeps pace with those that come.
@@ -328,15 +354,21 @@ impl TrackerServer {
 
 impl Swarm {
     fn stats(&self) -> SwarmStats {
-        SwarmStats { complete: self.seeds.len() as u64, incomplete: self.leeches.len() as u64, ..self.stats }
+        let count = |is_seed| Families::Both.lists(is_seed).map(|list| self.lists[list].len() as u64).sum();
+        SwarmStats { complete: count(true), incomplete: count(false), ..self.stats }
     }
 
-    fn list(&mut self, is_seed: bool) -> &mut Vec<SocketAddr> {
-        if is_seed { &mut self.seeds } else { &mut self.leeches }
+    fn scraped(&self) -> ScrapeEntry {
+        let SwarmStats { complete, incomplete, downloaded, .. } = self.stats();
+        ScrapeEntry { complete, downloaded, incomplete }
+    }
+
+    fn list(&mut self, address: SocketAddr, is_seed: bool) -> &mut Vec<SocketAddr> {
+        &mut self.lists[usize::from(address.is_ipv6()) * 2 + usize::from(is_seed)]
     }
 
     fn insert(&mut self, address: SocketAddr, mut peer: Peer) {
-        let list = self.list(peer.is_seed);
+        let list = self.list(address, peer.is_seed);
         peer.at = list.len();
         list.push(address);
         let old = self.peers.insert(address, peer);
@@ -345,7 +377,7 @@ impl Swarm {
 
     fn remove(&mut self, address: SocketAddr) {
         let Some(Peer { is_seed, at, .. }) = self.peers.remove(&address) else { return };
-        let list = self.list(is_seed);
+        let list = self.list(address, is_seed);
         let removed = list.swap_remove(at);
         assert_eq!(removed, address, "a peer knows its place");
         let moved = list.get(at).copied();
@@ -360,11 +392,14 @@ impl Swarm {
         rng: &mut Rng,
         wanted: usize,
         for_seed: bool,
+        families: Families,
         to: SocketAddr,
         id: PeerId,
     ) -> Vec<TrackerPeer> {
-        let seeds = if for_seed { 0 } else { self.seeds.len() };
-        let total = self.leeches.len() + seeds;
+        let seeds = families.lists(true).filter(|_| !for_seed);
+        let lists: Vec<&[SocketAddr]> =
+            families.lists(false).chain(seeds).map(|list| self.lists[list].as_slice()).collect();
+        let total = lists.iter().map(|list| list.len()).sum::<usize>();
         // Two more than wanted, since the asker may be among them, in both families. Floyd's draw of some out of many.
         let some = wanted.saturating_add(2).min(total);
         let mut chosen = BTreeSet::new();
@@ -372,8 +407,12 @@ impl Swarm {
             let at = rng.below(last as u64 + 1) as usize;
             chosen.insert(if chosen.contains(&at) { last } else { at });
         }
-        let address = |at: usize| {
-            self.leeches.get(at).or_else(|| self.seeds.get(at.checked_sub(self.leeches.len())?)).copied()
+        let address = |mut at: usize| {
+            lists.iter().find_map(|list| {
+                let found = list.get(at).copied();
+                at = at.saturating_sub(list.len());
+                found
+            })
         };
         let of = |address: SocketAddr| {
             let peer_id = self.peers.get(&address)?.peer_id;

@@ -5,6 +5,7 @@ pub mod extended;
 pub mod message;
 pub mod stream;
 pub mod tracker_http;
+pub mod tracker_udp;
 
 pub use extended::ExtendedHandshake;
 pub use message::{Handshake, Message, Request, Reserved};

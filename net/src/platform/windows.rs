@@ -38,7 +38,9 @@ pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result
             let mut options = OpenOptions::new();
             options.read(true).write(true);
             match options.clone().create_new(true).open(&full) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok((options.open(full)?, false)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    Ok((options.open(full)?, false))
+                }
                 made => Ok((made?, true)),
             }
         }

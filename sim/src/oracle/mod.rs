@@ -343,8 +343,9 @@ impl Watch {
                 watch.saved.insert(torrent, have);
                 Ok(())
             }
-            (_, JobResult::Hashed(Ok(good))) => {
-                self.marks.insert(if good.contains(&false) { "piece_hash_bad" } else { "piece_hash_ok" });
+            (_, JobResult::Hashed(Ok(hashes))) => {
+                let bad = hashes.iter().any(|hash| !hash.good);
+                self.marks.insert(if bad { "piece_hash_bad" } else { "piece_hash_ok" });
                 Ok(())
             }
             (

@@ -1,0 +1,208 @@
+//! Magnet links (BEP 9, 52, 53): which torrent, and where to ask for it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
+
+use super::torrent_file::{tracker_url, web_seed_url};
+use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
+use crate::limits::{
+    MAGNET_BYTES_MAX, MAGNET_FILE_INDEX_MAX, MAGNET_FILES_MAX, MAGNET_PEERS_MAX, TRACKER_URL_BYTES_MAX,
+    TRACKERS_MAX, WEB_SEEDS_MAX,
+};
+
+/// What a magnet link says. Nothing in it is verified but the form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Magnet {
+    /// At least one of them.
+    pub info_hashes: InfoHashes,
+    /// What whoever made the link calls it, for display only.
+    pub name: Option<String>,
+    /// Announce URLs in the link's order, each once.
+    pub trackers: Vec<String>,
+    /// BEP 19.
+    pub web_seeds: Vec<String>,
+    /// Peers to ask (`x.pe`). Names of hosts are passed over.
+    pub peers: Vec<SocketAddr>,
+    /// Indices of the files that are wanted (BEP 53), ascending; none given means all.
+    pub select_only: Vec<u32>,
+}
+
+/// Why a link is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum MagnetError {
+    /// Longer than [`MAGNET_BYTES_MAX`].
+    #[error("not a magnet link: {0} bytes, at most {MAGNET_BYTES_MAX} are read")]
+    TooLong(usize),
+    /// It does not begin with `magnet:?`.
+    #[error("not a magnet link: it does not begin with \"magnet:?\"")]
+    NotAMagnet,
+    /// No `xt` names a BitTorrent info-hash.
+    #[error("the magnet link has no info-hash (\"xt=urn:btih:...\" or \"xt=urn:btmh:...\")")]
+    NoInfoHash,
+    /// An info-hash is cut short, or not hexadecimal or base32.
+    #[error("the info-hash in the magnet link is broken: copy the whole link")]
+    InfoHash,
+}
+
+impl MagnetError {
+    /// A short name for the kind of error, for machines. It stays the same from release to release.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::TooLong(_) => "too-large",
+            Self::NotAMagnet => "not-a-magnet",
+            Self::NoInfoHash => "no-info-hash",
+            Self::InfoHash => "bad-info-hash",
+        }
+    }
+}
+
+impl Magnet {
+    /// Reads a link. A parameter that is malformed or unknown is passed over.
+    ///
+    /// # Errors
+    /// When there is no info-hash, or a broken one.
+    pub fn parse(link: &str) -> Result<Self, MagnetError> {
+        let link = link.trim();
+        if link.len() > MAGNET_BYTES_MAX {
+            return Err(MagnetError::TooLong(link.len()));
+        }
+        let query = link
+            .split_at_checked("magnet:?".len())
+            .filter(|(start, _)| start.eq_ignore_ascii_case("magnet:?"))
+            .map(|(_, query)| query)
+            .ok_or(MagnetError::NotAMagnet)?;
+        let mut magnet = Self {
+            info_hashes: InfoHashes { v1: None, v2: None },
+            name: None,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            peers: Vec::new(),
+            select_only: Vec::new(),
+        };
+        let mut trackers = BTreeSet::new();
+        let mut selected = BTreeSet::new();
+        let mut selected_left = MAGNET_FILES_MAX;
+        for parameter in query.split('&') {
+            let Some((key, value)) = parameter.split_once('=') else { continue };
+            let key = decode(key).to_ascii_lowercase();
+            let value = if key == "dn" { decode(&value.replace('+', " ")) } else { decode(value) };
+            // Several of a kind may be numbered: `tr.1`.
+            let numbered = |(kind, number): &(&str, &str)| {
+                *kind != "x" && number.bytes().all(|byte| byte.is_ascii_digit())
+            };
+            let kind = key.split_once('.').filter(numbered).map_or(key.as_str(), |(kind, _)| kind);
+            match kind {
+                "xt" => info_hash(&value, &mut magnet.info_hashes)?,
+                "dn" if !value.trim().is_empty() => {
+                    magnet.name.get_or_insert(value);
+                }
+                "tr" => {
+                    let url = tracker_url(&value).filter(|url| url.len() <= TRACKER_URL_BYTES_MAX);
+                    if let Some(url) = url
+                        && magnet.trackers.len() < TRACKERS_MAX
+                        && trackers.insert(url.to_owned())
+                    {
+                        magnet.trackers.push(url.to_owned());
+                    }
+                }
+                "ws" if magnet.web_seeds.len() < WEB_SEEDS_MAX => {
+                    magnet.web_seeds.extend(web_seed_url(&value).map(str::to_owned));
+                }
+                "x.pe" if magnet.peers.len() < MAGNET_PEERS_MAX => {
+                    magnet.peers.extend(value.parse().ok().filter(|peer: &SocketAddr| peer.port() != 0));
+                }
+                "so" => select(&value, &mut selected, &mut selected_left),
+                _ => {}
+            }
+        }
+        magnet.select_only = selected.into_iter().collect();
+        match magnet.info_hashes {
+            InfoHashes { v1: None, v2: None } => Err(MagnetError::NoInfoHash),
+            _ => Ok(magnet),
+        }
+    }
+}
+
+/// Percent-encoding taken away. A plus stays one: it may be part of a passkey.
+fn decode(text: &str) -> String {
+    let text = format!("={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(text.as_bytes())
+        .next()
+        .map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+/// Other names than BitTorrent's are passed over. Of several of one version the first counts.
+fn info_hash(urn: &str, hashes: &mut InfoHashes) -> Result<(), MagnetError> {
+    let lower = urn.to_ascii_lowercase();
+    if let Some(hash) = lower.strip_prefix("urn:btih:") {
+        let bytes = match hash.len() {
+            40 => HEXLOWER_PERMISSIVE.decode(hash.as_bytes()),
+            32 => BASE32.decode(hash.to_ascii_uppercase().as_bytes()),
+            _ => return Err(MagnetError::InfoHash),
+        };
+        let hash = bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(MagnetError::InfoHash)?;
+        hashes.v1.get_or_insert(InfoHash(hash));
+    } else if let Some(hash) = lower.strip_prefix("urn:btmh:") {
+        // A multihash: 0x12 is SHA-256, 0x20 its length.
+        let hash = hash.strip_prefix("1220").ok_or(MagnetError::InfoHash)?;
+        let bytes = HEXLOWER_PERMISSIVE.decode(hash.as_bytes());
+        let hash = bytes.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(MagnetError::InfoHash)?;
+        hashes.v2.get_or_insert(InfoHashV2(hash));
+    }
+    Ok(())
+}
+
+/// `0,2,4-6`. Ranges the wrong way round or beyond every torrent are passed over.
+fn select(list: &str, selected: &mut BTreeSet<u32>, left: &mut usize) {
+    for item in list.split(',') {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) else {
+            continue;
+        };
+        if last > MAGNET_FILE_INDEX_MAX {
+            continue;
+        }
+        for index in (first..=last).take(*left) {
+            selected.insert(index);
+            *left -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HASH: &str = "xt=urn:btih:722fe65b2aa26d14f35b4ad627d20236e481d924";
+
+    #[test]
+    fn a_magnet_asks_for_no_more_than_its_caps() {
+        let many = format!("magnet:?{HASH}&so=0-1000000{}", ",0-1000000".repeat(1000));
+        assert_eq!(Magnet::parse(&many).unwrap().select_only.len(), MAGNET_FILES_MAX);
+        let long = format!("magnet:?{HASH}&dn={}", "x".repeat(MAGNET_BYTES_MAX));
+        assert!(matches!(Magnet::parse(&long), Err(MagnetError::TooLong(_))));
+        let peers = "&x.pe=192.0.2.1:1".repeat(MAGNET_PEERS_MAX + 1);
+        assert_eq!(Magnet::parse(&format!("magnet:?{HASH}{peers}")).unwrap().peers.len(), MAGNET_PEERS_MAX);
+    }
+
+    #[test]
+    fn urls_of_other_schemes_and_malformed_peers_are_passed_over() {
+        let link =
+            format!("magnet:?{HASH}&tr=javascript:x&tr=http://t/?k=a%2Bb&ws=file:///x&x.pe=h:1&so=x,1");
+        let magnet = Magnet::parse(&link).unwrap();
+        assert_eq!((magnet.trackers, magnet.web_seeds), (vec!["http://t/?k=a+b".to_owned()], vec![]));
+        assert_eq!((magnet.peers, magnet.select_only), (vec![], vec![1]));
+    }
+
+    proptest! {
+        #[test]
+        fn links_do_not_panic(link in "magnet:\\?(xt|dn|tr|so|ws|x.pe|[a-z.]{1,4})(=|&|%[0-9a-f]{0,2}|[ -~é]){0,60}") {
+            let _ = Magnet::parse(&link);
+        }
+    }
+}
