@@ -27,9 +27,10 @@ use taipei_engine::{
 
 use self::stream::{Segment, Side, Streams};
 use crate::disk::SimDisk;
+use crate::lies;
 use crate::link::LinkClock;
 use crate::oracle::Watch;
-use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, WALL_SECONDS, draw};
+use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, Target, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
 use crate::scenario::{FaultKind, World as WorldName};
 use crate::trace::{Kind, digest, mix};
@@ -86,6 +87,10 @@ struct Host {
     downlink: LinkClock,
     disk_rng: Rng,
     loss_rng: Rng,
+    /// Nothing that it sends arrives before.
+    silent_until: u64,
+    /// Segments that were held back by that.
+    silenced: u64,
 }
 
 struct Process {
@@ -133,6 +138,7 @@ struct Queued {
 enum Event {
     Start { host: usize },
     Fault { number: usize },
+    FaultOver { number: usize },
     Plant,
     Deadline,
     Wake { host: usize, incarnation: u32 },
@@ -181,13 +187,21 @@ impl World {
             world.at(0, Event::Start { host });
         }
         for (number, fault) in plan.faults.iter().enumerate() {
-            world.at(fault.at, Event::Fault { number });
+            if let Some(at) = fault.at {
+                world.at(at, Event::Fault { number });
+            }
         }
         if let Some(Plant::Rot { at, .. } | Plant::Panic { at }) = options.plant {
             world.at(at, Event::Plant);
         }
-        world.at(world.watch.deadline(), Event::Deadline);
+        world.arm_deadlines();
         world
+    }
+
+    fn arm_deadlines(&mut self) {
+        for at in self.watch.deadlines() {
+            self.at(at.max(self.now), Event::Deadline);
+        }
     }
 
     fn at(&mut self, at: u64, event: Event) {
@@ -204,6 +218,11 @@ impl World {
             self.now = next.at;
             self.handle(next.event);
             self.settle();
+            while let Some(number) = self.watch.take_triggered(self.now) {
+                self.fault(number);
+                self.settle();
+                self.arm_deadlines();
+            }
             if self.sequence > self.options.events_max {
                 self.watch.break_rule(
                     BUDGET,
@@ -243,6 +262,7 @@ impl World {
         match event {
             Event::Start { host } => self.start(host),
             Event::Fault { number } => self.fault(number),
+            Event::FaultOver { number } => self.fault_over(number),
             Event::Plant => self.plant(),
             Event::Deadline => self.deadline(),
             Event::Wake { host, incarnation } => self.wake(host, incarnation),
@@ -299,10 +319,7 @@ impl World {
 
     fn deadline(&mut self) {
         match self.stop_by {
-            None => {
-                let late = self.plan.hosts.iter().position(|host| !self.watch.is_complete(&host.group));
-                self.watch.break_rule("L1", self.now, late, "not complete in time".to_owned());
-            }
+            None => self.watch.check_deadlines(self.now),
             Some(stop_by) if self.now >= stop_by => {
                 let late = (0..self.hosts.len()).find(|host| !self.watch.has_stopped(*host));
                 self.watch.break_rule("L7", self.now, late, "a shutdown takes too long".to_owned());
@@ -348,39 +365,75 @@ impl World {
 
     fn fault(&mut self, number: usize) {
         let fault = self.plan.faults[number];
-        let host = fault.host;
+        match (fault.kind, fault.target) {
+            (FaultKind::Crash | FaultKind::PowerCut, Target::Host(host)) => return self.kill(number, host),
+            (FaultKind::Leave, Target::Host(host)) => {
+                let effects = self.watch.connection_count(host);
+                self.step(host, Input::Command(Command::Shutdown));
+                self.watch.on_left(self.now, number, effects);
+                return;
+            }
+            (FaultKind::DiskFull, Target::Host(host)) => self.hosts[host].disk.fill_up(fault.space_bytes),
+            (FaultKind::Silence, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.silent_until, host.silenced) = (self.now + fault.lasts, 0);
+            }
+            (_, Target::Tracker(tracker)) => {
+                if let Some(how) = fault.how {
+                    self.trackers[tracker].go_away(how);
+                }
+            }
+            (FaultKind::TrackerOutage, Target::Host(_)) => {}
+        }
+        self.watch.on_fault_begun(self.now, number);
+        self.at(self.now + fault.lasts, Event::FaultOver { number });
+    }
+
+    fn fault_over(&mut self, number: usize) {
+        let effects = match self.plan.faults[number].target {
+            Target::Tracker(tracker) => self.trackers[tracker].come_back(),
+            Target::Host(host) if self.plan.faults[number].kind == FaultKind::DiskFull => {
+                self.hosts[host].disk.make_room()
+            }
+            Target::Host(host) => self.hosts[host].silenced,
+        };
+        self.watch.on_fault_over(self.now, number, effects);
+    }
+
+    /// A process or its machine dies.
+    fn kill(&mut self, number: usize, host: usize) {
+        let fault = self.plan.faults[number];
         self.end_recording(host);
         let Some(process) = self.hosts[host].process.take() else {
             // Down already, and to come back in its own time.
-            let effects = self.break_disk(number);
-            self.watch.on_fault(self.now, number, effects);
+            let effects = self.break_disk(number, host);
+            self.watch.on_killed(self.now, number, effects);
             return;
         };
         let connections: Vec<(u32, Side)> = process.connections.into_values().collect();
         let mut effects = 1 + connections.len() as u64;
-        effects += self.break_disk(number);
+        effects += self.break_disk(number, host);
         for (stream, side) in connections {
             match fault.kind {
-                FaultKind::Crash => self.end_by_system(stream, side),
                 FaultKind::PowerCut => self.streams.vanish(stream, side),
+                _ => self.end_by_system(stream, side),
             }
         }
-        self.watch.on_fault(self.now, number, effects);
-        self.at(fault.back_at.max(self.now), Event::Start { host });
+        self.watch.on_killed(self.now, number, effects);
+        self.at(self.now + fault.lasts, Event::Start { host });
     }
 
     /// What a fault does to a machine that has or has not a process. Gives how much that was.
-    fn break_disk(&mut self, number: usize) -> u64 {
-        let fault = self.plan.faults[number];
-        let host = &mut self.hosts[fault.host];
-        (match fault.kind {
-            FaultKind::Crash => host.disk.crash(),
-            FaultKind::PowerCut => {
-                host.powered = false;
-                host.boots += 1;
-                host.uplink.waiting.clear();
-                host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
-            }
+    fn break_disk(&mut self, number: usize, host: usize) -> u64 {
+        let kind = self.plan.faults[number].kind;
+        let host = &mut self.hosts[host];
+        (if kind == FaultKind::PowerCut {
+            host.powered = false;
+            host.boots += 1;
+            host.uplink.waiting.clear();
+            host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
+        } else {
+            host.disk.crash()
         }) as u64
     }
 
@@ -540,7 +593,8 @@ impl World {
     fn request(&mut self, host: usize, incarnation: u32, get: &HttpGet) {
         let (from, request) = (self.plan.hosts[host].address, get.request);
         let latency = self.latency(from, get.target.ip());
-        let Some(number) = self.plan.trackers.iter().position(|tracker| tracker.address == get.target) else {
+        let number = self.plan.trackers.iter().position(|tracker| tracker.address == get.target);
+        let Some(number) = number.filter(|number| !self.trackers[*number].refuses()) else {
             let result = Err(NetError::Refused);
             self.at(self.now + latency, Event::Answer { host, incarnation, request, result });
             return;
@@ -551,7 +605,8 @@ impl World {
             Kind::Request,
             [number as u64, digest(&get.path), 0],
         );
-        let reply = self.trackers[number].answer(self.now, SocketAddr::new(from, HTTP_PORT), &get.path);
+        let from = SocketAddr::new(from, HTTP_PORT);
+        let Some(reply) = self.trackers[number].answer(self.now, from, &get.path) else { return };
         self.watch.trace.event(
             self.now,
             host as u32 + 1,
@@ -577,6 +632,7 @@ impl World {
             let Some((job, work)) = process.jobs_waiting.pop_front() else { return };
             process.jobs_running += 1;
             let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
+            let result = lies::tell(&self.plan, host, &work, result);
             self.watch.trace.event(now, host as u32 + 1, Kind::Job, [job.0, cost, 0]);
             let incarnation = self.hosts[host].incarnation;
             self.at(now + cost, Event::JobDone { host, incarnation, job, result: Box::new(result) });
@@ -609,6 +665,8 @@ impl Host {
             downlink: LinkClock::new(host.access.down.0),
             disk_rng: Rng::stream(plan.seed, "disk", number as u64),
             loss_rng: Rng::stream(plan.seed, "loss", number as u64),
+            silent_until: 0,
+            silenced: 0,
         }
     }
 

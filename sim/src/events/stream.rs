@@ -332,6 +332,10 @@ impl World {
                 lost += 1;
             }
         }
+        if arrival < host.silent_until {
+            host.silenced += 1;
+            arrival = host.silent_until;
+        }
         arrival = arrival.max(other.last_arrival);
         other.last_arrival = arrival;
         let number = end.host as u32 + 1;
@@ -485,7 +489,7 @@ impl World {
             return;
         }
         let mut arrival = self.hosts[host].uplink.clock.book(now, 0) + latency;
-        arrival = arrival.max(other.last_arrival);
+        arrival = arrival.max(other.last_arrival).max(self.hosts[host].silent_until);
         other.last_arrival = arrival;
         self.watch.trace.event(
             now,
