@@ -21,8 +21,8 @@ use taipei_engine::output::HttpGet;
 use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
-    AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
-    StartValues, TorrentId,
+    AddTorrent, Alert, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output,
+    ResolveId, StartValues, TorrentId,
 };
 
 use self::stream::{Segment, Side, Streams};
@@ -95,6 +95,8 @@ struct Host {
 
 struct Process {
     engine: Engine,
+    /// It has said that it stopped: nobody listens any more.
+    stopped: bool,
     began: u64,
     wake_at: Option<u64>,
     spins: u32,
@@ -346,6 +348,7 @@ impl World {
         this.process = Some(Process {
             recording,
             engine: Engine::new(Config::default(), start),
+            stopped: false,
             began: self.now,
             wake_at: None,
             spins: 0,
@@ -437,6 +440,10 @@ impl World {
         }) as u64
     }
 
+    fn is_listening(&self, host: usize) -> bool {
+        self.hosts[host].process.as_ref().is_some_and(|process| !process.stopped)
+    }
+
     fn end_recording(&mut self, host: usize) {
         let process = self.hosts[host].process.as_mut();
         if let Some((mut recording, sink)) = process.and_then(|process| process.recording.take())
@@ -478,7 +485,7 @@ impl World {
     fn step(&mut self, host: usize, input: Input) {
         self.stepping = Some(host);
         let (now, this) = (self.now, &mut self.hosts[host]);
-        let Some(process) = &mut this.process else { return };
+        let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else { return };
         self.watch.on_input(now, host, &input, &this.disk);
         process.spins = if matches!(input, Input::Timeout) { process.spins + 1 } else { 0 };
         if process.spins > SPINS_MAX {
@@ -580,6 +587,11 @@ impl World {
             Output::HttpCancel { request } => {
                 if let Some(process) = &mut self.hosts[host].process {
                     process.requests.remove(&request);
+                }
+            }
+            Output::Alert(Alert::Stopped) => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.stopped = true;
                 }
             }
             Output::SendDatagram { .. } | Output::Alert(_) => {}

@@ -222,8 +222,9 @@ impl World {
     pub(super) fn on_syn(&mut self, stream: u32) {
         let Some(this) = self.streams.streams.get(&stream) else { return };
         let (latency, port) = (this.latency, this.remote.port());
-        let error = match self.hosts.get(this.ends[1].host) {
-            Some(host) if host.powered && host.process.is_some() && port == PEER_PORT => None,
+        let acceptor = this.ends[1].host;
+        let error = match self.hosts.get(acceptor) {
+            Some(host) if host.powered && self.is_listening(acceptor) && port == PEER_PORT => None,
             Some(host) if host.powered => Some(NetError::Refused),
             // Silence, until the system gives up.
             _ => {
@@ -262,7 +263,7 @@ impl World {
         let Some((latency, acceptor, dialler)) = self.streams.both(stream, Side::Acceptor) else { return };
         let (host, remote_host) = (acceptor.host, dialler.host);
         let this = &mut self.hosts[host];
-        let Some(process) = this.process.as_mut() else {
+        let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else {
             // The process died between the handshake and now.
             acceptor.clear(State::Closed);
             if this.powered {

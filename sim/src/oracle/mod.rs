@@ -823,3 +823,6 @@ fn output_number(output: &Output) -> u64 {
 
 /// Everything a host claims is compared with its disk this often.
 const RECHECK_STEPS: u64 = 1024;
+
+#[cfg(test)]
+mod tests;
