@@ -386,8 +386,16 @@ pub struct Sweep {
 }
 
 /// Marks that runs can reach.
-pub const MARKS: &[&str] =
-    &["piece_hash_ok", "piece_hash_bad", "resumed", "rechecked", "choked", "snapshot", "disk_error"];
+pub const MARKS: &[&str] = &[
+    "piece_hash_ok",
+    "piece_hash_bad",
+    "resumed",
+    "rechecked",
+    "checked_again",
+    "choked",
+    "snapshot",
+    "disk_error",
+];
 
 /// Why a scenario is refused.
 #[derive(Debug, thiserror::Error)]

@@ -491,7 +491,9 @@ impl Watch {
                 let pending = match &work.work {
                     Work::Open { .. } => Pending::Open,
                     Work::Check { pieces } => {
-                        self.marks.insert("rechecked");
+                        if process.fetched.contains(&torrent) {
+                            self.marks.insert("checked_again");
+                        }
                         Pending::Check(numbers(pieces))
                     }
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
