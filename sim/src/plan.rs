@@ -122,6 +122,8 @@ pub struct FaultPlan {
     pub space_bytes: u64,
     /// How a tracker is away.
     pub how: Option<Outage>,
+    /// How far a wall clock jumps, nanoseconds.
+    pub jump_ns: i64,
 }
 
 /// Whom a fault hits.
@@ -283,8 +285,9 @@ impl Plan {
                 _ => Target::Host(pick(&mut rng, &hosts, &faults, &fault.pick, at, lasts)),
             };
             let how = fault.how.get(rng.below(fault.how.len() as u64) as usize).copied();
+            let jump_ns = fault.by.get(rng.below(fault.by.len() as u64) as usize).map_or(0, |jump| jump.0);
             let space_bytes = fault.space.map_or(0, |space| space.0);
-            faults.push(FaultPlan { at, kind: fault.kind, target, lasts, space_bytes, how });
+            faults.push(FaultPlan { at, kind: fault.kind, target, lasts, space_bytes, how, jump_ns });
         }
         faults.sort_by_key(|fault| fault.at.unwrap_or(u64::MAX));
         Arc::new(Self {

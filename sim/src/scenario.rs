@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::units::{Rate, Share, Size, SizeMax, Time, TimeRange};
+use crate::units::{Jump, Rate, Share, Size, SizeMax, Time, TimeRange};
 
 /// One scenario file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -236,6 +236,9 @@ pub struct Fault {
     /// How a tracker fails: one of these is drawn.
     #[serde(default)]
     pub how: Vec<Outage>,
+    /// How far a clock jumps: one of these is drawn.
+    #[serde(default)]
+    pub by: Vec<Jump>,
 }
 
 /// What a fault waits for, when not for a time.
@@ -262,6 +265,10 @@ pub enum FaultKind {
     TrackerOutage,
     /// Nothing that a host sends arrives before the end of it.
     Silence,
+    /// The machine sleeps: nothing happens on it, and then all that came meanwhile.
+    Suspend,
+    /// The wall clock is wrong, and then right again.
+    ClockJump,
 }
 
 impl FaultKind {
@@ -274,6 +281,8 @@ impl FaultKind {
             Self::DiskFull => "disk-full",
             Self::TrackerOutage => "tracker-outage",
             Self::Silence => "silence",
+            Self::Suspend => "suspend",
+            Self::ClockJump => "clock-jump",
         }
     }
 
@@ -282,14 +291,15 @@ impl FaultKind {
         matches!(self, Self::Crash | Self::PowerCut | Self::Leave)
     }
 
-    /// The keys that it wants of `back_after`, `for`, `space` and `how`, in this order; it takes no other of them.
-    fn keys(self) -> [bool; 4] {
+    /// The keys that it wants of `back_after`, `for`, `space`, `how` and `by`; it takes no other of them.
+    fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Crash | Self::PowerCut => [true, false, false, false],
-            Self::Leave => [false, false, false, false],
-            Self::DiskFull => [false, true, true, false],
-            Self::TrackerOutage => [false, true, false, true],
-            Self::Silence => [false, true, false, false],
+            Self::Crash | Self::PowerCut => &["back_after"],
+            Self::Leave => &[],
+            Self::DiskFull => &["for", "space"],
+            Self::TrackerOutage => &["for", "how"],
+            Self::Silence | Self::Suspend => &["for"],
+            Self::ClockJump => &["for", "by"],
         }
     }
 }
@@ -559,11 +569,14 @@ impl Fault {
         if self.at.is_some() == self.when.is_some() {
             return Err(format!("{kind}: wants either `at` or `when`"));
         }
-        let names = ["back_after", "for", "space", "how"];
-        let has =
-            [self.back_after.is_some(), self.lasts.is_some(), self.space.is_some(), !self.how.is_empty()];
-        for ((name, wanted), has) in names.into_iter().zip(self.kind.keys()).zip(has) {
-            match (wanted, has) {
+        for (name, has) in [
+            ("back_after", self.back_after.is_some()),
+            ("for", self.lasts.is_some()),
+            ("space", self.space.is_some()),
+            ("how", !self.how.is_empty()),
+            ("by", !self.by.is_empty()),
+        ] {
+            match (self.kind.keys().contains(&name), has) {
                 (true, false) => return Err(format!("{kind}: wants `{name}`")),
                 (false, true) => return Err(format!("{kind}: takes no `{name}`")),
                 _ => {}
@@ -630,7 +643,7 @@ fn not_yet(table: &Table) -> Option<String> {
         ),
         ("net", &["geography", "jitter", "duplicate", "reorder"]),
         ("actor", &["proto", "addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
-        ("fault", &["rate", "until", "from", "every_k", "error", "by", "from_group", "to_group", "count"]),
+        ("fault", &["rate", "until", "from", "every_k", "error", "from_group", "to_group", "count"]),
         (
             "expect",
             &[
@@ -659,7 +672,20 @@ fn not_yet(table: &Table) -> Option<String> {
     }
     let built: &[(&str, &str, &[&str])] = &[
         ("actor", "kind", &["tracker"]),
-        ("fault", "kind", &["crash", "power-cut", "leave", "disk-full", "tracker-outage", "silence"]),
+        (
+            "fault",
+            "kind",
+            &[
+                "crash",
+                "power-cut",
+                "leave",
+                "disk-full",
+                "tracker-outage",
+                "silence",
+                "suspend",
+                "clock-jump",
+            ],
+        ),
         ("group", "has", &["all", "none"]),
     ];
     for (part, key, values) in built {

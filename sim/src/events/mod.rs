@@ -30,7 +30,7 @@ use crate::disk::SimDisk;
 use crate::lies;
 use crate::link::LinkClock;
 use crate::oracle::Watch;
-use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, Target, WALL_SECONDS, draw};
+use crate::plan::{FaultPlan, HostPlan, Materials, PEER_PORT, Plan, ROOT, Target, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
 use crate::scenario::{FaultKind, World as WorldName};
 use crate::trace::{Kind, digest, mix};
@@ -91,6 +91,13 @@ struct Host {
     silent_until: u64,
     /// Segments that were held back by that.
     silenced: u64,
+    /// Nothing happens on it before.
+    asleep_until: u64,
+    /// What that put off.
+    put_off: u64,
+    /// How wrong its wall clock is, and how many jobs looked at it meanwhile.
+    clock_error_ns: i64,
+    misdated: u64,
 }
 
 struct Process {
@@ -218,6 +225,14 @@ impl World {
                 break;
             };
             self.now = next.at;
+            if let Some(host) = self.host_of(&next.event).and_then(|host| self.hosts.get_mut(host))
+                && host.asleep_until > next.at
+            {
+                host.put_off += 1;
+                let at = host.asleep_until;
+                self.at(at, next.event);
+                continue;
+            }
             self.handle(next.event);
             self.settle();
             while let Some(number) = self.watch.take_triggered(self.now) {
@@ -309,6 +324,31 @@ impl World {
         }
     }
 
+    /// The machine on which an event happens; none for what happens between them.
+    fn host_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Start { .. }
+            | Event::Fault { .. }
+            | Event::FaultOver { .. }
+            | Event::Plant
+            | Event::Deadline
+            | Event::Request { .. } => None,
+            Event::Wake { host, .. }
+            | Event::JobDone { host, .. }
+            | Event::Uplink { host }
+            | Event::Answer { host, .. }
+            | Event::Resolved { host, .. } => Some(*host),
+            Event::Syn { stream } | Event::Accept { stream } => self.streams.host(*stream, Side::Acceptor),
+            Event::SynAnswer { stream, .. } => self.streams.host(*stream, Side::Dialler),
+            Event::Arrive { stream, to, .. } | Event::Deliver { stream, to, .. } => {
+                self.streams.host(*stream, *to)
+            }
+            Event::Ack { stream, side, .. } | Event::Reset { stream, side } => {
+                self.streams.host(*stream, *side)
+            }
+        }
+    }
+
     /// Moves bytes until nothing more can move now.
     fn settle(&mut self) {
         while let Some(todo) = self.todo.pop_front() {
@@ -339,7 +379,8 @@ impl World {
         let this = &mut self.hosts[host];
         this.powered = true;
         this.incarnation += 1;
-        let start = start_values(&plan, host, this.incarnation, this.boots, self.now);
+        let wall_ns = wall_ns(self.now).saturating_add(this.clock_error_ns);
+        let start = start_values(&plan, host, this.incarnation, this.boots, wall_ns);
         let wanted =
             self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
         let recording = wanted
@@ -381,6 +422,14 @@ impl World {
                 let host = &mut self.hosts[host];
                 (host.silent_until, host.silenced) = (self.now + fault.lasts, 0);
             }
+            (FaultKind::Suspend, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.asleep_until, host.put_off) = (self.now + fault.lasts, 0);
+            }
+            (FaultKind::ClockJump, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.clock_error_ns, host.misdated) = (fault.jump_ns, 0);
+            }
             (_, Target::Tracker(tracker)) => {
                 if let Some(how) = fault.how {
                     self.trackers[tracker].go_away(how);
@@ -393,12 +442,16 @@ impl World {
     }
 
     fn fault_over(&mut self, number: usize) {
-        let effects = match self.plan.faults[number].target {
-            Target::Tracker(tracker) => self.trackers[tracker].come_back(),
-            Target::Host(host) if self.plan.faults[number].kind == FaultKind::DiskFull => {
-                self.hosts[host].disk.make_room()
+        let FaultPlan { kind, target, .. } = self.plan.faults[number];
+        let effects = match (kind, target) {
+            (_, Target::Tracker(tracker)) => self.trackers[tracker].come_back(),
+            (FaultKind::DiskFull, Target::Host(host)) => self.hosts[host].disk.make_room(),
+            (FaultKind::Suspend, Target::Host(host)) => self.hosts[host].put_off,
+            (FaultKind::ClockJump, Target::Host(host)) => {
+                self.hosts[host].clock_error_ns = 0;
+                self.hosts[host].misdated
             }
-            Target::Host(host) => self.hosts[host].silenced,
+            (_, Target::Host(host)) => self.hosts[host].silenced,
         };
         self.watch.on_fault_over(self.now, number, effects);
     }
@@ -679,11 +732,16 @@ impl Host {
             loss_rng: Rng::stream(plan.seed, "loss", number as u64),
             silent_until: 0,
             silenced: 0,
+            asleep_until: 0,
+            put_off: 0,
+            clock_error_ns: 0,
+            misdated: 0,
         }
     }
 
     fn execute(&mut self, job: &Job, now: u64, latency: crate::units::TimeRange) -> (u64, JobResult) {
-        self.disk.set_wall_ns(wall_ns(now));
+        self.misdated += u64::from(self.clock_error_ns != 0);
+        self.disk.set_wall_ns(wall_ns(now).saturating_add(self.clock_error_ns));
         let result = disk::execute(job, &mut self.disk, sha1_each);
         let work = self.disk.take_work();
         (job_cost(job, work, draw(&mut self.disk_rng, latency)), result)
@@ -708,12 +766,18 @@ pub(crate) fn job_cost(job: &Job, work: crate::disk::Work, latency: u64) -> u64 
 }
 
 /// What an engine is told when it begins.
-pub(crate) fn start_values(plan: &Plan, host: usize, incarnation: u32, boots: u64, now: u64) -> StartValues {
+pub(crate) fn start_values(
+    plan: &Plan,
+    host: usize,
+    incarnation: u32,
+    boots: u64,
+    wall_ns: i64,
+) -> StartValues {
     let seed = Rng::stream(plan.seed, "engine", ((host as u64) << 32) | u64::from(incarnation)).next_u64();
     let mut boot_id = [0; 16];
     boot_id[..8].copy_from_slice(&mix(plan.seed ^ mix(host as u64 + 1)).to_be_bytes());
     boot_id[8..].copy_from_slice(&boots.to_be_bytes());
-    StartValues { seed, boot_id, wall_seconds: WALL_SECONDS + (now / SECOND) as i64 }
+    StartValues { seed, boot_id, wall_seconds: wall_ns.div_euclid(SECOND as i64) }
 }
 
 /// What an embedder asks of an engine that has begun.

@@ -168,6 +168,11 @@ impl Streams {
         })
     }
 
+    /// The machine at an end; none for a stream that is over.
+    pub(super) fn host(&self, stream: u32, side: Side) -> Option<usize> {
+        self.streams.get(&stream).map(|stream| stream.ends[side as usize].host)
+    }
+
     /// The machine at this end has lost power.
     pub(super) fn vanish(&mut self, stream: u32, side: Side) {
         if let Some(end) = self.end(stream, side) {

@@ -7,6 +7,8 @@
 mod net;
 
 use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +24,7 @@ use taipei_engine::driver::{Jobs, Options, Recorder, Transport, start};
 use taipei_engine::rng::Rng;
 use taipei_engine::{Command, Config, Input, Instant, JobId, Output};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 
 use self::net::{Net, ShapedTransport, WorldClock, lock};
 use crate::disk::SimDisk;
@@ -86,6 +89,12 @@ struct Life {
     boots: u64,
     /// The fault whose end brings it back.
     back: Option<usize>,
+    /// Its engine does nothing before, and how often it would have.
+    asleep_until: u64,
+    put_off: u64,
+    /// How wrong its wall clock is, and how many jobs looked at it meanwhile.
+    clock_error_ns: i64,
+    misdated: u64,
 }
 
 fn drive(shared: &Arc<Shared>, options: &RunOptions) {
@@ -191,7 +200,7 @@ fn plan_fault(shared: &Shared, number: usize, at: u64, changes: &mut Vec<(u64, C
             changes.push((over.max(at + 2 * tick), Change::Back(number)));
         }
         FaultKind::Leave => changes.push((at, Change::Begin(number))),
-        FaultKind::DiskFull | FaultKind::TrackerOutage | FaultKind::Silence => {
+        _ => {
             changes.push((at, Change::Begin(number)));
             changes.push((over, Change::Over(number)));
         }
@@ -247,6 +256,12 @@ fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
         (Change::Over(_), target) => {
             let effects = match (fault.kind, target) {
                 (FaultKind::DiskFull, Target::Host(host)) => lock(&shared.disks[host]).make_room(),
+                (FaultKind::Suspend, Target::Host(host)) => lock(&shared.lives)[host].put_off,
+                (FaultKind::ClockJump, Target::Host(host)) => {
+                    let life = &mut lock(&shared.lives)[host];
+                    life.clock_error_ns = 0;
+                    life.misdated
+                }
                 (_, Target::Host(host)) => shared.net.silenced(shared.plan.hosts[host].address),
                 (_, Target::Tracker(tracker)) => lock(&shared.net.trackers)[tracker].come_back(),
             };
@@ -269,6 +284,14 @@ fn begin(shared: &Shared, number: usize, target: Target, now: u64) {
         }
         (FaultKind::DiskFull, Target::Host(host)) => {
             lock(&shared.disks[host]).fill_up(fault.space_bytes);
+        }
+        (FaultKind::Suspend, Target::Host(host)) => {
+            let life = &mut lock(&shared.lives)[host];
+            (life.asleep_until, life.put_off) = (now + fault.lasts, 0);
+        }
+        (FaultKind::ClockJump, Target::Host(host)) => {
+            let life = &mut lock(&shared.lives)[host];
+            (life.clock_error_ns, life.misdated) = (fault.jump_ns, 0);
         }
         (_, Target::Host(host)) => {
             shared.net.silence(shared.plan.hosts[host].address, now + fault.lasts);
@@ -312,6 +335,7 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     };
     lock(&shared.watch).on_start(now, host);
     let transport = ShapedTransport::new(&shared.net, &clock, plan.hosts[host].address);
+    let world_clock = clock.clone();
     let jobs = InlineJobs {
         shared: shared.clone(),
         clock: clock.clone(),
@@ -322,7 +346,8 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     };
     let recorder = Watcher { shared: shared.clone(), clock: clock.clone(), host, now };
     let options = Options { ports: Some(PEER_PORT..=PEER_PORT), recorder: Some(Box::new(recorder)) };
-    let values = start_values(&plan, host, life.incarnation, life.boots, now);
+    let wall_ns = wall_ns(now).saturating_add(life.clock_error_ns);
+    let values = start_values(&plan, host, life.incarnation, life.boots, wall_ns);
     let mut stop = shared.stop[host].subscribe();
     let (handle, mut alerts, owner) =
         start(transport, clock, jobs, Config::default(), values, options).await?;
@@ -339,12 +364,52 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
         while alerts.next().await.is_some() {}
     };
     let mut kill = shared.kill[host].subscribe();
+    let session = Sleeper {
+        session: Box::pin(async { tokio::join!(biased; owner.run(), control) }),
+        shared: shared.clone(),
+        host,
+        clock: world_clock,
+        sleep: None,
+    };
     tokio::select! {
         biased;
         _ = kill.wait_for(|dies| *dies == life.incarnation) => {}
-        _ = async { tokio::join!(biased; owner.run(), control) } => {}
+        _ = session => {}
     }
     Ok(())
+}
+
+/// A session that does nothing while its machine sleeps. Its readers and writers fill their queues to the owner and
+/// wait there, as a kernel fills the buffers of its sockets.
+struct Sleeper<F> {
+    session: Pin<Box<F>>,
+    shared: Arc<Shared>,
+    host: usize,
+    clock: WorldClock,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for Sleeper<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let asleep_until = {
+            let life = &mut lock(&this.shared.lives)[this.host];
+            let is_asleep = life.asleep_until > this.clock.world_now();
+            life.put_off += u64::from(is_asleep);
+            is_asleep.then_some(life.asleep_until)
+        };
+        if let Some(at) = asleep_until {
+            let clock = &this.clock;
+            let sleep = this.sleep.get_or_insert_with(|| Box::pin(clock.sleep_until_world(at)));
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        this.sleep = None;
+        this.session.as_mut().poll(context)
+    }
 }
 
 /// Executes jobs where they are asked for; their results come at booked times.
@@ -361,9 +426,14 @@ struct InlineJobs {
 impl Jobs for InlineJobs {
     fn submit(&mut self, id: JobId, job: Job, done: &mpsc::Sender<(JobId, JobResult)>) {
         let now = self.clock.world_now();
+        let error_ns = {
+            let life = &mut lock(&self.shared.lives)[self.host];
+            life.misdated += u64::from(life.clock_error_ns != 0);
+            life.clock_error_ns
+        };
         let (cost, result) = {
             let mut disk = lock(&self.shared.disks[self.host]);
-            disk.set_wall_ns(wall_ns(now));
+            disk.set_wall_ns(wall_ns(now).saturating_add(error_ns));
             let result = disk::execute(&job, &mut *disk, sha1_each);
             let result = lies::tell(&self.shared.plan, self.host, &job, result);
             (job_cost(&job, disk.take_work(), draw(&mut self.rng, self.latency)), result)
