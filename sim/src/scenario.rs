@@ -326,6 +326,8 @@ pub struct Expect {
     pub within: Option<Time>,
     /// When the entry must hold, whatever else goes on.
     pub by: Option<Time>,
+    /// Of the payload: the most that the hosts of `complete` together receive for nothing.
+    pub wasted: Option<Share>,
     /// What a tracker was told by each host of a group.
     pub announces: Option<ExpectAnnounces>,
     /// What liars may do before they are banned.
@@ -527,6 +529,9 @@ impl Scenario {
             }
             if expect.within_bound.is_some() && expect.complete.is_none() {
                 return Err("`within_bound` wants `complete`".to_owned());
+            }
+            if expect.wasted.is_some() && expect.complete.is_none() {
+                return Err("`wasted` wants `complete`".to_owned());
             }
             if (expect.within.is_some() || expect.by.is_some())
                 && expect.complete.is_none()

@@ -49,6 +49,7 @@ fn small(more: &str) -> Arc<Materials> {
     Materials::new(Scenario::parse(&text, "small.toml").expect("parses"))
 }
 
+const CRASH: &str = "[[fault]]\nat = \"5 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s\"\n";
 const COMPLETE: &str = "[[expect]]\ncomplete = \"leech\"\n";
 
 fn once(materials: &Arc<Materials>, seed: u64, world: World) -> Outcome {
@@ -250,6 +251,9 @@ fn what_is_expected_of_trackers_and_times_is_looked_at() {
         (format!("{COMPLETE}by = \"20 s\"\n"), None),
         (format!("{COMPLETE}by = \"5 s\"\n"), Some("L1")),
         (format!("{COMPLETE}within = \"5 s\"\n"), Some("L1")),
+        (format!("{COMPLETE}wasted = \"0 %\"\n"), None),
+        (format!("{CRASH}{COMPLETE}wasted = \"50 %\"\n"), None),
+        (format!("{CRASH}{COMPLETE}wasted = \"0 %\"\n"), Some("L10")),
         (format!("{COMPLETE}never = [\"resumed\"]\n"), None),
         (format!("{COMPLETE}never = [\"piece_hash_ok\"]\n"), Some("L9")),
     ] {

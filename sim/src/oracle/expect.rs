@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Watch;
 use crate::disk::SimDisk;
 use crate::scenario::{Expect, ExpectAnnounces};
+use crate::units::Share;
 
 impl Watch {
     /// Whether everything that can be waited for is met, and every fault has come and gone.
@@ -128,6 +129,9 @@ impl Watch {
                     self.break_rule("S12", now, None, message);
                 }
             }
+            if let (Some(group), Some(most)) = (&expect.complete, expect.wasted) {
+                self.finish_waste(now, group, most);
+            }
             if let Some(announces) = &expect.announces {
                 self.finish_announces(now, announces);
             }
@@ -136,6 +140,24 @@ impl Watch {
             }
         }
         self.finish_vacuity(now);
+    }
+
+    /// Not much was received for nothing.
+    fn finish_waste(&mut self, now: u64, group: &str, most: Share) {
+        let hosts = self.plan.hosts.iter().zip(&self.hosts).filter(|(plan, _)| plan.group == group);
+        let size = u128::from(self.materials.total_bytes());
+        let (wanted, received) = hosts.fold((0, 0), |(wanted, received), (_, watch)| {
+            (wanted + size, received + u128::from(watch.received_bytes))
+        });
+        let wasted = received.saturating_sub(wanted);
+        if wasted * u128::from(most.of) > wanted * u128::from(most.part) {
+            self.break_rule(
+                "L10",
+                now,
+                None,
+                format!("{wasted} of {wanted} bytes were received for nothing"),
+            );
+        }
     }
 
     /// Nothing was told more often than expected, and everybody said goodbye.

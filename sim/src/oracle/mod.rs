@@ -6,7 +6,7 @@
 //! that nothing is asked for while the disk is full; S8 nobody dials whom it banned; S9 what may be said to a tracker,
 //! and to which; S12 resume data never claims what is not there, nor loses what it may not; S14 no panic; S15 nothing is
 //! left after a shutdown; S19 no honest peer is banned; S20 liars are, by all whom they hurt, soon enough; L1 everybody
-//! completes in time; L8 something is left to happen; L9 nothing happened that must not; V1 every fault had an effect;
+//! completes in time; L8 something is left to happen; L9 nothing happened that must not; L10 little is received for nothing; V1 every fault had an effect;
 //! V2 marks were reached; V5 something happened at all.
 
 mod announce;
