@@ -230,6 +230,12 @@ impl World {
             {
                 host.put_off += 1;
                 let at = host.asleep_until;
+                if let (Event::Wake { incarnation, .. }, Some(process)) = (&next.event, &mut host.process)
+                    && *incarnation == host.incarnation
+                    && process.wake_at == Some(next.at)
+                {
+                    process.wake_at = Some(at);
+                }
                 self.at(at, next.event);
                 continue;
             }

@@ -117,7 +117,8 @@ struct HostWatch {
 
 #[derive(Debug, Default)]
 struct ProcessWatch {
-    jobs: BTreeMap<JobId, (usize, Pending)>,
+    /// By job: of which torrent, what, and at which step it was asked for.
+    jobs: BTreeMap<JobId, (usize, Pending, u64)>,
     connections: BTreeMap<ConnectionId, ConnectionWatch>,
     http: BTreeMap<HttpId, (usize, String, Announce)>,
     announces: BTreeMap<(usize, String), AnnounceWatch>,
@@ -125,8 +126,8 @@ struct ProcessWatch {
     /// Where connections lead to.
     remotes: BTreeMap<ConnectionId, IpAddr>,
     banned: BTreeSet<IpAddr>,
-    /// Torrents that were told that the disk is full, while it is.
-    full: BTreeSet<usize>,
+    /// Torrents that were told that the disk is full, and at which step, until there is room or a later write fits.
+    full: BTreeMap<usize, u64>,
     /// Torrents of which a piece was fetched.
     fetched: BTreeSet<usize>,
     /// Torrents that were whole before any piece of them was fetched.
@@ -338,9 +339,13 @@ impl Watch {
                 }
             }
             Input::JobDone { job, result } => {
-                if let Some((torrent, pending)) = process.jobs.remove(job) {
+                if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
                     if error_of(result) == Some(StorageErrorKind::Full) {
-                        process.full.insert(torrent);
+                        process.full.insert(torrent, self.steps);
+                    } else if matches!(result, JobResult::Written(Ok(_)))
+                        && process.full.get(&torrent).is_some_and(|told_at| *told_at <= asked_at)
+                    {
+                        process.full.remove(&torrent);
                     }
                     return self.job_done(host, torrent, pending, result, disk);
                 }
@@ -461,7 +466,7 @@ impl Watch {
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
-                let is_full = watch.torrent().is_some_and(|torrent| process.full.contains(&torrent));
+                let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
                 let mut claims = Vec::new();
                 for message in messages {
                     if is_full && matches!(message, Message::Request(_)) {
@@ -502,7 +507,7 @@ impl Watch {
                     }
                     _ => Pending::Other,
                 };
-                process.jobs.insert(*job, (torrent, pending));
+                process.jobs.insert(*job, (torrent, pending, self.steps));
             }
             Output::HttpGet(get) => {
                 let Some(announce) = Announce::parse(&get.path) else { return Ok(()) };
