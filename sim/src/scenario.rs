@@ -491,7 +491,7 @@ impl Scenario {
             return Err("`worlds` names none".to_owned());
         }
         let tick = self.scenario.tick.0;
-        if tick == 0 || tick % crate::units::MILLISECOND != 0 {
+        if tick == 0 || !tick.is_multiple_of(crate::units::MILLISECOND) {
             return Err("`tick` is whole milliseconds".to_owned());
         }
         for torrent in &self.torrents {

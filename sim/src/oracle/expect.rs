@@ -58,8 +58,8 @@ impl Watch {
     /// When the last fault has healed; none while one waits for its condition.
     fn healed_at(&self) -> Option<u64> {
         let faults = self.plan.faults.iter().zip(&self.fault_began);
-        let over = faults.map(|(fault, began)| Some(fault.at.or(*began)? + fault.lasts));
-        over.fold(Some(0), |latest, at| Some(latest?.max(at?)))
+        let mut over = faults.map(|(fault, began)| Some(fault.at.or(*began)? + fault.lasts));
+        over.try_fold(0, |latest: u64, at| Some(latest.max(at?)))
     }
 
     /// When an entry has failed unless it is met: L1.
