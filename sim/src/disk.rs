@@ -61,6 +61,8 @@ pub struct SimDisk {
     process: u32,
     now_ns: i64,
     capacity: Option<u64>,
+    /// Writes that did not fit.
+    refused: u64,
     fail: Option<Failure>,
     torn_bytes: u64,
     work: Work,
@@ -145,6 +147,7 @@ impl SimDisk {
             process: 1,
             now_ns: 0,
             capacity: None,
+            refused: 0,
             fail: None,
             torn_bytes: torn_bytes.max(1),
             work: Work::default(),
@@ -176,6 +179,18 @@ impl SimDisk {
     /// The most that fits; none for no limit.
     pub fn set_capacity(&mut self, bytes: Option<u64>) {
         self.capacity = bytes;
+    }
+
+    /// From now on no more than this fits on top of what is there.
+    pub fn fill_up(&mut self, space_bytes: u64) {
+        self.refused = 0;
+        self.capacity = Some(self.used_bytes() + space_bytes);
+    }
+
+    /// There is room again. Gives how many writes had not fitted.
+    pub fn make_room(&mut self) -> u64 {
+        self.capacity = None;
+        self.refused
     }
 
     /// Plans a failure; none for none.
@@ -429,6 +444,7 @@ impl Storage for SimDisk {
                 .get(&name)
                 .map_or(0, |inode| self.inodes[inode].now.extents.bytes_within(offset, length));
             if self.used_bytes() + length - covered > capacity {
+                self.refused += 1;
                 return Err(error(&name, StorageErrorKind::Full));
             }
         }

@@ -10,6 +10,7 @@
 pub mod content;
 pub mod disk;
 pub mod events;
+mod lies;
 pub mod link;
 pub mod oracle;
 pub mod plan;

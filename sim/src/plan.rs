@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
-use taipei_engine::InfoHash;
 use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
 use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::rng::Rng;
+use taipei_engine::{BlockData, InfoHash};
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
-use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Scenario, Torrent};
+use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Outage, Scenario, Torrent};
 use crate::units::{SECOND, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
@@ -41,6 +41,8 @@ pub struct Material {
     pub piece_bytes: u64,
     /// Files: name on disk below the root, offset, length, SHA-1.
     pub files: Vec<MaterialFile>,
+    /// Trackers by their place in the plan, in tiers.
+    pub tiers: Vec<Vec<usize>>,
 }
 
 /// A file of a torrent.
@@ -65,7 +67,7 @@ pub struct Plan {
     pub hosts: Vec<HostPlan>,
     /// Trackers.
     pub trackers: Vec<TrackerPlan>,
-    /// In the order of their times.
+    /// In the order of their times; last those that wait for something else.
     pub faults: Vec<FaultPlan>,
     /// Least and most, one way.
     latency: TimeRange,
@@ -88,6 +90,8 @@ pub struct HostPlan {
     pub disk: DiskModel,
     /// Whether it has everything at the start.
     pub has_all: bool,
+    /// Part and whole: blocks that it serves and that are wrong.
+    pub lies: Option<(u64, u64)>,
 }
 
 /// A tracker.
@@ -106,24 +110,46 @@ pub struct TrackerPlan {
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultPlan {
-    /// When.
-    pub at: u64,
+    /// When; none when as soon as one copy is out among those that had nothing.
+    pub at: Option<u64>,
     /// What.
     pub kind: FaultKind,
-    /// To which host.
-    pub host: usize,
-    /// When the host begins again.
-    pub back_at: u64,
+    /// To which host, or tracker.
+    pub target: Target,
+    /// How long until the host begins again, or it is over; nothing for what stays.
+    pub lasts: u64,
+    /// What still fits on a disk that fills up.
+    pub space_bytes: u64,
+    /// How a tracker is away.
+    pub how: Option<Outage>,
+    /// How far a wall clock jumps, nanoseconds.
+    pub jump_ns: i64,
+}
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One of [`Plan::hosts`].
+    Host(usize),
+    /// One of [`Plan::trackers`].
+    Tracker(usize),
+}
+
+impl FaultPlan {
+    /// The host that it hits; none for a tracker.
+    pub fn host(&self) -> Option<usize> {
+        match self.target {
+            Target::Host(host) => Some(host),
+            Target::Tracker(_) => None,
+        }
+    }
 }
 
 impl Materials {
     /// Makes torrents and payload.
     pub fn new(scenario: Scenario) -> Arc<Self> {
-        let announce: Vec<String> = trackers(&scenario)
-            .iter()
-            .map(|tracker| format!("http://{}:{TRACKER_PORT}/announce", tracker.dns_name))
-            .collect();
-        let torrents = scenario.torrents.iter().map(|torrent| Material::new(torrent, &announce)).collect();
+        let trackers = trackers(&scenario);
+        let torrents = scenario.torrents.iter().map(|torrent| Material::new(torrent, &trackers)).collect();
         Arc::new(Self { scenario, torrents })
     }
 
@@ -158,8 +184,10 @@ impl Materials {
 }
 
 impl Material {
-    fn new(torrent: &Torrent, announce: &[String]) -> Self {
-        let plan = create_plan(torrent, announce).expect("a scenario is checked when it is read");
+    fn new(torrent: &Torrent, trackers: &[TrackerPlan]) -> Self {
+        let tiers = tiers_of(torrent, trackers);
+        let urls = tiers.iter().map(|tier| tier.iter().map(|tracker| trackers[*tracker].url()).collect());
+        let plan = create_plan(torrent, urls.collect()).expect("a scenario is checked when it is read");
         let content = Content::new(&torrent.name, torrent.size.0);
         let files = plan.layout().files().iter().map(|file| MaterialFile {
             path: file.path.to_string(),
@@ -179,12 +207,23 @@ impl Material {
             piece_bytes,
             files: files.collect(),
             content,
+            tiers,
         }
     }
 
     /// How many pieces.
     pub fn piece_count(&self) -> u32 {
         self.content.len().div_ceil(self.piece_bytes) as u32
+    }
+
+    /// Whether a block of a piece is what it should be.
+    pub fn is_right(&self, piece: u32, begin: u32, block: &BlockData) -> bool {
+        let mut at = u64::from(piece) * self.piece_bytes + u64::from(begin);
+        block.parts().iter().all(|part| {
+            let right = self.content.is_at(at, part);
+            at += part.len() as u64;
+            right
+        })
     }
 
     /// Offset and length of a piece.
@@ -195,7 +234,10 @@ impl Material {
 }
 
 /// What a torrent of a scenario is made of.
-pub(crate) fn create_plan(torrent: &Torrent, announce: &[String]) -> Result<CreatePlan, CreateError> {
+pub(crate) fn create_plan(
+    torrent: &Torrent,
+    tracker_tiers: Vec<Vec<String>>,
+) -> Result<CreatePlan, CreateError> {
     let (size, count) = (torrent.size.0, u64::from(torrent.files));
     let edge = |index: u64| (u128::from(size) * u128::from(index) / u128::from(count)) as u64;
     let content = if count == 1 {
@@ -209,7 +251,7 @@ pub(crate) fn create_plan(torrent: &Torrent, announce: &[String]) -> Result<Crea
     };
     let options = CreateOptions {
         piece_length: torrent.piece.map(|piece| u32::try_from(piece.0).unwrap_or(u32::MAX)),
-        tracker_tiers: announce.iter().map(|url| vec![url.clone()]).collect(),
+        tracker_tiers,
         ..CreateOptions::default()
     };
     CreatePlan::new(&torrent.name, content, options)
@@ -228,31 +270,30 @@ impl Plan {
                     access: group.access,
                     disk: group.disk,
                     has_all: group.has == Has::All,
+                    lies: group.lies.map(|share| (share.part, share.of)),
                 });
             }
         }
+        let trackers = trackers(scenario);
         let mut faults: Vec<FaultPlan> = Vec::new();
         for (number, fault) in (0u64..).zip(&scenario.faults) {
             let mut rng = Rng::stream(seed, "fault", number);
-            let at = draw(&mut rng, fault.at);
-            let back_at = at + draw(&mut rng, fault.back_after);
-            let named: Vec<usize> = (0..hosts.len())
-                .filter(|host| hosts[*host].group == fault.pick || hosts[*host].name == fault.pick)
-                .collect();
-            // Who is down already would not notice.
-            let down = |host: &usize| {
-                faults.iter().any(|other| other.host == *host && other.at <= back_at && at <= other.back_at)
+            let at = fault.at.map(|at| draw(&mut rng, at));
+            let lasts = fault.back_after.or(fault.lasts).map_or(0, |lasts| draw(&mut rng, lasts));
+            let target = match trackers.iter().position(|tracker| tracker.name == fault.pick) {
+                Some(tracker) if fault.kind == FaultKind::TrackerOutage => Target::Tracker(tracker),
+                _ => Target::Host(pick(&mut rng, &hosts, &faults, &fault.pick, at, lasts)),
             };
-            let up: Vec<usize> = named.iter().copied().filter(|host| !down(host)).collect();
-            let choices = if up.is_empty() { named } else { up };
-            let host = choices[rng.below(choices.len() as u64) as usize];
-            faults.push(FaultPlan { at, kind: fault.kind, host, back_at });
+            let how = fault.how.get(rng.below(fault.how.len() as u64) as usize).copied();
+            let jump_ns = fault.by.get(rng.below(fault.by.len() as u64) as usize).map_or(0, |jump| jump.0);
+            let space_bytes = fault.space.map_or(0, |space| space.0);
+            faults.push(FaultPlan { at, kind: fault.kind, target, lasts, space_bytes, how, jump_ns });
         }
-        faults.sort_by_key(|fault| fault.at);
+        faults.sort_by_key(|fault| fault.at.unwrap_or(u64::MAX));
         Arc::new(Self {
             seed,
             hosts,
-            trackers: trackers(scenario),
+            trackers,
             faults,
             latency: scenario.net.latency,
             loss: scenario.net.loss.map(|share| (share.part, share.of)),
@@ -274,17 +315,13 @@ impl Plan {
         self.hosts.iter().position(|host| host.address == address)
     }
 
-    /// When the last fault has healed.
-    pub fn healed_at(&self) -> u64 {
-        self.faults.iter().map(|fault| fault.back_at).max().unwrap_or(0)
-    }
-
     /// The least time in which every host of `group` can have `bytes`, by the rates of links alone:
-    /// `max(F / u_seed, F / d_min, N F / (u_seed + sum u_i))`, in nanoseconds.
+    /// `max(F / u_seed, F / d_min, N F / (u_seed + sum u_i))`, in nanoseconds. Nobody counts on liars.
     pub fn fluid_bound(&self, group: &str, bytes: u64) -> u64 {
         let up = |host: &&HostPlan| u128::from(host.access.up.0);
-        let seed: u128 = self.hosts.iter().filter(|host| host.has_all).map(|host| up(&host)).sum();
-        let all: u128 = self.hosts.iter().map(|host| up(&host)).sum();
+        let honest = || self.hosts.iter().filter(|host| host.lies.is_none());
+        let seed: u128 = honest().filter(|host| host.has_all).map(|host| up(&host)).sum();
+        let all: u128 = honest().map(|host| up(&host)).sum();
         let wanting = self.hosts.iter().filter(|host| !host.has_all);
         let slowest = wanting
             .clone()
@@ -304,6 +341,44 @@ impl Plan {
 /// A number from a range of times.
 pub fn draw(rng: &mut Rng, range: TimeRange) -> u64 {
     range.low + rng.below(range.high - range.low + 1)
+}
+
+/// One of those called `name`, by group or by host. Who is down then already would not notice, and is spared.
+fn pick(
+    rng: &mut Rng,
+    hosts: &[HostPlan],
+    faults: &[FaultPlan],
+    name: &str,
+    at: Option<u64>,
+    lasts: u64,
+) -> usize {
+    let named: Vec<usize> =
+        (0..hosts.len()).filter(|host| hosts[*host].group == name || hosts[*host].name == name).collect();
+    let down = |host: &usize| {
+        let mut others = faults.iter().filter(|other| other.host() == Some(*host) && other.kind.takes_down());
+        others.any(|other| match (at, other.at) {
+            (Some(at), Some(other_at)) => other_at <= at + lasts && at <= other_at + other.lasts,
+            _ => false,
+        })
+    };
+    let up: Vec<usize> = named.iter().copied().filter(|host| !down(host)).collect();
+    let choices = if up.is_empty() { named } else { up };
+    choices[rng.below(choices.len() as u64) as usize]
+}
+
+/// The trackers of a torrent, in tiers.
+fn tiers_of(torrent: &Torrent, trackers: &[TrackerPlan]) -> Vec<Vec<usize>> {
+    if torrent.tiers.is_empty() {
+        return (0..trackers.len()).map(|tracker| vec![tracker]).collect();
+    }
+    let named = |name: &String| trackers.iter().position(|tracker| tracker.name == *name);
+    torrent.tiers.iter().map(|tier| tier.iter().filter_map(named).collect()).collect()
+}
+
+impl TrackerPlan {
+    fn url(&self) -> String {
+        format!("http://{}:{TRACKER_PORT}/announce", self.dns_name)
+    }
 }
 
 fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::units::{Rate, Share, Size, SizeMax, Time, TimeRange};
+use crate::units::{Jump, Rate, Share, Size, SizeMax, Time, TimeRange};
 
 /// One scenario file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Head {
     pub worlds: Vec<World>,
     /// When it has failed if its expectations are not met; simulated time.
     pub duration: Time,
+    /// How often hosts on turmoil take turns: whole milliseconds. Hours are cheaper when it is coarse.
+    #[serde(default = "tick_default")]
+    pub tick: Time,
 }
 
 /// Which of the two simulated worlds.
@@ -86,6 +89,9 @@ pub struct Torrent {
     /// How many files; sizes differ by at most a byte, so pieces straddle them.
     #[serde(default = "one")]
     pub files: u32,
+    /// Trackers by name, in tiers; when left out each tracker is a tier of its own.
+    #[serde(default)]
+    pub tiers: Vec<Vec<String>>,
 }
 
 /// `[[group]]`: hosts alike.
@@ -105,6 +111,8 @@ pub struct Group {
     /// Their disk.
     #[serde(default)]
     pub disk: DiskModel,
+    /// Of the blocks that they serve: they are wrong.
+    pub lies: Option<Share>,
 }
 
 /// What a host has at the start.
@@ -206,18 +214,39 @@ pub enum Answer {
     Hang(u64),
 }
 
-/// `[[fault]]`.
+/// `[[fault]]`. Which keys it has depends on its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// When.
-    pub at: TimeRange,
+    /// When; or `when`.
+    pub at: Option<TimeRange>,
+    /// What it waits for.
+    pub when: Option<When>,
     /// What.
     pub kind: FaultKind,
-    /// A group: one of its hosts is drawn; or one host by its name.
+    /// A group: one of its hosts is drawn; or one host, or a tracker, by its name.
     pub pick: String,
-    /// How long the host stays away.
-    pub back_after: TimeRange,
+    /// How long a host that dies stays away.
+    pub back_after: Option<TimeRange>,
+    /// How long anything else lasts.
+    #[serde(rename = "for")]
+    pub lasts: Option<TimeRange>,
+    /// What still fits on a disk that fills up.
+    pub space: Option<Size>,
+    /// How a tracker fails: one of these is drawn.
+    #[serde(default)]
+    pub how: Vec<Outage>,
+    /// How far a clock jumps: one of these is drawn.
+    #[serde(default)]
+    pub by: Vec<Jump>,
+}
+
+/// What a fault waits for, when not for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum When {
+    /// Those that had nothing at the start have every piece among them.
+    #[serde(rename = "one copy out")]
+    OneCopyOut,
 }
 
 /// What goes wrong.
@@ -228,6 +257,18 @@ pub enum FaultKind {
     Crash,
     /// The machine dies: what was not synced is lost or torn, its peers hear nothing.
     PowerCut,
+    /// The user ends it, for good.
+    Leave,
+    /// Little more fits on the disk, until somebody makes room.
+    DiskFull,
+    /// A tracker is away.
+    TrackerOutage,
+    /// Nothing that a host sends arrives before the end of it.
+    Silence,
+    /// The machine sleeps: nothing happens on it, and then all that came meanwhile.
+    Suspend,
+    /// The wall clock is wrong, and then right again.
+    ClockJump,
 }
 
 impl FaultKind {
@@ -236,8 +277,41 @@ impl FaultKind {
         match self {
             Self::Crash => "crash",
             Self::PowerCut => "power-cut",
+            Self::Leave => "leave",
+            Self::DiskFull => "disk-full",
+            Self::TrackerOutage => "tracker-outage",
+            Self::Silence => "silence",
+            Self::Suspend => "suspend",
+            Self::ClockJump => "clock-jump",
         }
     }
+
+    /// Whether the host is gone meanwhile.
+    pub fn takes_down(self) -> bool {
+        matches!(self, Self::Crash | Self::PowerCut | Self::Leave)
+    }
+
+    /// The keys that it wants of `back_after`, `for`, `space`, `how` and `by`; it takes no other of them.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Crash | Self::PowerCut => &["back_after"],
+            Self::Leave => &[],
+            Self::DiskFull => &["for", "space"],
+            Self::TrackerOutage => &["for", "how"],
+            Self::Silence | Self::Suspend => &["for"],
+            Self::ClockJump => &["for", "by"],
+        }
+    }
+}
+
+/// How a tracker is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outage {
+    /// Nobody listens there.
+    Refuse,
+    /// Requests are taken and never answered.
+    Hang,
 }
 
 /// `[[expect]]`: all that is written in one entry must hold.
@@ -246,13 +320,53 @@ impl FaultKind {
 pub struct Expect {
     /// The group whose hosts all have everything.
     pub complete: Option<String>,
-    /// How many times the fluid bound that may take, after the last fault has healed.
+    /// How many times the fluid bound the entry may take, after the last fault has healed.
     pub within_bound: Option<f64>,
+    /// How long the entry may take after the last fault has healed.
+    pub within: Option<Time>,
+    /// When the entry must hold, whatever else goes on.
+    pub by: Option<Time>,
+    /// Of the payload: the most that the hosts of `complete` together receive for nothing.
+    pub wasted: Option<Share>,
+    /// What a tracker was told by each host of a group.
+    pub announces: Option<ExpectAnnounces>,
+    /// What liars may do before they are banned.
+    pub banned: Option<ExpectBanned>,
     /// What resuming costs.
     pub resume: Option<ExpectResume>,
     /// What must have happened somewhere.
     #[serde(default)]
     pub mark: Vec<String>,
+    /// What must not have happened anywhere.
+    #[serde(default)]
+    pub never: Vec<String>,
+}
+
+/// What a tracker was told: announces that it took, over all processes of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectAnnounces {
+    /// By each host of this group.
+    pub of: String,
+    /// Which tracker.
+    pub to: String,
+    /// How often `started`.
+    pub started: Option<u32>,
+    /// How often `completed`.
+    pub completed: Option<u32>,
+    /// How often `stopped`.
+    pub stopped: Option<u32>,
+    /// Whether something must be told after the last fault has healed.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// Whoever was hurt by a liar bans it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectBanned {
+    /// The most pieces that one liar may spoil for one host.
+    pub bad_pieces: u32,
 }
 
 /// What resuming costs.
@@ -284,8 +398,16 @@ pub struct Sweep {
 }
 
 /// Marks that runs can reach.
-pub const MARKS: &[&str] =
-    &["piece_hash_ok", "piece_hash_bad", "resumed", "rechecked", "choked", "snapshot", "disk_error"];
+pub const MARKS: &[&str] = &[
+    "piece_hash_ok",
+    "piece_hash_bad",
+    "resumed",
+    "rechecked",
+    "checked_again",
+    "choked",
+    "snapshot",
+    "disk_error",
+];
 
 /// Why a scenario is refused.
 #[derive(Debug, thiserror::Error)]
@@ -368,6 +490,10 @@ impl Scenario {
         if self.scenario.worlds.is_empty() {
             return Err("`worlds` names none".to_owned());
         }
+        let tick = self.scenario.tick.0;
+        if tick == 0 || !tick.is_multiple_of(crate::units::MILLISECOND) {
+            return Err("`tick` is whole milliseconds".to_owned());
+        }
         for torrent in &self.torrents {
             if torrent.size.0 == 0 || torrent.size.0 > TORRENT_BYTES_MAX {
                 return Err(format!("torrent `{}`: between 1 B and 4 GiB", torrent.name));
@@ -375,12 +501,23 @@ impl Scenario {
             if torrent.files == 0 || u64::from(torrent.files) > torrent.size.0 {
                 return Err(format!("torrent `{}`: {} files do not fit", torrent.name, torrent.files));
             }
-            crate::plan::create_plan(torrent, &[])
+            crate::plan::create_plan(torrent, Vec::new())
                 .map_err(|error| format!("torrent `{}`: {error}", torrent.name))?;
         }
+        let tracker = |name: &str| self.actors.iter().any(|actor| actor.name == name);
+        for torrent in &self.torrents {
+            if let Some(name) = torrent.tiers.iter().flatten().find(|name| !tracker(name)) {
+                return Err(format!("torrent `{}`: no tracker `{name}`", torrent.name));
+            }
+        }
         for fault in &self.faults {
-            if !group(&fault.pick) && self.host_group(&fault.pick).is_none() {
-                return Err(format!("`pick = \"{}\"`: no such group or host", fault.pick));
+            fault.check()?;
+            let there = match fault.kind {
+                FaultKind::TrackerOutage => tracker(&fault.pick),
+                _ => group(&fault.pick) || self.host_group(&fault.pick).is_some(),
+            };
+            if !there {
+                return Err(format!("`pick = \"{}\"`: no such group, host or tracker", fault.pick));
             }
         }
         for expect in &self.expects {
@@ -393,7 +530,28 @@ impl Scenario {
             if expect.within_bound.is_some() && expect.complete.is_none() {
                 return Err("`within_bound` wants `complete`".to_owned());
             }
-            if let Some(mark) = expect.mark.iter().find(|mark| !MARKS.contains(&mark.as_str())) {
+            if expect.wasted.is_some() && expect.complete.is_none() {
+                return Err("`wasted` wants `complete`".to_owned());
+            }
+            if (expect.within.is_some() || expect.by.is_some())
+                && expect.complete.is_none()
+                && expect.announces.is_none()
+            {
+                return Err("`within` and `by` want `complete` or `announces`".to_owned());
+            }
+            if let Some(announces) = &expect.announces {
+                if !group(&announces.of) {
+                    return Err(format!("`of = \"{}\"`: no such group", announces.of));
+                }
+                if !tracker(&announces.to) {
+                    return Err(format!("`to = \"{}\"`: no such tracker", announces.to));
+                }
+            }
+            if expect.banned.is_some() && self.groups.iter().all(|group| group.lies.is_none()) {
+                return Err("`banned` wants a group that lies".to_owned());
+            }
+            let marks = expect.mark.iter().chain(&expect.never);
+            if let Some(mark) = marks.into_iter().find(|mark| !MARKS.contains(&mark.as_str())) {
                 return Err(format!("`mark`: no `{mark}` (there are {})", MARKS.join(" ")));
             }
         }
@@ -406,6 +564,30 @@ impl Scenario {
         let number: u32 = number.parse().ok()?;
         let group = self.groups.iter().find(|known| known.name == group)?;
         (1..=group.count).contains(&number).then_some((group, number))
+    }
+}
+
+impl Fault {
+    /// Whether it has the keys of its kind and no others.
+    fn check(&self) -> Result<(), String> {
+        let kind = self.kind.name();
+        if self.at.is_some() == self.when.is_some() {
+            return Err(format!("{kind}: wants either `at` or `when`"));
+        }
+        for (name, has) in [
+            ("back_after", self.back_after.is_some()),
+            ("for", self.lasts.is_some()),
+            ("space", self.space.is_some()),
+            ("how", !self.how.is_empty()),
+            ("by", !self.by.is_empty()),
+        ] {
+            match (self.kind.keys().contains(&name), has) {
+                (true, false) => return Err(format!("{kind}: wants `{name}`")),
+                (false, true) => return Err(format!("{kind}: takes no `{name}`")),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -448,7 +630,7 @@ fn not_yet(table: &Table) -> Option<String> {
     }
     let parts: &[(&str, &[&str])] = &[
         ("scenario", &["extends", "fidelity"]),
-        ("torrent", &["count", "tiers", "webseeds", "private"]),
+        ("torrent", &["count", "webseeds", "private"]),
         (
             "group",
             &[
@@ -466,28 +648,11 @@ fn not_yet(table: &Table) -> Option<String> {
         ),
         ("net", &["geography", "jitter", "duplicate", "reorder"]),
         ("actor", &["proto", "addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
-        (
-            "fault",
-            &[
-                "rate",
-                "until",
-                "from",
-                "for",
-                "space",
-                "every_k",
-                "error",
-                "by",
-                "from_group",
-                "to_group",
-                "count",
-            ],
-        ),
+        ("fault", &["rate", "until", "from", "every_k", "error", "from_group", "to_group", "count"]),
         (
             "expect",
             &[
                 "of_those_online",
-                "announces",
-                "banned",
                 "honest_banned",
                 "upload_share",
                 "after_heal",
@@ -512,7 +677,20 @@ fn not_yet(table: &Table) -> Option<String> {
     }
     let built: &[(&str, &str, &[&str])] = &[
         ("actor", "kind", &["tracker"]),
-        ("fault", "kind", &["crash", "power-cut"]),
+        (
+            "fault",
+            "kind",
+            &[
+                "crash",
+                "power-cut",
+                "leave",
+                "disk-full",
+                "tracker-outage",
+                "silence",
+                "suspend",
+                "clock-jump",
+            ],
+        ),
         ("group", "has", &["all", "none"]),
     ];
     for (part, key, values) in built {
@@ -549,6 +727,10 @@ fn entries<'a>(table: &'a Table, part: &str) -> Vec<&'a Table> {
 
 fn events_only() -> Vec<World> {
     vec![World::Events]
+}
+
+fn tick_default() -> Time {
+    Time(crate::units::MILLISECOND)
 }
 
 fn one() -> u32 {
@@ -651,9 +833,22 @@ mod tests {
             ("[[expect]]\ncomplete = \"leech\"\nwithin_bound = 0.5", "within_bound"),
             (
                 "[[fault]]\nat = \"1 s\"\nkind = \"crash\"\npick = \"leech-9\"\nback_after = \"1 s\"",
-                "no such group",
+                "no such group, host",
             ),
             ("[[group]]\nname = \"seed\"\ncount = 1", "two parties"),
+            ("[[fault]]\nkind = \"leave\"\npick = \"seed\"", "either `at` or `when`"),
+            ("[[fault]]\nat = \"1 s\"\nkind = \"crash\"\npick = \"seed\"", "wants `back_after`"),
+            (
+                "[[fault]]\nat = \"1 s\"\nkind = \"silence\"\nfor = \"1 s\"\nspace = \"1 B\"\npick = \"seed\"",
+                "takes no `space`",
+            ),
+            (
+                "[[fault]]\nat = \"1 s\"\nkind = \"tracker-outage\"\nfor = \"1 s\"\nhow = [\"hang\"]\npick = \"seed\"",
+                "no such group, host or tracker",
+            ),
+            ("[[expect]]\nbanned = { bad_pieces = 3 }", "a group that lies"),
+            ("[[expect]]\nby = \"3 s\"", "want `complete`"),
+            ("[[expect]]\nannounces = { of = \"leech\", to = \"t\" }", "no such tracker"),
             ("[[torrent]]\nname = \"b\"\nsize = \"1 MiB\"\npiece = \"3 GiB\"", "torrent `b`"),
         ] {
             let error = parse(more).expect_err(more);

@@ -43,12 +43,14 @@ pub enum Kind {
     Start = 48,
     /// F: a process ends: how, effects.
     Stop = 49,
+    /// F: a fault that leaves the process alone begins or is over: which, effects, whether over.
+    Fault = 50,
     /// The run's end: verdict.
     End = 64,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Connect,
         Self::Open,
         Self::Segment,
@@ -65,6 +67,7 @@ impl Kind {
         Self::Failed,
         Self::Start,
         Self::Stop,
+        Self::Fault,
         Self::End,
     ];
 

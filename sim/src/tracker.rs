@@ -8,7 +8,7 @@ use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
 
 use crate::plan::{Plan, TrackerPlan};
-use crate::scenario::Answer;
+use crate::scenario::{Answer, Outage};
 
 /// A tracker of a run.
 #[derive(Debug)]
@@ -16,6 +16,9 @@ pub struct TrackerActor {
     script: Vec<Answer>,
     asked: usize,
     server: TrackerServer,
+    outage: Option<Outage>,
+    /// Requests that the outage met.
+    unserved: u64,
 }
 
 /// What it answers.
@@ -37,11 +40,37 @@ impl TrackerActor {
 
     fn new(plan: &TrackerPlan, seed: u64, number: u64) -> Self {
         let server = TrackerServer::new(TrackerConfig::default(), Rng::stream(seed, "tracker", number));
-        Self { script: plan.script.clone(), asked: 0, server }
+        Self { script: plan.script.clone(), asked: 0, server, outage: None, unserved: 0 }
     }
 
-    /// Answers a GET of `path` from `from`, at `now` nanoseconds since the world began.
-    pub fn answer(&mut self, now: u64, from: SocketAddr, path: &str) -> Reply {
+    /// It is away from now on.
+    pub fn go_away(&mut self, how: Outage) {
+        (self.outage, self.unserved) = (Some(how), 0);
+    }
+
+    /// It is back. Gives how many requests it did not serve meanwhile.
+    pub fn come_back(&mut self) -> u64 {
+        self.outage = None;
+        self.unserved
+    }
+
+    /// Somebody connects: whether nobody listens.
+    pub fn refuses(&mut self) -> bool {
+        let refuses = self.outage == Some(Outage::Refuse);
+        self.unserved += u64::from(refuses);
+        refuses
+    }
+
+    /// Answers a GET of `path` from `from`, at `now` nanoseconds since the world began; none for never.
+    pub fn answer(&mut self, now: u64, from: SocketAddr, path: &str) -> Option<Reply> {
+        if self.outage.is_some() {
+            self.unserved += 1;
+            return None;
+        }
+        Some(self.reply(now, from, path))
+    }
+
+    fn reply(&mut self, now: u64, from: SocketAddr, path: &str) -> Reply {
         let step = self.script.get(self.asked).or(self.script.last()).copied();
         self.asked += 1;
         if let Some(Answer::Status(status)) = step {
@@ -104,7 +133,7 @@ mod tests {
             "/announce?info_hash={info_hash}&peer_id=-TP0000-abcdefghijkl&port=6881&uploaded=0&downloaded=0&left=5&compact=1&event=started"
         );
         let from = SocketAddr::new(plan.hosts[0].address, 40_000);
-        let mut ask = || tracker.answer(0, from, &path);
+        let mut ask = || tracker.answer(0, from, &path).expect("it is there");
         assert_eq!(ask(), Reply { after: 0, status: 500, body: Bytes::new() });
         assert_eq!(ask().after, 40_000_000_000);
         for _ in 0..2 {
@@ -112,5 +141,12 @@ mod tests {
             let text = String::from_utf8_lossy(&body);
             assert!(text.contains("8:intervali77e") && text.contains("12:min intervali7e"), "{text}");
         }
+        tracker.go_away(Outage::Hang);
+        assert_eq!(
+            (tracker.refuses(), tracker.answer(0, from, &path), tracker.come_back()),
+            (false, None, 1)
+        );
+        tracker.go_away(Outage::Refuse);
+        assert_eq!((tracker.refuses(), tracker.come_back(), tracker.refuses()), (true, 1, false));
     }
 }

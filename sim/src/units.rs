@@ -21,6 +21,11 @@ pub struct TimeRange {
     pub high: u64,
 }
 
+/// A time forwards or backwards, in nanoseconds: `8760 h`, `-3 h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Jump(pub i64);
+
 /// Bytes: `512 B`, `16 KiB`, `64 MiB`, `1 GiB`, also `kB`, `MB`, `GB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
 #[serde(try_from = "String")]
@@ -131,6 +136,16 @@ impl TryFrom<String> for Time {
 
     fn try_from(text: String) -> Result<Self, UnitError> {
         quantity(&text, TIMES).map(Self)
+    }
+}
+
+impl TryFrom<String> for Jump {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        let (sign, time) = text.strip_prefix('-').map_or((1, text.as_str()), |time| (-1, time));
+        let time = i64::try_from(quantity(time, TIMES)?).map_err(|_| UnitError::Range(text.clone()))?;
+        Ok(Self(sign * time))
     }
 }
 

@@ -49,6 +49,7 @@ fn small(more: &str) -> Arc<Materials> {
     Materials::new(Scenario::parse(&text, "small.toml").expect("parses"))
 }
 
+const CRASH: &str = "[[fault]]\nat = \"5 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s\"\n";
 const COMPLETE: &str = "[[expect]]\ncomplete = \"leech\"\n";
 
 fn once(materials: &Arc<Materials>, seed: u64, world: World) -> Outcome {
@@ -200,6 +201,83 @@ fn a_fault_without_effect_is_vacuous() {
         let outcome = once(&materials, 1, world);
         assert_eq!(verdict(&outcome), (Verdict::Vacuous, Some("V1")), "{world:?} {:?}", outcome.violation);
         assert_eq!(outcome.verdict.exit_status(), 5);
+    }
+}
+
+#[test]
+fn a_fault_that_nobody_meets_is_vacuous() {
+    let outage = "[[actor]]\nkind = \"tracker\"\nname = \"t\"\n[[fault]]\nat = \"3 s\"\nkind = \"tracker-outage\"\npick = \"t\"\nhow = [\"hang\"]\nfor = \"1 s\"\n";
+    let space =
+        "[[fault]]\nat = \"2 s\"\nkind = \"disk-full\"\npick = \"leech\"\nspace = \"8 MiB\"\nfor = \"1 s\"\n";
+    let silence = "[[fault]]\nat = \"30 s\"\nkind = \"silence\"\npick = \"leech\"\nfor = \"10 ms\"\n";
+    for fault in [outage, space, silence] {
+        let materials = small(&format!("{fault}{COMPLETE}"));
+        for world in BOTH {
+            let outcome = once(&materials, 1, world);
+            assert_eq!(
+                verdict(&outcome),
+                (Verdict::Vacuous, Some("V1")),
+                "{world:?} {:?}",
+                outcome.violation
+            );
+        }
+    }
+}
+
+#[test]
+fn a_seed_that_leaves_too_early_leaves_nobody_complete() {
+    let materials = small(&format!("[[fault]]\nat = \"4 s\"\nkind = \"leave\"\npick = \"seed\"\n{COMPLETE}"));
+    for world in BOTH {
+        let outcome = once(&materials, 1, world);
+        assert_eq!(verdict(&outcome), (Verdict::Failed, Some("L1")), "{world:?} {:?}", outcome.violation);
+        let seed = &outcome.end_state.hosts["seed-1"].announces["tracker"];
+        assert_eq!((seed["started"], seed["stopped"]), (1, 1), "{world:?}");
+    }
+}
+
+#[test]
+fn what_is_expected_of_trackers_and_times_is_looked_at() {
+    let told = |what: &str| {
+        format!(
+            "[[actor]]\nkind = \"tracker\"\nname = \"t\"\n{COMPLETE}[[expect]]\nannounces = {{ of = \"leech\", to = \"t\", {what} }}\n"
+        )
+    };
+    for (more, broken) in [
+        (told("started = 1, completed = 1, stopped = 1"), None),
+        (told("completed = 0"), Some("S9")),
+        (told("stopped = 0"), Some("S9")),
+        (told("completed = 2"), Some("L1")),
+        (told("again = true"), None),
+        (format!("{COMPLETE}by = \"20 s\"\n"), None),
+        (format!("{COMPLETE}by = \"5 s\"\n"), Some("L1")),
+        (format!("{COMPLETE}within = \"5 s\"\n"), Some("L1")),
+        (format!("{COMPLETE}wasted = \"0 %\"\n"), None),
+        (format!("{CRASH}{COMPLETE}wasted = \"50 %\"\n"), None),
+        (format!("{CRASH}{COMPLETE}wasted = \"0 %\"\n"), Some("L10")),
+        (format!("{COMPLETE}never = [\"resumed\"]\n"), None),
+        (format!("{COMPLETE}never = [\"piece_hash_ok\"]\n"), Some("L9")),
+    ] {
+        let materials = small(&more);
+        for world in BOTH {
+            let outcome = once(&materials, 1, world);
+            assert_eq!(verdict(&outcome).1, broken, "{world:?} {more} {:?}", outcome.violation);
+        }
+    }
+}
+
+#[test]
+fn a_silent_host_is_heard_when_it_is_over_and_stops_nobody_else() {
+    // 1 MiB over 1 Mbit/s take 8.4 s, and nothing comes for 20 s of them.
+    let fault = "[[fault]]\nat = \"3 s\"\nkind = \"silence\"\npick = \"seed\"\nfor = \"20 s\"\n";
+    let other = "[[group]]\nname = \"other\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }\n";
+    for (more, at_ms) in [("", 23_000..33_000), (other, 5_000..15_000)] {
+        let materials = small(&format!("{fault}{more}{COMPLETE}"));
+        for world in BOTH {
+            let outcome = once(&materials, 1, world);
+            assert_eq!(verdict(&outcome), (Verdict::Pass, None), "{world:?} {:?}", outcome.violation);
+            let took_ms = outcome.summary.completed_ms["leech-1 a"];
+            assert!(at_ms.contains(&took_ms), "{world:?}: {took_ms} ms");
+        }
     }
 }
 

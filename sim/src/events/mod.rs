@@ -21,15 +21,16 @@ use taipei_engine::output::HttpGet;
 use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
-    AddTorrent, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
-    StartValues, TorrentId,
+    AddTorrent, Alert, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output,
+    ResolveId, StartValues, TorrentId,
 };
 
 use self::stream::{Segment, Side, Streams};
 use crate::disk::SimDisk;
+use crate::lies;
 use crate::link::LinkClock;
 use crate::oracle::Watch;
-use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, WALL_SECONDS, draw};
+use crate::plan::{FaultPlan, HostPlan, Materials, PEER_PORT, Plan, ROOT, Target, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
 use crate::scenario::{FaultKind, World as WorldName};
 use crate::trace::{Kind, digest, mix};
@@ -86,10 +87,23 @@ struct Host {
     downlink: LinkClock,
     disk_rng: Rng,
     loss_rng: Rng,
+    /// Nothing that it sends arrives before.
+    silent_until: u64,
+    /// Segments that were held back by that.
+    silenced: u64,
+    /// Nothing happens on it before.
+    asleep_until: u64,
+    /// What that put off.
+    put_off: u64,
+    /// How wrong its wall clock is, and how many jobs looked at it meanwhile.
+    clock_error_ns: i64,
+    misdated: u64,
 }
 
 struct Process {
     engine: Engine,
+    /// It has said that it stopped: nobody listens any more.
+    stopped: bool,
     began: u64,
     wake_at: Option<u64>,
     spins: u32,
@@ -133,6 +147,7 @@ struct Queued {
 enum Event {
     Start { host: usize },
     Fault { number: usize },
+    FaultOver { number: usize },
     Plant,
     Deadline,
     Wake { host: usize, incarnation: u32 },
@@ -181,13 +196,21 @@ impl World {
             world.at(0, Event::Start { host });
         }
         for (number, fault) in plan.faults.iter().enumerate() {
-            world.at(fault.at, Event::Fault { number });
+            if let Some(at) = fault.at {
+                world.at(at, Event::Fault { number });
+            }
         }
         if let Some(Plant::Rot { at, .. } | Plant::Panic { at }) = options.plant {
             world.at(at, Event::Plant);
         }
-        world.at(world.watch.deadline(), Event::Deadline);
+        world.arm_deadlines();
         world
+    }
+
+    fn arm_deadlines(&mut self) {
+        for at in self.watch.deadlines() {
+            self.at(at.max(self.now), Event::Deadline);
+        }
     }
 
     fn at(&mut self, at: u64, event: Event) {
@@ -202,8 +225,27 @@ impl World {
                 break;
             };
             self.now = next.at;
+            if let Some(host) = self.host_of(&next.event).and_then(|host| self.hosts.get_mut(host))
+                && host.asleep_until > next.at
+            {
+                host.put_off += 1;
+                let at = host.asleep_until;
+                if let (Event::Wake { incarnation, .. }, Some(process)) = (&next.event, &mut host.process)
+                    && *incarnation == host.incarnation
+                    && process.wake_at == Some(next.at)
+                {
+                    process.wake_at = Some(at);
+                }
+                self.at(at, next.event);
+                continue;
+            }
             self.handle(next.event);
             self.settle();
+            while let Some(number) = self.watch.take_triggered(self.now) {
+                self.fault(number);
+                self.settle();
+                self.arm_deadlines();
+            }
             if self.sequence > self.options.events_max {
                 self.watch.break_rule(
                     BUDGET,
@@ -243,6 +285,7 @@ impl World {
         match event {
             Event::Start { host } => self.start(host),
             Event::Fault { number } => self.fault(number),
+            Event::FaultOver { number } => self.fault_over(number),
             Event::Plant => self.plant(),
             Event::Deadline => self.deadline(),
             Event::Wake { host, incarnation } => self.wake(host, incarnation),
@@ -287,6 +330,31 @@ impl World {
         }
     }
 
+    /// The machine on which an event happens; none for what happens between them.
+    fn host_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Start { .. }
+            | Event::Fault { .. }
+            | Event::FaultOver { .. }
+            | Event::Plant
+            | Event::Deadline
+            | Event::Request { .. } => None,
+            Event::Wake { host, .. }
+            | Event::JobDone { host, .. }
+            | Event::Uplink { host }
+            | Event::Answer { host, .. }
+            | Event::Resolved { host, .. } => Some(*host),
+            Event::Syn { stream } | Event::Accept { stream } => self.streams.host(*stream, Side::Acceptor),
+            Event::SynAnswer { stream, .. } => self.streams.host(*stream, Side::Dialler),
+            Event::Arrive { stream, to, .. } | Event::Deliver { stream, to, .. } => {
+                self.streams.host(*stream, *to)
+            }
+            Event::Ack { stream, side, .. } | Event::Reset { stream, side } => {
+                self.streams.host(*stream, *side)
+            }
+        }
+    }
+
     /// Moves bytes until nothing more can move now.
     fn settle(&mut self) {
         while let Some(todo) = self.todo.pop_front() {
@@ -299,10 +367,7 @@ impl World {
 
     fn deadline(&mut self) {
         match self.stop_by {
-            None => {
-                let late = self.plan.hosts.iter().position(|host| !self.watch.is_complete(&host.group));
-                self.watch.break_rule("L1", self.now, late, "not complete in time".to_owned());
-            }
+            None => self.watch.check_deadlines(self.now),
             Some(stop_by) if self.now >= stop_by => {
                 let late = (0..self.hosts.len()).find(|host| !self.watch.has_stopped(*host));
                 self.watch.break_rule("L7", self.now, late, "a shutdown takes too long".to_owned());
@@ -320,7 +385,8 @@ impl World {
         let this = &mut self.hosts[host];
         this.powered = true;
         this.incarnation += 1;
-        let start = start_values(&plan, host, this.incarnation, this.boots, self.now);
+        let wall_ns = wall_ns(self.now).saturating_add(this.clock_error_ns);
+        let start = start_values(&plan, host, this.incarnation, this.boots, wall_ns);
         let wanted =
             self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
         let recording = wanted
@@ -329,6 +395,7 @@ impl World {
         this.process = Some(Process {
             recording,
             engine: Engine::new(Config::default(), start),
+            stopped: false,
             began: self.now,
             wake_at: None,
             spins: 0,
@@ -348,40 +415,92 @@ impl World {
 
     fn fault(&mut self, number: usize) {
         let fault = self.plan.faults[number];
-        let host = fault.host;
+        match (fault.kind, fault.target) {
+            (FaultKind::Crash | FaultKind::PowerCut, Target::Host(host)) => return self.kill(number, host),
+            (FaultKind::Leave, Target::Host(host)) => {
+                let effects = self.watch.connection_count(host);
+                self.step(host, Input::Command(Command::Shutdown));
+                self.watch.on_left(self.now, number, effects);
+                return;
+            }
+            (FaultKind::DiskFull, Target::Host(host)) => self.hosts[host].disk.fill_up(fault.space_bytes),
+            (FaultKind::Silence, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.silent_until, host.silenced) = (self.now + fault.lasts, 0);
+            }
+            (FaultKind::Suspend, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.asleep_until, host.put_off) = (self.now + fault.lasts, 0);
+            }
+            (FaultKind::ClockJump, Target::Host(host)) => {
+                let host = &mut self.hosts[host];
+                (host.clock_error_ns, host.misdated) = (fault.jump_ns, 0);
+            }
+            (_, Target::Tracker(tracker)) => {
+                if let Some(how) = fault.how {
+                    self.trackers[tracker].go_away(how);
+                }
+            }
+            (FaultKind::TrackerOutage, Target::Host(_)) => {}
+        }
+        self.watch.on_fault_begun(self.now, number);
+        self.at(self.now + fault.lasts, Event::FaultOver { number });
+    }
+
+    fn fault_over(&mut self, number: usize) {
+        let FaultPlan { kind, target, .. } = self.plan.faults[number];
+        let effects = match (kind, target) {
+            (_, Target::Tracker(tracker)) => self.trackers[tracker].come_back(),
+            (FaultKind::DiskFull, Target::Host(host)) => self.hosts[host].disk.make_room(),
+            (FaultKind::Suspend, Target::Host(host)) => self.hosts[host].put_off,
+            (FaultKind::ClockJump, Target::Host(host)) => {
+                self.hosts[host].clock_error_ns = 0;
+                self.hosts[host].misdated
+            }
+            (_, Target::Host(host)) => self.hosts[host].silenced,
+        };
+        self.watch.on_fault_over(self.now, number, effects);
+    }
+
+    /// A process or its machine dies.
+    fn kill(&mut self, number: usize, host: usize) {
+        let fault = self.plan.faults[number];
         self.end_recording(host);
         let Some(process) = self.hosts[host].process.take() else {
             // Down already, and to come back in its own time.
-            let effects = self.break_disk(number);
-            self.watch.on_fault(self.now, number, effects);
+            let effects = self.break_disk(number, host);
+            self.watch.on_killed(self.now, number, effects);
             return;
         };
         let connections: Vec<(u32, Side)> = process.connections.into_values().collect();
         let mut effects = 1 + connections.len() as u64;
-        effects += self.break_disk(number);
+        effects += self.break_disk(number, host);
         for (stream, side) in connections {
             match fault.kind {
-                FaultKind::Crash => self.end_by_system(stream, side),
                 FaultKind::PowerCut => self.streams.vanish(stream, side),
+                _ => self.end_by_system(stream, side),
             }
         }
-        self.watch.on_fault(self.now, number, effects);
-        self.at(fault.back_at.max(self.now), Event::Start { host });
+        self.watch.on_killed(self.now, number, effects);
+        self.at(self.now + fault.lasts, Event::Start { host });
     }
 
     /// What a fault does to a machine that has or has not a process. Gives how much that was.
-    fn break_disk(&mut self, number: usize) -> u64 {
-        let fault = self.plan.faults[number];
-        let host = &mut self.hosts[fault.host];
-        (match fault.kind {
-            FaultKind::Crash => host.disk.crash(),
-            FaultKind::PowerCut => {
-                host.powered = false;
-                host.boots += 1;
-                host.uplink.waiting.clear();
-                host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
-            }
+    fn break_disk(&mut self, number: usize, host: usize) -> u64 {
+        let kind = self.plan.faults[number].kind;
+        let host = &mut self.hosts[host];
+        (if kind == FaultKind::PowerCut {
+            host.powered = false;
+            host.boots += 1;
+            host.uplink.waiting.clear();
+            host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", number as u64))
+        } else {
+            host.disk.crash()
         }) as u64
+    }
+
+    fn is_listening(&self, host: usize) -> bool {
+        self.hosts[host].process.as_ref().is_some_and(|process| !process.stopped)
     }
 
     fn end_recording(&mut self, host: usize) {
@@ -425,7 +544,7 @@ impl World {
     fn step(&mut self, host: usize, input: Input) {
         self.stepping = Some(host);
         let (now, this) = (self.now, &mut self.hosts[host]);
-        let Some(process) = &mut this.process else { return };
+        let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else { return };
         self.watch.on_input(now, host, &input, &this.disk);
         process.spins = if matches!(input, Input::Timeout) { process.spins + 1 } else { 0 };
         if process.spins > SPINS_MAX {
@@ -529,6 +648,11 @@ impl World {
                     process.requests.remove(&request);
                 }
             }
+            Output::Alert(Alert::Stopped) => {
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.stopped = true;
+                }
+            }
             Output::SendDatagram { .. } | Output::Alert(_) => {}
         }
     }
@@ -540,7 +664,8 @@ impl World {
     fn request(&mut self, host: usize, incarnation: u32, get: &HttpGet) {
         let (from, request) = (self.plan.hosts[host].address, get.request);
         let latency = self.latency(from, get.target.ip());
-        let Some(number) = self.plan.trackers.iter().position(|tracker| tracker.address == get.target) else {
+        let number = self.plan.trackers.iter().position(|tracker| tracker.address == get.target);
+        let Some(number) = number.filter(|number| !self.trackers[*number].refuses()) else {
             let result = Err(NetError::Refused);
             self.at(self.now + latency, Event::Answer { host, incarnation, request, result });
             return;
@@ -551,7 +676,8 @@ impl World {
             Kind::Request,
             [number as u64, digest(&get.path), 0],
         );
-        let reply = self.trackers[number].answer(self.now, SocketAddr::new(from, HTTP_PORT), &get.path);
+        let from = SocketAddr::new(from, HTTP_PORT);
+        let Some(reply) = self.trackers[number].answer(self.now, from, &get.path) else { return };
         self.watch.trace.event(
             self.now,
             host as u32 + 1,
@@ -577,6 +703,7 @@ impl World {
             let Some((job, work)) = process.jobs_waiting.pop_front() else { return };
             process.jobs_running += 1;
             let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
+            let result = lies::tell(&self.plan, host, &work, result);
             self.watch.trace.event(now, host as u32 + 1, Kind::Job, [job.0, cost, 0]);
             let incarnation = self.hosts[host].incarnation;
             self.at(now + cost, Event::JobDone { host, incarnation, job, result: Box::new(result) });
@@ -609,11 +736,18 @@ impl Host {
             downlink: LinkClock::new(host.access.down.0),
             disk_rng: Rng::stream(plan.seed, "disk", number as u64),
             loss_rng: Rng::stream(plan.seed, "loss", number as u64),
+            silent_until: 0,
+            silenced: 0,
+            asleep_until: 0,
+            put_off: 0,
+            clock_error_ns: 0,
+            misdated: 0,
         }
     }
 
     fn execute(&mut self, job: &Job, now: u64, latency: crate::units::TimeRange) -> (u64, JobResult) {
-        self.disk.set_wall_ns(wall_ns(now));
+        self.misdated += u64::from(self.clock_error_ns != 0);
+        self.disk.set_wall_ns(wall_ns(now).saturating_add(self.clock_error_ns));
         let result = disk::execute(job, &mut self.disk, sha1_each);
         let work = self.disk.take_work();
         (job_cost(job, work, draw(&mut self.disk_rng, latency)), result)
@@ -638,12 +772,18 @@ pub(crate) fn job_cost(job: &Job, work: crate::disk::Work, latency: u64) -> u64 
 }
 
 /// What an engine is told when it begins.
-pub(crate) fn start_values(plan: &Plan, host: usize, incarnation: u32, boots: u64, now: u64) -> StartValues {
+pub(crate) fn start_values(
+    plan: &Plan,
+    host: usize,
+    incarnation: u32,
+    boots: u64,
+    wall_ns: i64,
+) -> StartValues {
     let seed = Rng::stream(plan.seed, "engine", ((host as u64) << 32) | u64::from(incarnation)).next_u64();
     let mut boot_id = [0; 16];
     boot_id[..8].copy_from_slice(&mix(plan.seed ^ mix(host as u64 + 1)).to_be_bytes());
     boot_id[8..].copy_from_slice(&boots.to_be_bytes());
-    StartValues { seed, boot_id, wall_seconds: WALL_SECONDS + (now / SECOND) as i64 }
+    StartValues { seed, boot_id, wall_seconds: wall_ns.div_euclid(SECOND as i64) }
 }
 
 /// What an embedder asks of an engine that has begun.

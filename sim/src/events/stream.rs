@@ -168,6 +168,11 @@ impl Streams {
         })
     }
 
+    /// The machine at an end; none for a stream that is over.
+    pub(super) fn host(&self, stream: u32, side: Side) -> Option<usize> {
+        self.streams.get(&stream).map(|stream| stream.ends[side as usize].host)
+    }
+
     /// The machine at this end has lost power.
     pub(super) fn vanish(&mut self, stream: u32, side: Side) {
         if let Some(end) = self.end(stream, side) {
@@ -222,8 +227,9 @@ impl World {
     pub(super) fn on_syn(&mut self, stream: u32) {
         let Some(this) = self.streams.streams.get(&stream) else { return };
         let (latency, port) = (this.latency, this.remote.port());
-        let error = match self.hosts.get(this.ends[1].host) {
-            Some(host) if host.powered && host.process.is_some() && port == PEER_PORT => None,
+        let acceptor = this.ends[1].host;
+        let error = match self.hosts.get(acceptor) {
+            Some(host) if host.powered && self.is_listening(acceptor) && port == PEER_PORT => None,
             Some(host) if host.powered => Some(NetError::Refused),
             // Silence, until the system gives up.
             _ => {
@@ -262,7 +268,7 @@ impl World {
         let Some((latency, acceptor, dialler)) = self.streams.both(stream, Side::Acceptor) else { return };
         let (host, remote_host) = (acceptor.host, dialler.host);
         let this = &mut self.hosts[host];
-        let Some(process) = this.process.as_mut() else {
+        let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else {
             // The process died between the handshake and now.
             acceptor.clear(State::Closed);
             if this.powered {
@@ -331,6 +337,10 @@ impl World {
                 arrival += (2 * latency + RETRANSMISSION_TIME) << lost;
                 lost += 1;
             }
+        }
+        if arrival < host.silent_until {
+            host.silenced += 1;
+            arrival = host.silent_until;
         }
         arrival = arrival.max(other.last_arrival);
         other.last_arrival = arrival;
@@ -485,7 +495,7 @@ impl World {
             return;
         }
         let mut arrival = self.hosts[host].uplink.clock.book(now, 0) + latency;
-        arrival = arrival.max(other.last_arrival);
+        arrival = arrival.max(other.last_arrival).max(self.hosts[host].silent_until);
         other.last_arrival = arrival;
         self.watch.trace.event(
             now,

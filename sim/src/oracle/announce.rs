@@ -1,6 +1,6 @@
-//! What a client may tell a tracker, and when: S9.
+//! What a client may tell a tracker, when, and which of several: S9.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::input::HttpResponse;
 
@@ -126,6 +126,47 @@ impl AnnounceWatch {
     }
 }
 
+/// One process's choice among the trackers of one torrent (BEP 12).
+#[derive(Debug, Default)]
+pub(super) struct TierWatch {
+    /// Trackers that did not take the last thing that they were told.
+    failed: BTreeSet<String>,
+}
+
+impl TierWatch {
+    /// An announce leaves for a tracker: all of the tiers before must have failed. Who is told only what it must be told
+    /// as well (`completed`, `stopped`) was chosen before.
+    pub(super) fn on_asked<'a>(
+        &mut self,
+        tiers: impl Iterator<Item = impl Iterator<Item = &'a str>>,
+        tracker: &str,
+        event: &str,
+    ) -> Result<(), String> {
+        // Until it is answered, it has not served: one that hangs is given up without an answer.
+        self.failed.insert(tracker.to_owned());
+        if matches!(event, "completed" | "stopped") {
+            return Ok(());
+        }
+        for tier in tiers {
+            let tier: Vec<&str> = tier.collect();
+            if tier.contains(&tracker) {
+                break;
+            }
+            if let Some(better) = tier.iter().find(|one| !self.failed.contains(**one)) {
+                return Err(format!("an announce of a later tier, though {better} has not failed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its answer came.
+    pub(super) fn on_answered(&mut self, tracker: &str, taken: bool) {
+        if taken {
+            self.failed.remove(tracker);
+        }
+    }
+}
+
 /// The integer after a key, in bencode that our own trackers made.
 fn integer(body: &[u8], key: &[u8]) -> Option<u64> {
     let at = body.windows(key.len()).position(|window| window == key)? + key.len();
@@ -184,6 +225,25 @@ mod tests {
         }
         assert_eq!(watch.counts.values().sum::<u32>(), 3);
         assert!(watch.on_asked(2_000_000_000_000, &announce("", 0), false).is_err());
+    }
+
+    #[test]
+    fn a_later_tier_is_for_when_all_before_it_failed() {
+        let tiers: [&[&str]; 3] = [&["a", "b"], &["c"], &["d"]];
+        let mut watch = TierWatch::default();
+        let mut ask = |tracker, event, taken| {
+            let asked = watch.on_asked(tiers.iter().map(|tier| tier.iter().copied()), tracker, event);
+            watch.on_answered(tracker, taken);
+            asked.is_ok()
+        };
+        assert!(ask("a", "started", false));
+        assert!(!ask("c", "started", false), "b was not asked");
+        assert!(ask("b", "started", false));
+        assert!(ask("c", "started", true));
+        assert!(!ask("d", "", false), "c has not failed");
+        assert!(ask("d", "stopped", false));
+        assert!(ask("b", "started", true));
+        assert!(!ask("c", "", true), "b is back");
     }
 
     #[test]

@@ -2,28 +2,34 @@
 //! is really on their disks.
 //!
 //! Each rule has an id, which is what a failure is known by: S1 a piece that is had is right on disk; S2 nothing
-//! unverified is announced or served; S4, S5, S6 what may be said to a peer; S9 what may be said to a tracker; S12
-//! resume data never claims what is not there, nor loses what it may not; S14 no panic; S15 nothing is left after a
-//! shutdown; L1 everybody completes in time; L8 something is left to happen; V1 every fault had an effect; V2 marks
-//! were reached; V5 something happened at all.
+//! unverified is announced or served; S3 what arrives is what was sent; S4, S5, S6 what may be said to a peer, and S4
+//! that nothing is asked for while the disk is full; S8 nobody dials whom it banned; S9 what may be said to a tracker,
+//! and to which; S12 resume data never claims what is not there, nor loses what it may not; S14 no panic; S15 nothing is
+//! left after a shutdown; S19 no honest peer is banned; S20 liars are, by all whom they hurt, soon enough; L1 everybody
+//! completes in time; L8 something is left to happen; L9 nothing happened that must not; L10 little is received for nothing; V1 every fault had an effect;
+//! V2 marks were reached; V5 something happened at all.
 
 mod announce;
+mod expect;
+mod liars;
 mod wire;
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use sha1::{Digest as _, Sha1};
-use taipei_engine::disk::{JobResult, Work};
+use taipei_engine::disk::{JobResult, StorageErrorKind, Work};
 use taipei_engine::wire::Message;
 use taipei_engine::{Alert, ConnectionId, HttpId, InfoHash, Input, JobId, Output, TorrentId};
 
-use self::announce::{Announce, AnnounceWatch};
+use self::announce::{Announce, AnnounceWatch, TierWatch};
+use self::liars::LiarWatch;
 use self::wire::{Claim, ConnectionWatch};
 use crate::disk::{Payload, SimDisk};
-use crate::plan::{Materials, Plan, ROOT};
+use crate::plan::{FaultPlan, Materials, Plan, ROOT, Target};
 use crate::scenario::FaultKind;
 use crate::trace::{Kind, Trace, digest};
 
@@ -81,6 +87,10 @@ pub struct Watch {
     connections_opened: u64,
     blocks: u64,
     announces: u64,
+    /// By fault: when it began, and what it had done when it was over.
+    fault_began: Vec<Option<u64>>,
+    /// Whether somebody has more than when conditions were last looked at.
+    copies_changed: bool,
     fault_effects: Vec<Option<u64>>,
     /// What happened, of all hosts.
     pub trace: Trace,
@@ -99,15 +109,25 @@ struct HostWatch {
     received_bytes: u64,
     banned: BTreeSet<String>,
     announces: BTreeMap<String, BTreeMap<&'static str, u32>>,
+    /// By tracker: when it last took an announce.
+    announced_at: BTreeMap<String, u64>,
     claimed_but_bad: u32,
+    liars: LiarWatch,
 }
 
 #[derive(Debug, Default)]
 struct ProcessWatch {
-    jobs: BTreeMap<JobId, (usize, Pending)>,
+    /// By job: of which torrent, what, and at which step it was asked for.
+    jobs: BTreeMap<JobId, (usize, Pending, u64)>,
     connections: BTreeMap<ConnectionId, ConnectionWatch>,
     http: BTreeMap<HttpId, (usize, String, Announce)>,
     announces: BTreeMap<(usize, String), AnnounceWatch>,
+    tiers: BTreeMap<usize, TierWatch>,
+    /// Where connections lead to.
+    remotes: BTreeMap<ConnectionId, IpAddr>,
+    banned: BTreeSet<IpAddr>,
+    /// Torrents that were told that the disk is full, and at which step, until there is room or a later write fits.
+    full: BTreeMap<usize, u64>,
     /// Torrents of which a piece was fetched.
     fetched: BTreeSet<usize>,
     /// Torrents that were whole before any piece of them was fetched.
@@ -147,6 +167,8 @@ impl Watch {
             connections_opened: 0,
             blocks: 0,
             announces: 0,
+            fault_began: vec![None; plan.faults.len()],
+            copies_changed: false,
             fault_effects: vec![None; plan.faults.len()],
             trace: Trace::new(&names, keep_trace),
             materials,
@@ -175,13 +197,61 @@ impl Watch {
     }
 
     /// A fault takes a process away; `effects` is what it destroyed.
-    pub fn on_fault(&mut self, now: u64, fault: usize, effects: u64) {
+    pub fn on_killed(&mut self, now: u64, fault: usize, effects: u64) {
+        let FaultPlan { kind, target, .. } = self.plan.faults[fault];
+        (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
+        let Target::Host(host) = target else { return };
+        let watch = &mut self.hosts[host];
+        watch.process = None;
+        watch.last_end = Some(kind);
+        self.trace.event(now, host as u32 + 1, Kind::Stop, [kind as u64 + 1, effects, 0]);
+    }
+
+    /// A fault has asked a process to end, for good.
+    pub fn on_left(&mut self, now: u64, fault: usize, effects: u64) {
+        self.on_fault_begun(now, fault);
+        self.on_fault_over(now, fault, effects);
+    }
+
+    /// A fault begins that leaves processes alone.
+    pub fn on_fault_begun(&mut self, now: u64, fault: usize) {
+        let plan = self.plan.faults[fault];
+        self.fault_began[fault] = Some(now);
+        let host = plan.host().map_or(0, |host| host as u32 + 1);
+        self.trace.event(now, host, Kind::Fault, [plan.kind as u64 + 1, 0, 0]);
+    }
+
+    /// Such a fault is over; `effects` is how often anybody met it.
+    pub fn on_fault_over(&mut self, now: u64, fault: usize, effects: u64) {
         let plan = self.plan.faults[fault];
         self.fault_effects[fault] = Some(effects);
-        let watch = &mut self.hosts[plan.host];
-        watch.process = None;
-        watch.last_end = Some(plan.kind);
-        self.trace.event(now, plan.host as u32 + 1, Kind::Stop, [plan.kind as u64 + 1, effects, 0]);
+        if let (FaultKind::DiskFull, Some(host)) = (plan.kind, plan.host())
+            && let Some(process) = &mut self.hosts[host].process
+        {
+            process.full.clear();
+        }
+        let host = plan.host().map_or(0, |host| host as u32 + 1);
+        self.trace.event(now, host, Kind::Fault, [plan.kind as u64 + 1, effects, 1]);
+    }
+
+    /// A fault whose condition is met now, once.
+    pub fn take_triggered(&mut self, now: u64) -> Option<usize> {
+        let waits = |(fault, began): (&FaultPlan, &Option<u64>)| fault.at.is_none() && began.is_none();
+        let number = self.plan.faults.iter().zip(&self.fault_began).position(waits)?;
+        if !std::mem::take(&mut self.copies_changed) || !self.is_one_copy_out() {
+            return None;
+        }
+        self.fault_began[number] = Some(now);
+        Some(number)
+    }
+
+    /// Whether those that had nothing at the start have every piece among them.
+    fn is_one_copy_out(&self) -> bool {
+        let hosts = || self.plan.hosts.iter().zip(&self.hosts).filter(|(plan, _)| !plan.has_all);
+        self.materials.torrents.iter().enumerate().all(|(number, material)| {
+            let have = hosts().filter_map(|(_, watch)| watch.have.get(&number));
+            have.flatten().collect::<BTreeSet<_>>().len() as u32 == material.piece_count()
+        })
     }
 
     /// Something goes into an engine; `now` is the world's time.
@@ -212,10 +282,14 @@ impl Watch {
         disk: &SimDisk,
     ) -> Result<(), (&'static str, String)> {
         let materials = self.materials.clone();
-        let HostWatch { process: Some(process), received_bytes, announces, .. } = &mut self.hosts[host]
+        let HostWatch { process: Some(process), received_bytes, announces, announced_at, liars, .. } =
+            &mut self.hosts[host]
         else {
             return Ok(());
         };
+        if let Input::Accepted { connection, remote } = input {
+            process.remotes.insert(*connection, remote.ip());
+        }
         match input {
             Input::Accepted { connection, .. } | Input::Connected { connection, .. } => {
                 self.connections_opened += 1;
@@ -223,15 +297,26 @@ impl Watch {
             }
             Input::Closed { connection, .. } => {
                 process.connections.remove(connection);
+                process.remotes.remove(connection);
             }
             Input::Received { connection, messages, .. } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 for message in messages {
                     watch.on_received(message, &materials);
                     match message {
-                        Message::Piece { data, .. } => {
+                        Message::Piece { piece, begin, data } => {
                             self.blocks += 1;
                             *received_bytes += u64::from(data.len());
+                            let from = process.remotes.get(connection);
+                            let from = from.and_then(|remote| self.plan.host_at(*remote));
+                            if let (Some(torrent), Some(from)) = (watch.torrent(), from)
+                                && !materials.torrents[torrent].is_right(*piece, *begin, data)
+                            {
+                                if self.plan.hosts[from].lies.is_none() {
+                                    return Err(("S3", "a block was changed on its way".to_owned()));
+                                }
+                                liars.on_lie(torrent, *piece, from);
+                            }
                         }
                         Message::Choke => {
                             self.marks.insert("choked");
@@ -243,15 +328,25 @@ impl Watch {
             Input::HttpDone { request, result } => {
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                if watch.on_answered(now, &announce, result.as_ref().ok()) {
+                let taken = watch.on_answered(now, &announce, result.as_ref().ok());
+                process.tiers.entry(torrent).or_default().on_answered(&tracker, taken);
+                if taken {
                     self.announces += 1;
+                    announced_at.insert(tracker.clone(), now);
                     if !announce.event().is_empty() {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
                     }
                 }
             }
             Input::JobDone { job, result } => {
-                if let Some((torrent, pending)) = process.jobs.remove(job) {
+                if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
+                    if error_of(result) == Some(StorageErrorKind::Full) {
+                        process.full.insert(torrent, self.steps);
+                    } else if matches!(result, JobResult::Written(Ok(_)))
+                        && process.full.get(&torrent).is_some_and(|told_at| *told_at <= asked_at)
+                    {
+                        process.full.remove(&torrent);
+                    }
                     return self.job_done(host, torrent, pending, result, disk);
                 }
             }
@@ -348,16 +443,7 @@ impl Watch {
                 self.marks.insert(if bad { "piece_hash_bad" } else { "piece_hash_ok" });
                 Ok(())
             }
-            (
-                _,
-                JobResult::Opened(Err(_))
-                | JobResult::Checked(Err(_))
-                | JobResult::Written(Err(_))
-                | JobResult::Hashed(Err(_))
-                | JobResult::Read(Err(_))
-                | JobResult::Recorded(Err(_))
-                | JobResult::Saved(Err(_)),
-            ) => {
+            (_, result) if error_of(result).is_some() => {
                 self.marks.insert("disk_error");
                 Ok(())
             }
@@ -380,16 +466,27 @@ impl Watch {
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
                 let mut claims = Vec::new();
                 for message in messages {
+                    if is_full && matches!(message, Message::Request(_)) {
+                        return Err(("S4", "a request while the disk is full".to_owned()));
+                    }
                     claims.push(watch.on_sent(message, &materials)?);
                 }
                 for claim in claims {
                     check_claim(claim, &materials, disk)?;
                 }
             }
+            Output::Connect { connection, remote } => {
+                process.remotes.insert(*connection, remote.ip());
+                if process.banned.contains(&remote.ip()) {
+                    return Err(("S8", format!("dials {remote}, which it banned")));
+                }
+            }
             Output::Close { connection } => {
                 process.connections.remove(connection);
+                process.remotes.remove(connection);
             }
             Output::Job { job, work } => {
                 let Some(torrent) = materials.by_info_hash(work.place.info_hash) else { return Ok(()) };
@@ -398,14 +495,19 @@ impl Watch {
                 };
                 let pending = match &work.work {
                     Work::Open { .. } => Pending::Open,
-                    Work::Check { pieces } => Pending::Check(numbers(pieces)),
+                    Work::Check { pieces } => {
+                        if process.fetched.contains(&torrent) {
+                            self.marks.insert("checked_again");
+                        }
+                        Pending::Check(numbers(pieces))
+                    }
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
                     Work::Snapshot { have, .. } => {
                         Pending::Snapshot(have.iter().map(|piece| piece.get()).collect())
                     }
                     _ => Pending::Other,
                 };
-                process.jobs.insert(*job, (torrent, pending));
+                process.jobs.insert(*job, (torrent, pending, self.steps));
             }
             Output::HttpGet(get) => {
                 let Some(announce) = Announce::parse(&get.path) else { return Ok(()) };
@@ -420,7 +522,12 @@ impl Watch {
                     .map_or_else(|| get.target.to_string(), |tracker| tracker.name.clone());
                 let whole = process.whole_from_start.contains(&torrent);
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                let asked = watch.on_asked(now, &announce, whole);
+                let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
+                    let tiers = materials.torrents[torrent].tiers.iter();
+                    let names =
+                        tiers.map(|tier| tier.iter().map(|one| self.plan.trackers[*one].name.as_str()));
+                    process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
+                });
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
                 asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
             }
@@ -447,6 +554,8 @@ impl Watch {
                 self.trace.event(now, host as u32 + 1, Kind::Piece, [number as u64, u64::from(piece), 0]);
                 let (offset, length) = self.materials.torrents[number].piece(piece);
                 watch.have.entry(number).or_default().insert(piece);
+                watch.liars.on_good(number, piece);
+                self.copies_changed = true;
                 if let Some(process) = &mut watch.process {
                     process.fetched.insert(number);
                 }
@@ -454,8 +563,17 @@ impl Watch {
                     return Err(("S1", format!("piece {piece} is finished, but is not right on disk")));
                 }
             }
-            Alert::PieceFailed { .. } => {
+            Alert::PieceFailed { torrent, piece } => {
                 self.marks.insert("piece_hash_bad");
+                let spoiled = watch.liars.on_bad(number_of(*torrent), piece.get());
+                let expects = &self.materials.scenario.expects;
+                let most = expects.iter().filter_map(|expect| Some(expect.banned?.bad_pieces)).min();
+                for (liar, count) in spoiled {
+                    if most.is_some_and(|most| count > most) {
+                        let name = &self.plan.hosts[liar].name;
+                        return Err(("S20", format!("{name} spoiled {count} pieces and is not banned")));
+                    }
+                }
             }
             Alert::Completed { torrent } => {
                 let number = number_of(*torrent);
@@ -466,11 +584,14 @@ impl Watch {
                 }
             }
             Alert::PeerBanned { address, .. } => {
-                let name = self
-                    .plan
-                    .host_at(address.ip())
-                    .map_or_else(|| address.to_string(), |host| self.plan.hosts[host].name.clone());
-                watch.banned.insert(name);
+                let banned = self.plan.host_at(address.ip()).map(|host| &self.plan.hosts[host]);
+                watch.banned.insert(banned.map_or_else(|| address.to_string(), |plan| plan.name.clone()));
+                if let Some(process) = &mut watch.process {
+                    process.banned.insert(address.ip());
+                }
+                if banned.is_none_or(|plan| plan.lies.is_none()) {
+                    return Err(("S19", format!("bans {address}, which never lied")));
+                }
             }
             Alert::AddFailed { error, .. } => {
                 return Err(("S14", format!("a torrent could not be added: {error}")));
@@ -530,6 +651,11 @@ impl Watch {
         })
     }
 
+    /// Connections that a host has open.
+    pub fn connection_count(&self, host: usize) -> u64 {
+        self.hosts[host].process.as_ref().map_or(0, |process| process.connections.len() as u64)
+    }
+
     /// Whether a host has a process.
     pub fn is_up(&self, host: usize) -> bool {
         self.hosts[host].process.is_some()
@@ -538,78 +664,6 @@ impl Watch {
     /// Whether the engine on a host has said that it stopped.
     pub fn has_stopped(&self, host: usize) -> bool {
         self.hosts[host].process.as_ref().is_none_or(|process| process.stopped)
-    }
-
-    /// Whether every expectation of the scenario that can be met is met, and every fault has come and gone.
-    pub fn is_done(&self) -> bool {
-        self.fault_effects.iter().all(Option::is_some)
-            && self.hosts.iter().all(|watch| watch.process.is_some())
-            && self.plan.trackers_have_heard(self)
-            && self
-                .materials
-                .scenario
-                .expects
-                .iter()
-                .filter_map(|expect| expect.complete.as_deref())
-                .all(|group| self.is_complete(group))
-    }
-
-    /// When the run has failed unless it is done: L1.
-    pub fn deadline(&self) -> u64 {
-        let scenario = &self.materials.scenario;
-        let bytes = self.materials.total_bytes();
-        let bounds = scenario.expects.iter().filter_map(|expect| {
-            let (group, times) = (expect.complete.as_deref()?, expect.within_bound?);
-            // Written with a decimal point; from here on it is thousandths.
-            let thousandths = (times * 1000.0).round() as u64;
-            let bound = self.plan.fluid_bound(group, bytes);
-            Some(self.plan.healed_at().saturating_add(bound / 1000 * thousandths).saturating_add(START_SLACK))
-        });
-        bounds.chain([scenario.scenario.duration.0]).min().unwrap_or(0)
-    }
-
-    /// Last looks, when the world has ended by itself.
-    pub fn finish(&mut self, now: u64, disks: &[&SimDisk]) {
-        for (host, disk) in disks.iter().enumerate() {
-            self.recheck(now, host, disk);
-        }
-        let scenario = self.materials.scenario.clone();
-        for expect in &scenario.expects {
-            if let Some(resume) = &expect.resume {
-                let hit: BTreeSet<usize> = self.plan.faults.iter().map(|fault| fault.host).collect();
-                let bad: u32 = hit.iter().map(|host| self.hosts[*host].claimed_but_bad).sum();
-                if resume.claimed_but_bad.is_some_and(|most| bad > most) {
-                    self.break_rule("S12", now, None, format!("{bad} pieces were claimed that were bad"));
-                }
-                let refetched: u64 = hit
-                    .iter()
-                    .map(|host| self.hosts[*host].received_bytes.saturating_sub(self.materials.total_bytes()))
-                    .sum();
-                if let Some(most) = resume.refetched.filter(|most| refetched > most.0) {
-                    let message = format!("{refetched} bytes were fetched again, {} allowed", most.0);
-                    self.break_rule("S12", now, None, message);
-                }
-            }
-        }
-        for (number, effects) in self.fault_effects.clone().into_iter().enumerate() {
-            if effects.unwrap_or(0) == 0 {
-                let fault = self.plan.faults[number];
-                let message = format!("the {} at {} ns did nothing", fault.kind.name(), fault.at);
-                self.break_rule("V1", now, Some(fault.host), message);
-            }
-        }
-        for mark in scenario.expects.iter().flat_map(|expect| &expect.mark) {
-            if !self.marks.contains(mark.as_str()) {
-                self.break_rule("V2", now, None, format!("the mark `{mark}` was never reached"));
-            }
-        }
-        if self.connections_opened == 0 || self.blocks == 0 || self.announces == 0 {
-            let message = format!(
-                "{} connections, {} blocks, {} announces",
-                self.connections_opened, self.blocks, self.announces
-            );
-            self.break_rule("V5", now, None, message);
-        }
     }
 
     /// What both worlds must agree on.
@@ -667,16 +721,17 @@ impl Watch {
                 .map(|(plan, watch)| (plan.name.clone(), watch.received_bytes))
                 .collect(),
             fault_effects: self.fault_effects.iter().map(|effects| effects.unwrap_or(0)).collect(),
+            bad_pieces: self
+                .plan
+                .hosts
+                .iter()
+                .zip(&self.hosts)
+                .flat_map(|(plan, watch)| {
+                    let name = |liar: usize| format!("{} by {}", plan.name, self.plan.hosts[liar].name);
+                    watch.liars.bad_pieces().map(move |(liar, count)| (name(liar), count))
+                })
+                .collect(),
         }
-    }
-}
-
-impl Plan {
-    /// Whether every host that is up has told some tracker that it started, so that announce counts are final.
-    fn trackers_have_heard(&self, watch: &Watch) -> bool {
-        watch.hosts.iter().all(|host| {
-            host.announces.values().any(|counts| counts.get("started").is_some_and(|count| *count > 0))
-        })
     }
 }
 
@@ -697,6 +752,9 @@ pub struct Summary {
     pub received_bytes: BTreeMap<String, u64>,
     /// By fault.
     pub fault_effects: Vec<u64>,
+    /// By victim and liar: pieces spoiled.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bad_pieces: BTreeMap<String, u32>,
 }
 
 fn check_claim(claim: Claim, materials: &Materials, disk: &SimDisk) -> Result<(), (&'static str, String)> {
@@ -716,6 +774,20 @@ fn check_claim(claim: Claim, materials: &Materials, disk: &SimDisk) -> Result<()
     match bad {
         Some(what) => Err(("S2", format!("announced or served {what}, which is not right on disk"))),
         None => Ok(()),
+    }
+}
+
+/// What went wrong with a job, if anything did.
+fn error_of(result: &JobResult) -> Option<StorageErrorKind> {
+    match result {
+        JobResult::Opened(Err(error))
+        | JobResult::Checked(Err(error))
+        | JobResult::Written(Err(error))
+        | JobResult::Hashed(Err(error))
+        | JobResult::Read(Err(error))
+        | JobResult::Recorded(Err(error))
+        | JobResult::Saved(Err(error)) => Some(error.kind),
+        _ => None,
     }
 }
 
@@ -758,5 +830,6 @@ fn output_number(output: &Output) -> u64 {
 
 /// Everything a host claims is compared with its disk this often.
 const RECHECK_STEPS: u64 = 1024;
-/// For finding the tracker and each other, on top of the bound of L1.
-const START_SLACK: u64 = 5_000_000_000;
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,11 @@ impl ConnectionWatch {
         }
     }
 
+    /// What it is about, once a handshake has said so.
+    pub(super) fn torrent(&self) -> Option<usize> {
+        self.torrent
+    }
+
     fn fast(&self) -> bool {
         self.fast_ours && self.fast_theirs
     }

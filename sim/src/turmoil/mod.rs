@@ -7,6 +7,8 @@
 mod net;
 
 use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -22,17 +24,18 @@ use taipei_engine::driver::{Jobs, Options, Recorder, Transport, start};
 use taipei_engine::rng::Rng;
 use taipei_engine::{Command, Config, Input, Instant, JobId, Output};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 
 use self::net::{Net, ShapedTransport, WorldClock, lock};
 use crate::disk::SimDisk;
 use crate::events::{STOP_WITHIN, begin_commands, job_cost, start_values, wall_ns};
+use crate::lies;
 use crate::oracle::Watch;
-use crate::plan::{Materials, PEER_PORT, Plan, WALL_SECONDS, draw};
+use crate::plan::{Materials, PEER_PORT, Plan, Target, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
 use crate::scenario::{FaultKind, World as WorldName};
 use crate::trace::{Kind, digest};
-use crate::tracker::TrackerActor;
-use crate::units::{MILLISECOND, TimeRange};
+use crate::units::TimeRange;
 
 /// Runs a plan to its end.
 pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Outcome {
@@ -43,8 +46,7 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
         watch: Mutex::new(Watch::new(materials.clone(), plan.clone(), options.keep_trace)),
         disks: plan.hosts.iter().map(|host| Mutex::new(materials.disk(host))).collect(),
         lives: Mutex::new(vec![Life::default(); plan.hosts.len()]),
-        trackers: Mutex::new(TrackerActor::all(plan)),
-        stop: watch::Sender::new(false),
+        stop: plan.hosts.iter().map(|_| watch::Sender::new(false)).collect(),
         kill: plan.hosts.iter().map(|_| watch::Sender::new(0)).collect(),
     });
     let panicked = catch(|| drive(&shared, options)).err();
@@ -67,11 +69,18 @@ struct Shared {
     watch: Mutex<Watch>,
     disks: Vec<Mutex<SimDisk>>,
     lives: Mutex<Vec<Life>>,
-    trackers: Mutex<Vec<TrackerActor>>,
-    stop: watch::Sender<bool>,
+    /// By host: whether it is to end as a user would end it.
+    stop: Vec<watch::Sender<bool>>,
     /// By host: the incarnation that dies now. A runtime that is dropped drops its tasks in an order that depends on
     /// every other task of this process; so a host drops its own, in its own order, before turmoil ends it.
     kill: Vec<watch::Sender<u32>>,
+}
+
+impl Shared {
+    /// Below a millisecond tokio's timers and turmoil's ticks disagree.
+    fn tick(&self) -> u64 {
+        self.materials.scenario.scenario.tick.0
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,13 +89,20 @@ struct Life {
     boots: u64,
     /// The fault whose end brings it back.
     back: Option<usize>,
+    /// Its engine does nothing before, and how often it would have.
+    asleep_until: u64,
+    put_off: u64,
+    /// How wrong its wall clock is, and how many jobs looked at it meanwhile.
+    clock_error_ns: i64,
+    misdated: u64,
 }
 
 fn drive(shared: &Arc<Shared>, options: &RunOptions) {
+    let tick = shared.tick();
     let mut sim = ::turmoil::Builder::new()
         .rng_seed(shared.plan.seed)
         .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(WALL_SECONDS as u64))
-        .tick_duration(Duration::from_nanos(TICK))
+        .tick_duration(Duration::from_nanos(tick))
         .simulation_duration(Duration::from_secs(1 << 30))
         .min_message_latency(Duration::ZERO)
         .max_message_latency(Duration::ZERO)
@@ -101,21 +117,20 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
         let shared = shared.clone();
         sim.host(host.address, move || live(shared.clone(), number));
     }
-    let mut faults: Vec<(u64, Change)> = Vec::new();
+    let mut changes: Vec<(u64, Change)> = Vec::new();
     for (number, fault) in shared.plan.faults.iter().enumerate() {
-        faults.push((fault.at, Change::Kill(number)));
-        faults.push((fault.at + TICK, Change::Fault(number)));
-        faults.push((fault.back_at.max(fault.at + 2 * TICK), Change::Back(number)));
+        if let Some(at) = fault.at {
+            plan_fault(shared, number, at, &mut changes);
+        }
     }
-    faults.sort_by_key(|(at, _)| *at);
     let mut plant = options.plant.clone();
-    let deadline = lock(&shared.watch).deadline();
+    let mut deadlines = lock(&shared.watch).deadlines();
     let mut stop_by = None;
     let mut now = 0;
     loop {
         shared.net.set_tick(now);
-        while faults.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, change) = faults.remove(0);
+        while changes.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, change) = changes.remove(0);
             apply(&mut sim, shared, change, now);
         }
         plant = plant.filter(|plant| !planted(plant, shared, now));
@@ -123,10 +138,14 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
             // A host's main task panicked or failed; the first panic is what is reported.
             panic!("a host ended: {error}");
         }
-        now += TICK;
+        now += tick;
         let mut watch = lock(&shared.watch);
         if watch.violation().is_some() {
             break;
+        }
+        while let Some(number) = watch.take_triggered(now) {
+            plan_fault(shared, number, now, &mut changes);
+            deadlines = watch.deadlines();
         }
         if watch.trace.count() > options.events_max {
             let message = format!("more than {} events", options.events_max);
@@ -137,12 +156,13 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
             None if watch.is_done() => {
                 stop_by = Some(now + STOP_WITHIN);
                 drop(watch);
-                shared.stop.send_replace(true);
+                shared.stop.iter().for_each(|stop| {
+                    stop.send_replace(true);
+                });
             }
-            None if now >= deadline => {
-                let late = shared.plan.hosts.iter().position(|host| !watch.is_complete(&host.group));
-                watch.break_rule("L1", now, late, "not complete in time".to_owned());
-                break;
+            None if deadlines.first().is_some_and(|at| *at <= now) => {
+                deadlines.retain(|at| *at > now);
+                watch.check_deadlines(now);
             }
             Some(_) if (0..shared.plan.hosts.len()).all(|host| watch.has_stopped(host)) => {
                 let disks: Vec<_> = shared.disks.iter().map(lock).collect();
@@ -163,56 +183,126 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
 
 enum Change {
     Kill(usize),
-    Fault(usize),
+    Killed(usize),
     Back(usize),
+    Begin(usize),
+    Over(usize),
+}
+
+/// Books all that a fault comes to, from `at` on.
+fn plan_fault(shared: &Shared, number: usize, at: u64, changes: &mut Vec<(u64, Change)>) {
+    let fault = shared.plan.faults[number];
+    let (tick, over) = (shared.tick(), at + fault.lasts);
+    match fault.kind {
+        FaultKind::Crash | FaultKind::PowerCut => {
+            changes.push((at, Change::Kill(number)));
+            changes.push((at + tick, Change::Killed(number)));
+            changes.push((over.max(at + 2 * tick), Change::Back(number)));
+        }
+        FaultKind::Leave => changes.push((at, Change::Begin(number))),
+        _ => {
+            changes.push((at, Change::Begin(number)));
+            changes.push((over, Change::Over(number)));
+        }
+    }
+    changes.sort_by_key(|(at, _)| *at);
 }
 
 fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
-    match change {
-        Change::Kill(number) => {
-            let fault = shared.plan.faults[number];
-            let address = shared.plan.hosts[fault.host].address;
+    let (Change::Kill(number)
+    | Change::Killed(number)
+    | Change::Back(number)
+    | Change::Begin(number)
+    | Change::Over(number)) = change;
+    let fault = shared.plan.faults[number];
+    match (change, fault.target) {
+        (Change::Kill(_), Target::Host(host)) => {
             if fault.kind == FaultKind::PowerCut {
                 // What dies says goodbye here; a machine without power does not.
+                let address = shared.plan.hosts[host].address;
                 shared.net.set_dark(address, true);
                 for other in others(shared, address) {
                     sim.partition(address, other);
                 }
             }
-            shared.kill[fault.host].send_replace(lock(&shared.lives)[fault.host].incarnation);
+            shared.kill[host].send_replace(lock(&shared.lives)[host].incarnation);
         }
-        Change::Fault(number) => {
-            let fault = shared.plan.faults[number];
-            let address = shared.plan.hosts[fault.host].address;
-            let was_up = lock(&shared.watch).is_up(fault.host);
+        (Change::Killed(_), Target::Host(host)) => {
+            let was_up = lock(&shared.watch).is_up(host);
             if was_up {
-                lock(&shared.lives)[fault.host].back = Some(number);
+                lock(&shared.lives)[host].back = Some(number);
             }
             let mut effects = u64::from(was_up);
-            sim.crash(address);
-            let mut disk = lock(&shared.disks[fault.host]);
-            effects += match fault.kind {
-                FaultKind::Crash => disk.crash(),
-                FaultKind::PowerCut => {
-                    lock(&shared.lives)[fault.host].boots += 1;
-                    disk.power_cut(&mut Rng::stream(shared.plan.seed, "power-cut", number as u64))
-                }
+            sim.crash(shared.plan.hosts[host].address);
+            let mut disk = lock(&shared.disks[host]);
+            effects += if fault.kind == FaultKind::PowerCut {
+                lock(&shared.lives)[host].boots += 1;
+                disk.power_cut(&mut Rng::stream(shared.plan.seed, "power-cut", number as u64))
+            } else {
+                disk.crash()
             } as u64;
-            lock(&shared.watch).on_fault(now, number, effects);
+            lock(&shared.watch).on_killed(now, number, effects);
         }
         // Whoever was down already comes back in its own time.
-        Change::Back(number) if lock(&shared.lives)[shared.plan.faults[number].host].back != Some(number) => {
-        }
-        Change::Back(number) => {
-            let fault = shared.plan.faults[number];
-            let address = shared.plan.hosts[fault.host].address;
+        (Change::Back(_), Target::Host(host)) if lock(&shared.lives)[host].back == Some(number) => {
+            let address = shared.plan.hosts[host].address;
             shared.net.set_dark(address, false);
             for other in others(shared, address) {
                 sim.repair(address, other);
             }
             sim.bounce(address);
         }
+        (Change::Begin(_), target) => begin(shared, number, target, now),
+        (Change::Over(_), target) => {
+            let effects = match (fault.kind, target) {
+                (FaultKind::DiskFull, Target::Host(host)) => lock(&shared.disks[host]).make_room(),
+                (FaultKind::Suspend, Target::Host(host)) => lock(&shared.lives)[host].put_off,
+                (FaultKind::ClockJump, Target::Host(host)) => {
+                    let life = &mut lock(&shared.lives)[host];
+                    life.clock_error_ns = 0;
+                    life.misdated
+                }
+                (_, Target::Host(host)) => shared.net.silenced(shared.plan.hosts[host].address),
+                (_, Target::Tracker(tracker)) => lock(&shared.net.trackers)[tracker].come_back(),
+            };
+            lock(&shared.watch).on_fault_over(now, number, effects);
+        }
+        _ => {}
     }
+}
+
+/// Begins a fault that leaves the process alone, or asks it to end.
+fn begin(shared: &Shared, number: usize, target: Target, now: u64) {
+    let fault = shared.plan.faults[number];
+    let mut watch = lock(&shared.watch);
+    match (fault.kind, target) {
+        (FaultKind::Leave, Target::Host(host)) => {
+            shared.stop[host].send_replace(true);
+            let effects = watch.connection_count(host);
+            watch.on_left(now, number, effects);
+            return;
+        }
+        (FaultKind::DiskFull, Target::Host(host)) => {
+            lock(&shared.disks[host]).fill_up(fault.space_bytes);
+        }
+        (FaultKind::Suspend, Target::Host(host)) => {
+            let life = &mut lock(&shared.lives)[host];
+            (life.asleep_until, life.put_off) = (now + fault.lasts, 0);
+        }
+        (FaultKind::ClockJump, Target::Host(host)) => {
+            let life = &mut lock(&shared.lives)[host];
+            (life.clock_error_ns, life.misdated) = (fault.jump_ns, 0);
+        }
+        (_, Target::Host(host)) => {
+            shared.net.silence(shared.plan.hosts[host].address, now + fault.lasts);
+        }
+        (_, Target::Tracker(tracker)) => {
+            if let Some(how) = fault.how {
+                lock(&shared.net.trackers)[tracker].go_away(how);
+            }
+        }
+    }
+    watch.on_fault_begun(now, number);
 }
 
 fn others(shared: &Shared, address: core::net::IpAddr) -> Vec<core::net::IpAddr> {
@@ -245,6 +335,7 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     };
     lock(&shared.watch).on_start(now, host);
     let transport = ShapedTransport::new(&shared.net, &clock, plan.hosts[host].address);
+    let world_clock = clock.clone();
     let jobs = InlineJobs {
         shared: shared.clone(),
         clock: clock.clone(),
@@ -255,8 +346,9 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     };
     let recorder = Watcher { shared: shared.clone(), clock: clock.clone(), host, now };
     let options = Options { ports: Some(PEER_PORT..=PEER_PORT), recorder: Some(Box::new(recorder)) };
-    let values = start_values(&plan, host, life.incarnation, life.boots, now);
-    let mut stop = shared.stop.subscribe();
+    let wall_ns = wall_ns(now).saturating_add(life.clock_error_ns);
+    let values = start_values(&plan, host, life.incarnation, life.boots, wall_ns);
+    let mut stop = shared.stop[host].subscribe();
     let (handle, mut alerts, owner) =
         start(transport, clock, jobs, Config::default(), values, options).await?;
     let control = async {
@@ -272,12 +364,52 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
         while alerts.next().await.is_some() {}
     };
     let mut kill = shared.kill[host].subscribe();
+    let session = Sleeper {
+        session: Box::pin(async { tokio::join!(biased; owner.run(), control) }),
+        shared: shared.clone(),
+        host,
+        clock: world_clock,
+        sleep: None,
+    };
     tokio::select! {
         biased;
         _ = kill.wait_for(|dies| *dies == life.incarnation) => {}
-        _ = async { tokio::join!(biased; owner.run(), control) } => {}
+        _ = session => {}
     }
     Ok(())
+}
+
+/// A session that does nothing while its machine sleeps. Its readers and writers fill their queues to the owner and
+/// wait there, as a kernel fills the buffers of its sockets.
+struct Sleeper<F> {
+    session: Pin<Box<F>>,
+    shared: Arc<Shared>,
+    host: usize,
+    clock: WorldClock,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for Sleeper<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let asleep_until = {
+            let life = &mut lock(&this.shared.lives)[this.host];
+            let is_asleep = life.asleep_until > this.clock.world_now();
+            life.put_off += u64::from(is_asleep);
+            is_asleep.then_some(life.asleep_until)
+        };
+        if let Some(at) = asleep_until {
+            let clock = &this.clock;
+            let sleep = this.sleep.get_or_insert_with(|| Box::pin(clock.sleep_until_world(at)));
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        this.sleep = None;
+        this.session.as_mut().poll(context)
+    }
 }
 
 /// Executes jobs where they are asked for; their results come at booked times.
@@ -294,10 +426,16 @@ struct InlineJobs {
 impl Jobs for InlineJobs {
     fn submit(&mut self, id: JobId, job: Job, done: &mpsc::Sender<(JobId, JobResult)>) {
         let now = self.clock.world_now();
+        let error_ns = {
+            let life = &mut lock(&self.shared.lives)[self.host];
+            life.misdated += u64::from(life.clock_error_ns != 0);
+            life.clock_error_ns
+        };
         let (cost, result) = {
             let mut disk = lock(&self.shared.disks[self.host]);
-            disk.set_wall_ns(wall_ns(now));
+            disk.set_wall_ns(wall_ns(now).saturating_add(error_ns));
             let result = disk::execute(&job, &mut *disk, sha1_each);
+            let result = lies::tell(&self.shared.plan, self.host, &job, result);
             (job_cost(&job, disk.take_work(), draw(&mut self.rng, self.latency)), result)
         };
         lock(&self.shared.watch).trace.event(now, self.host as u32 + 1, Kind::Job, [id.0, cost, 0]);
@@ -361,7 +499,9 @@ async fn answer(
     let now = clock.world_now();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let host = shared.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
-    let reply = lock(&shared.trackers)[number].answer(now, from, path);
+    let Some(reply) = lock(&shared.net.trackers)[number].answer(now, from, path) else {
+        return std::future::pending().await;
+    };
     {
         let trace = &mut lock(&shared.watch).trace;
         trace.event(now, host, Kind::Request, [number as u64, digest(path), 0]);
@@ -375,8 +515,6 @@ async fn answer(
     Ok(response)
 }
 
-/// Below a millisecond tokio's timers and turmoil's ticks disagree.
-const TICK: u64 = MILLISECOND;
 /// Segments and waiting connections per socket; beyond it turmoil panics or stalls.
 const TCP_CAPACITY: usize = 4096;
 /// Jobs of one host under way at once, as in a pool of threads.

@@ -27,6 +27,7 @@ use tokio::time::Sleep;
 use crate::link::LinkClock;
 use crate::plan::Plan;
 use crate::scenario::Access;
+use crate::tracker::TrackerActor;
 
 /// What all hosts' links are, and who is there.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Net {
     /// Machines without power: nobody answers for them.
     dark: Mutex<BTreeMap<IpAddr, ()>>,
     names: BTreeMap<String, IpAddr>,
+    /// In the order of the plan.
+    pub(super) trackers: Mutex<Vec<TrackerActor>>,
     /// What the world's clock said when the current tick began, nanoseconds.
     tick: Mutex<u64>,
 }
@@ -45,6 +48,10 @@ struct Links {
     up: LinkClock,
     down: LinkClock,
     queue: u64,
+    /// Nothing that the host sends arrives before.
+    silent_until: u64,
+    /// Frames that were held back by that.
+    silenced: u64,
 }
 
 impl Links {
@@ -53,6 +60,8 @@ impl Links {
             up: LinkClock::new(access.up.0),
             down: LinkClock::new(access.down.0),
             queue: access.queue.0,
+            silent_until: 0,
+            silenced: 0,
         })
     }
 }
@@ -74,6 +83,7 @@ impl Net {
                 .iter()
                 .map(|tracker| (tracker.dns_name.clone(), tracker.address.ip()))
                 .collect(),
+            trackers: Mutex::new(TrackerActor::all(plan)),
             tick: Mutex::new(0),
             plan: plan.clone(),
         })
@@ -106,12 +116,36 @@ impl Net {
         if a == b { 0 } else { self.plan.latency(a, b) }
     }
 
-    /// Books the way up: when the last byte has left, or until when to wait for room.
-    fn book_up(&self, host: IpAddr, now: u64, bytes: u64) -> Result<u64, u64> {
-        let Some(links) = self.links.get(&host) else { return Ok(now) };
+    /// Nothing that a host sends arrives before a time.
+    pub(super) fn silence(&self, address: IpAddr, until: u64) {
+        if let Some(links) = self.links.get(&address) {
+            let mut links = lock(links);
+            (links.silent_until, links.silenced) = (until, 0);
+        }
+    }
+
+    /// How many frames that held back.
+    pub(super) fn silenced(&self, address: IpAddr) -> u64 {
+        self.links.get(&address).map_or(0, |links| lock(links).silenced)
+    }
+
+    /// Whether nobody listens at a tracker's address.
+    fn refuses(&self, remote: SocketAddr) -> bool {
+        let number = self.plan.trackers.iter().position(|tracker| tracker.address == remote);
+        number.is_some_and(|number| lock(&self.trackers)[number].refuses())
+    }
+
+    /// Books the way up: when the last byte is there, after `latency`, or until when to wait for room.
+    fn book_up(&self, host: IpAddr, now: u64, bytes: u64, latency: u64) -> Result<u64, u64> {
+        let Some(links) = self.links.get(&host) else { return Ok(now + latency) };
         let mut links = lock(links);
         let backlog = links.up.backlog(now);
-        if backlog > links.queue { Err(now + backlog - links.queue) } else { Ok(links.up.book(now, bytes)) }
+        if backlog > links.queue {
+            return Err(now + backlog - links.queue);
+        }
+        let arrival = links.up.book(now, bytes) + latency;
+        links.silenced += u64::from(arrival < links.silent_until);
+        Ok(arrival.max(links.silent_until))
     }
 
     fn book_down(&self, host: IpAddr, at: u64, bytes: u64) -> u64 {
@@ -222,6 +256,10 @@ impl Transport for ShapedTransport {
             wait(SYSTEM_CONNECT_TIME).await;
             return Err(NetError::TimedOut);
         }
+        if self.net.refuses(remote) {
+            wait(latency).await;
+            return Err(NetError::Refused);
+        }
         let result = TcpStream::connect(remote).await;
         wait(latency).await;
         let stream = result.map_err(|error| net_error(&error))?;
@@ -295,13 +333,22 @@ impl Shape {
     }
 }
 
+/// Bytes that a writer sent at once.
+#[derive(Debug)]
+struct Frame {
+    /// When it is at the link, and once that was booked, when it is through.
+    at: u64,
+    is_booked: bool,
+    bytes: Bytes,
+}
+
 /// The receiving half: unpacks frames and holds each until its time.
 #[derive(Debug)]
 pub(super) struct ShapedReader {
     inner: OwnedReadHalf,
     shape: Shape,
     raw: BytesMut,
-    frames: VecDeque<(u64, Bytes)>,
+    frames: VecDeque<Frame>,
     ended: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -322,12 +369,28 @@ impl ShapedReader {
             {
                 self.raw.advance(HEAD_BYTES);
                 let bytes = self.raw.split_to(length).freeze();
-                let at = stamp.max(self.shape.clock.world_now());
-                let at = self.shape.net.book_down(self.shape.host, at, length as u64);
-                self.frames.push_back((at, bytes));
+                self.frames.push_back(Frame { at: stamp, is_booked: false, bytes });
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Books the way down for the first frame if it has come that far. When it may be looked at again.
+    fn book_first(&mut self, now: u64) -> Option<u64> {
+        let first = self.frames.front_mut()?;
+        if !first.is_booked && first.at <= now {
+            let length = first.bytes.len() as u64;
+            first.at = self.shape.net.book_down(self.shape.host, first.at, length);
+            first.is_booked = true;
+        }
+        Some(first.at)
+    }
+
+    /// The first frame, if it is through.
+    fn first_through(&mut self, now: u64) -> Option<&mut Bytes> {
+        self.book_first(now);
+        let first = self.frames.front_mut().filter(|frame| frame.is_booked && frame.at <= now)?;
+        Some(&mut first.bytes)
     }
 }
 
@@ -345,12 +408,19 @@ impl AsyncRead for ShapedReader {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.poll_frame(context))?;
-        let Some((at, _)) = this.frames.front() else { return Poll::Ready(Ok(())) };
-        ready!(this.shape.poll_until(*at, &mut this.sleep, context));
+        // Twice: until it is at the link, and until it is through.
+        loop {
+            let now = this.shape.clock.world_now();
+            let Some(at) = this.book_first(now) else { return Poll::Ready(Ok(())) };
+            if this.first_through(now).is_some() {
+                break;
+            }
+            ready!(this.shape.poll_until(at, &mut this.sleep, context));
+        }
         // Everything whose time has come, as one read would give it.
         let now = this.shape.clock.world_now();
         while buffer.remaining() > 0 {
-            let Some((_, bytes)) = this.frames.front_mut().filter(|(at, _)| *at <= now) else { break };
+            let Some(bytes) = this.first_through(now) else { break };
             let part = bytes.split_to(bytes.len().min(buffer.remaining()));
             buffer.put_slice(&part);
             if bytes.is_empty() {
@@ -395,14 +465,14 @@ impl ShapedWriter {
         if length == 0 {
             return Poll::Ready(Ok(0));
         }
-        let departure = loop {
+        let arrival = loop {
             let now = self.shape.clock.world_now();
-            match self.shape.net.book_up(self.shape.host, now, length as u64) {
-                Ok(departure) => break departure,
+            match self.shape.net.book_up(self.shape.host, now, length as u64, self.latency) {
+                Ok(arrival) => break arrival,
                 Err(room_at) => ready!(self.shape.poll_until(room_at, &mut self.sleep, context)),
             }
         };
-        self.scratch.extend_from_slice(&(departure + self.latency).to_le_bytes());
+        self.scratch.extend_from_slice(&arrival.to_le_bytes());
         self.scratch.extend_from_slice(&(length as u32).to_le_bytes());
         let mut left = length;
         for slice in slices {

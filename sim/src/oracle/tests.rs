@@ -1,0 +1,229 @@
+//! Each rule is shown what it forbids.
+
+use core::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taipei_engine::disk::{Job, Place, StorageError};
+use taipei_engine::metainfo::{Metainfo, PathRules};
+use taipei_engine::wire::{Handshake, Request, Reserved};
+use taipei_engine::{BlockData, Config, Engine, PeerId, PieceIndex};
+
+use super::*;
+use crate::events::{begin_commands, start_values};
+use crate::plan::PEER_PORT;
+use crate::scenario::Scenario;
+
+/// A world in which nothing happens but what a test says.
+struct Stage {
+    watch: Watch,
+    disk: SimDisk,
+}
+
+const SEED: usize = 0;
+const LIAR: usize = 1;
+const LEECH: usize = 2;
+const CONNECTION: ConnectionId = ConnectionId::dialled(0);
+
+impl Stage {
+    fn new(more: &str) -> Self {
+        let text = format!(
+            r#"
+            [scenario]
+            id = "stage"
+            duration = "60 s"
+            [[torrent]]
+            name = "a"
+            size = "512 KiB"
+            piece = "64 KiB"
+            [[group]]
+            name = "seed"
+            count = 1
+            has = "all"
+            [[group]]
+            name = "liar"
+            count = 1
+            has = "all"
+            lies = "1/2"
+            [[group]]
+            name = "leech"
+            count = 1
+            {more}
+            "#
+        );
+        let materials = Materials::new(Scenario::parse(&text, "stage.toml").expect("parses"));
+        let plan = Plan::new(&materials.scenario, 1);
+        let disk = materials.disk(&plan.hosts[LEECH]);
+        let mut watch = Watch::new(materials, plan, false);
+        watch.on_start(0, LEECH);
+        Self { watch, disk }
+    }
+
+    fn takes(&mut self, input: Input) {
+        self.watch.on_input(1, LEECH, &input, &self.disk);
+    }
+
+    fn says(&mut self, output: Output) {
+        self.watch.on_output(1, LEECH, &output, &self.disk);
+    }
+
+    fn address(&self, host: usize) -> SocketAddr {
+        SocketAddr::new(self.watch.plan.hosts[host].address, PEER_PORT)
+    }
+
+    /// The leecher is connected to a host, after both handshakes.
+    fn connected(mut self, host: usize) -> Self {
+        let (remote, local) = (self.address(host), self.address(LEECH));
+        self.says(Output::Connect { connection: CONNECTION, remote });
+        self.takes(Input::Connected { connection: CONNECTION, local });
+        let info_hash = self.watch.materials.torrents[0].info_hash;
+        let hello = Message::Handshake(Handshake {
+            reserved: Reserved::OURS,
+            info_hash,
+            peer_id: PeerId([b'x'; 20]),
+        });
+        self.says(Output::Send { connection: CONNECTION, messages: vec![hello.clone()] });
+        self.hears(vec![hello, Message::HaveAll, Message::Unchoke]);
+        assert_eq!(self.broken(), None);
+        self
+    }
+
+    fn hears(&mut self, messages: Vec<Message>) {
+        self.takes(Input::Received { connection: CONNECTION, read_bytes: 1, messages });
+    }
+
+    fn asks(&mut self) {
+        let request = Message::Request(Request { piece: 0, begin: 0, length: 16_384 });
+        self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
+    }
+
+    /// A block of a piece comes, as it should be or not.
+    fn hears_block(&mut self, piece: u32, is_right: bool) {
+        let mut bytes = self.watch.materials.torrents[0].content.slice(u64::from(piece) << 16, 100).to_vec();
+        if !is_right {
+            bytes[99] ^= 1;
+        }
+        self.hears(vec![Message::Piece { piece, begin: 0, data: BlockData::from(Bytes::from(bytes)) }]);
+    }
+
+    fn finds_bad(&mut self, piece: u32) {
+        let piece = self.piece(piece);
+        self.says(Output::Alert(Alert::PieceFailed { torrent: TorrentId(0), piece }));
+    }
+
+    fn bans(&mut self, host: usize) {
+        let address = self.address(host);
+        self.says(Output::Alert(Alert::PeerBanned { torrent: TorrentId(0), address }));
+    }
+
+    fn piece(&self, piece: u32) -> PieceIndex {
+        let file = &self.watch.materials.torrents[0].torrent_file;
+        let metainfo = Metainfo::parse(file, PathRules::Unix).expect("our own");
+        metainfo.layout.piece(piece).expect("there are eight")
+    }
+
+    /// As an engine names it in its jobs.
+    fn place(&self) -> Arc<Place> {
+        let start = start_values(&self.watch.plan, LEECH, 1, 0, 0);
+        let mut engine = Engine::new(Config::default(), start);
+        for command in begin_commands(&self.watch.materials) {
+            engine.handle_input(taipei_engine::Instant(0), Input::Command(command));
+        }
+        let mut outputs = std::iter::from_fn(|| engine.poll_output());
+        let job = outputs.find_map(|output| match output {
+            Output::Job { work, .. } => Some(work),
+            _ => None,
+        });
+        job.expect("a torrent is opened").place
+    }
+
+    fn broken(&self) -> Option<&'static str> {
+        self.watch.violation().map(|violation| violation.oracle)
+    }
+}
+
+#[test]
+fn s3_is_a_block_that_changed_on_its_way() {
+    let mut stage = Stage::new("").connected(SEED);
+    stage.hears_block(3, true);
+    assert_eq!(stage.broken(), None);
+    stage.hears_block(3, false);
+    assert_eq!(stage.broken(), Some("S3"));
+}
+
+#[test]
+fn s4_is_a_request_while_the_disk_is_full() {
+    let fault =
+        "[[fault]]\nat = \"1 s\"\nkind = \"disk-full\"\npick = \"leech\"\nspace = \"1 B\"\nfor = \"9 s\"";
+    for freed in [true, false] {
+        let mut stage = Stage::new(fault).connected(SEED);
+        stage.watch.on_fault_begun(1, 0);
+        let work = Work::Record { good: Vec::new(), touched: Vec::new() };
+        let place = stage.place();
+        stage.says(Output::Job { job: JobId(0), work: Job { place, work } });
+        let error = StorageError { path: "a".to_owned(), kind: StorageErrorKind::Full };
+        stage.takes(Input::JobDone { job: JobId(0), result: JobResult::Recorded(Err(error)) });
+        if freed {
+            stage.watch.on_fault_over(1, 0, 1);
+        }
+        stage.asks();
+        assert_eq!(stage.broken(), (!freed).then_some("S4"));
+    }
+}
+
+#[test]
+fn s8_is_to_dial_whom_one_banned() {
+    let mut stage = Stage::new("");
+    stage.bans(LIAR);
+    let remote = stage.address(SEED);
+    stage.says(Output::Connect { connection: CONNECTION, remote });
+    assert_eq!(stage.broken(), None);
+    let remote = stage.address(LIAR);
+    stage.says(Output::Connect { connection: ConnectionId::dialled(1), remote });
+    assert_eq!(stage.broken(), Some("S8"));
+}
+
+#[test]
+fn s19_is_to_ban_an_honest_peer() {
+    let mut stage = Stage::new("");
+    stage.bans(LIAR);
+    assert_eq!(stage.broken(), None);
+    stage.bans(SEED);
+    assert_eq!(stage.broken(), Some("S19"));
+}
+
+const BANNED: &str = "[[expect]]\nbanned = { bad_pieces = 3 }";
+
+#[test]
+fn s20_is_a_fourth_bad_piece_of_one_liar() {
+    let mut stage = Stage::new(BANNED).connected(LIAR);
+    for piece in 0..4 {
+        assert_eq!(stage.broken(), None, "{piece}");
+        stage.hears_block(piece, false);
+        stage.finds_bad(piece);
+    }
+    assert_eq!(stage.broken(), Some("S20"));
+}
+
+#[test]
+fn s20_is_a_liar_who_hurt_and_was_not_banned() {
+    for banned in [true, false] {
+        let mut stage = Stage::new(BANNED).connected(LIAR);
+        stage.hears_block(0, false);
+        stage.finds_bad(0);
+        if banned {
+            stage.bans(LIAR);
+        }
+        stage.watch.finish(1, &[&stage.disk; 3]);
+        // What is left to say of a world in which nothing else happened.
+        assert_eq!(stage.broken(), Some(if banned { "V5" } else { "S20" }));
+    }
+}
+
+#[test]
+fn v1_is_a_liar_who_hurt_nobody() {
+    let mut stage = Stage::new(BANNED).connected(LIAR);
+    stage.hears_block(0, false);
+    stage.watch.finish(1, &[&stage.disk; 3]);
+    assert_eq!(stage.broken(), Some("V1"));
+}
