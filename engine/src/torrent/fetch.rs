@@ -31,6 +31,11 @@ impl Torrent {
             return;
         }
         let mut room = peer.requests.room(peer.download.per_second(context.now));
+        if let Some(limit) = context.bandwidth.download_limit(self.id) {
+            // More than our own limit lets in soon would only wait.
+            let window = (limit.saturating_mul(3) / u64::from(BLOCK_BYTES)).max(1);
+            room = room.min(window.saturating_sub(peer.requests.len() as u64).min(u64::from(room)) as u32);
+        }
         if room == 0 {
             return;
         }

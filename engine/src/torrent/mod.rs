@@ -1,7 +1,7 @@
 //! One torrent in its swarm. This file routes and joins; what decides has a part with a name of its own.
 //!
-//! States: `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
-//! `Seeding`; `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
+//! States: `Queued` (waiting for a place) -> `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
+//! `Seeding` -> `Finished` (seeded enough); `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
 //! and state is saved. Peers and trackers begin with the end of the check, so that what we tell them is true.
 
 mod announcer;
@@ -12,6 +12,7 @@ mod fetch;
 mod picker;
 mod piece;
 mod resume;
+mod seed_goal;
 mod serve;
 mod swarm;
 mod trackers;
@@ -28,13 +29,15 @@ use self::announcer::{Announcer, Token};
 use self::candidates::Candidates;
 use self::check::Check;
 use self::choker::Choker;
+pub(crate) use self::choker::Range;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
+use self::seed_goal::SeedProgress;
 use self::verify::Verify;
 use crate::alert::{AddError, Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
-use crate::command::ResumeMode;
+use crate::command::{ResumeMode, SeedGoal};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, StorageError, Totals, Work};
 use crate::ids::{ConnectionId, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
@@ -62,6 +65,7 @@ pub(crate) struct Torrent {
     peers: BTreeMap<ConnectionId, Peer>,
     candidates: Candidates,
     choker: Choker,
+    seed_progress: SeedProgress,
     announcer: Announcer,
     /// The announcer has told everybody, after `stop`.
     trackers_told: bool,
@@ -84,6 +88,7 @@ pub(crate) struct Torrent {
     /// Counted by earlier runs.
     totals_before: Totals,
     stop_by: Option<Instant>,
+    resume_mode: ResumeMode,
     /// The check is over, and peers and trackers have begun.
     begun: bool,
     /// The last job of a stopping torrent is out.
@@ -130,11 +135,12 @@ pub(crate) struct Start {
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
     pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) seed_goal: SeedGoal,
     pub(crate) seed: u64,
 }
 
 impl Torrent {
-    /// Begins by reading what earlier runs left.
+    /// A torrent that waits for [`Self::begin`].
     pub(crate) fn new(context: &mut Context<'_>, start: Start) -> Self {
         let piece_count = start.place.layout.piece_count();
         let stream = |name| Rng::stream(start.seed, name, u64::from(start.id.0));
@@ -143,7 +149,7 @@ impl Torrent {
             id: start.id,
             info_hash: start.info_hash,
             metadata_bytes: start.metadata_bytes,
-            state: TorrentState::Opening,
+            state: TorrentState::Queued,
             bytes_have: 0,
             pieces: Pieces::new(&start.place.layout, &have),
             have,
@@ -154,6 +160,7 @@ impl Torrent {
             peers: BTreeMap::new(),
             candidates: Candidates::new(stream("candidates")),
             choker: Choker::new(stream("choker")),
+            seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
             trackers_told: false,
             lookups: BTreeMap::new(),
@@ -169,6 +176,7 @@ impl Torrent {
             wasted_bytes: 0,
             totals_before: Totals::default(),
             stop_by: None,
+            resume_mode: start.resume,
             begun: false,
             closing: false,
             closed: false,
@@ -179,8 +187,50 @@ impl Torrent {
         }
         info!(torrent = %torrent.info_hash.short(), "added");
         torrent.alert_state(context);
-        torrent.submit(context, Purpose::Open, Work::Open { resume: start.resume });
         torrent
+    }
+
+    /// Its turn has come: it begins by reading what earlier runs left.
+    pub(crate) fn begin(&mut self, context: &mut Context<'_>) {
+        if self.state != TorrentState::Queued {
+            return;
+        }
+        self.enter(context, TorrentState::Opening);
+        self.submit(context, Purpose::Open, Work::Open { resume: self.resume_mode });
+    }
+
+    /// Whether others must wait for it.
+    pub(crate) fn holds_place(&self) -> bool {
+        !matches!(self.state, TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished)
+    }
+
+    pub(crate) fn unban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
+        self.candidates.unban(context.now, address);
+        self.settle(context);
+    }
+
+    /// The goal is reached: nobody is served any more, and trackers are told.
+    fn finish(&mut self, context: &mut Context<'_>) {
+        info!(torrent = %self.info_hash.short(), "seeded enough");
+        let connections: Vec<_> = self.peers.keys().copied().collect();
+        for connection in connections {
+            self.close_peer(context, connection);
+        }
+        self.announcer.stop(context.now);
+        self.resume.on_changed(context.now);
+        self.enter(context, TorrentState::Finished);
+    }
+
+    /// Whether seeding has been enough.
+    fn has_seeded_enough(&mut self, now: Instant) -> bool {
+        match self.state {
+            TorrentState::Seeding => self.seed_progress.on_seeding(now),
+            TorrentState::Downloading => self.seed_progress.on_incomplete(),
+            _ => {}
+        }
+        let wanted = self.place.layout.total_bytes();
+        self.state == TorrentState::Seeding
+            && self.seed_progress.is_reached(now, self.totals().uploaded, wanted)
     }
 
     pub(crate) fn info_hash(&self) -> InfoHash {
@@ -302,7 +352,15 @@ impl Torrent {
             return;
         }
         self.stop_by = Some(context.now + context.config.stop_timeout);
-        self.announcer.stop(context.now);
+        if self.state == TorrentState::Queued {
+            // Nothing was opened, nobody was told.
+            self.enter(context, TorrentState::Stopping);
+            self.closed = true;
+            return;
+        }
+        if self.state != TorrentState::Finished {
+            self.announcer.stop(context.now);
+        }
         let connections: Vec<_> = self.peers.keys().copied().collect();
         for connection in connections {
             self.close_peer(context, connection);
@@ -325,6 +383,9 @@ impl Torrent {
         {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
+        }
+        if self.has_seeded_enough(context.now) {
+            self.finish(context);
         }
         if self.may_save() {
             self.save(context);
@@ -349,6 +410,7 @@ impl Torrent {
             dial.map(|at| at.max(context.dials_from)),
             if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
+            self.seed_progress.deadline().filter(|_| self.state == TorrentState::Seeding),
         ]
         .into_iter()
         .flatten()
