@@ -78,10 +78,16 @@ impl Spender {
     /// The most that moved within any window of this length.
     fn most(&self, way: usize, window: Duration) -> u64 {
         let moved = &self.moved[way];
-        let within = |from: Instant| {
-            moved.iter().filter(|(at, _)| *at >= from && *at < from + window).map(|(_, bytes)| bytes).sum()
-        };
-        moved.iter().map(|(at, _)| within(*at)).max().unwrap_or(0)
+        let (mut first, mut within, mut most) = (0, 0, 0);
+        for (at, bytes) in moved {
+            within += bytes;
+            while moved[first].0 + window <= *at {
+                within -= moved[first].1;
+                first += 1;
+            }
+            most = most.max(within);
+        }
+        most
     }
 }
 
@@ -125,8 +131,14 @@ fn greedy(spender: &mut Spender, count: u64, seconds: u64) -> Vec<u64> {
     spender.by_connection.clear();
     let end = spender.now + Duration::from_secs(seconds);
     loop {
-        for n in 0..count {
-            spender.spend(connection(n), 1, u64::MAX);
+        // Until all are in the queue.
+        let moved = |spender: &Spender| spender.moved[1].len();
+        loop {
+            let before = moved(spender);
+            (0..count).for_each(|n| spender.spend(connection(n), 1, u64::MAX));
+            if moved(spender) == before {
+                break;
+            }
         }
         let Some(at) = spender.bandwidth.deadline().filter(|at| *at < end) else { break };
         assert!(at > spender.now, "a deadline lies ahead");

@@ -127,7 +127,8 @@ impl Bench {
 
     pub(super) fn disk(&mut self) {
         while !self.disk_asleep
-            && let Some((job, work)) = self.jobs.pop_front()
+            && let Some(at) = self.jobs.iter().position(|(_, work)| !matches!(work, Work::Open { .. }))
+            && let Some((job, work)) = self.jobs.remove(at)
         {
             let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
             let written = if self.disk_full { Err(full()) } else { Ok(()) };
