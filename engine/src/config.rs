@@ -36,7 +36,8 @@ pub struct Config {
     pub windows_paths: bool,
     /// Of all torrents together.
     pub limits: RateLimits,
-    /// Torrents that are checked, downloaded or seeded at once; those added later wait in [`TorrentState::Queued`].
+    /// Torrents that are opened, checked or downloaded at once; those added later wait in [`TorrentState::Queued`]. One
+    /// that seeds holds no place.
     ///
     /// [`TorrentState::Queued`]: crate::TorrentState::Queued
     pub active_max: u32,

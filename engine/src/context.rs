@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Wake {
     Torrent(TorrentId),
     Connection(ConnectionId),
+    /// A grant is paid for.
+    Bandwidth,
 }
 
 /// Which torrent everything under way belongs to.

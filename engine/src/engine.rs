@@ -14,14 +14,15 @@ use crate::context::{Context, Routes, Wake};
 use crate::disk::{JobResult, Place, files_to_allocate};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
-use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
+use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_RANGE_MAX};
 use crate::metainfo::{Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::suspend;
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::torrent::{Start, Torrent};
+use crate::torrent::{Range, Start, Torrent};
 use crate::wire::Message;
 
 /// The whole client behind one value.
@@ -41,6 +42,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     timers: Timers<Wake>,
     bandwidth: Bandwidth,
+    queue: Queue,
     dials: Dials,
     routes: Routes,
     now: Instant,
@@ -67,7 +69,8 @@ impl Engine {
             strangers: BTreeMap::new(),
             outputs: VecDeque::new(),
             timers: Timers::default(),
-            bandwidth: Bandwidth::new(config.buffer_bytes),
+            bandwidth: Bandwidth::new(config.buffer_bytes, config.limits),
+            queue: Queue::new(config.active_max),
             dials: Dials::new(config.dials_per_second_max),
             routes: Routes::default(),
             now: Instant::START,
@@ -80,7 +83,8 @@ impl Engine {
 
     /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let before = core::mem::replace(&mut self.now, self.now.max(now));
+        let before = self.now;
+        self.now = before.max(now);
         // The first input after it tells; the deadlines that passed meanwhile are overdue for those that follow too.
         if suspend::has_slept(self.poll_timeout().map(|due| due.max(before)), now) {
             self.renew();
@@ -107,6 +111,7 @@ impl Engine {
                 self.handle_received(connection, read_bytes, messages);
             }
             Input::Sent { connection, written_bytes } => {
+                self.bandwidth.on_written(connection, u64::from(written_bytes));
                 self.with_connection(connection, |torrent, context| {
                     torrent.handle_sent(context, connection, written_bytes);
                 });
@@ -128,7 +133,9 @@ impl Engine {
                 }
             }
         }
-        self.bandwidth.settle(&mut self.outputs);
+        self.begin_queued();
+        self.bandwidth.settle(self.now, &mut self.outputs);
+        self.timers.set(Wake::Bandwidth, self.bandwidth.deadline());
         self.stop_if_empty();
     }
 
@@ -152,6 +159,8 @@ impl Engine {
         let due: Vec<_> = std::iter::from_fn(|| self.timers.pop_due(self.now)).collect();
         for wake in due {
             match wake {
+                // Grants are settled after every input.
+                Wake::Bandwidth => {}
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
                 }
@@ -179,7 +188,15 @@ impl Engine {
             Command::SetPriorities { torrent, priorities } => {
                 self.with_torrent(torrent, |torrent, context| torrent.set_priorities(context, &priorities));
             }
-            Command::SetLimits { .. } | Command::Unban { .. } | Command::Scrape { .. } => {}
+            Command::SetLimits { torrent, limits } => {
+                if torrent.is_none_or(|torrent| self.torrents.contains_key(&torrent)) {
+                    self.bandwidth.limit(self.now, torrent, limits, &mut self.outputs);
+                }
+            }
+            Command::Unban { torrent, address } => {
+                self.with_torrent(torrent, |torrent, context| torrent.unban(context, address));
+            }
+            Command::Scrape { .. } => {}
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));
@@ -235,23 +252,50 @@ impl Engine {
             priorities: add.priorities,
             sequential: add.sequential,
             allocate,
+            seed_goal: add.seed_goal,
             seed: self.start.seed,
         };
         let torrent = self.split(|_, context| Torrent::new(context, start));
         self.torrents.insert(add.torrent, torrent);
         self.by_info_hash.insert(info_hash, add.torrent);
+        self.bandwidth.limit(self.now, Some(add.torrent), add.limits, &mut self.outputs);
+        self.queue.add(add.torrent);
         Ok(())
     }
 
+    /// Torrents begin as others leave them a place.
+    fn begin_queued(&mut self) {
+        while !self.stopping
+            && let Some(torrent) = self.queue.poll()
+        {
+            self.with_torrent(torrent, |torrent, context| torrent.begin(context));
+        }
+    }
+
     fn handle_accepted(&mut self, connection: ConnectionId, remote: SocketAddr) {
-        let full = self.routes.connections.len() + self.strangers.len() >= self.config.peers_max as usize;
-        if self.stopping || full || self.strangers.len() >= STRANGERS_MAX {
+        if self.stopping {
             self.outputs.push_back(Output::Close { connection });
             return;
         }
+        let full = self.routes.connections.len() + self.strangers.len() >= self.config.peers_max as usize;
+        let from = Range::of(remote.ip());
+        let of_range = || self.strangers.values().filter(|other| Range::of(other.remote.ip()) == from);
+        let crowd = from.is_some() && of_range().count() >= STRANGERS_PER_RANGE_MAX;
+        if full || crowd || self.strangers.len() >= STRANGERS_MAX {
+            // Who has said nothing for longest makes room: those who mean it speak at once, so that silence from many
+            // connections keeps nobody out.
+            let silent =
+                self.strangers.iter().filter(|(_, other)| !crowd || Range::of(other.remote.ip()) == from);
+            let silent = silent.min_by_key(|(connection, other)| (other.since, **connection));
+            let Some(silent) = silent.map(|(connection, _)| *connection) else {
+                self.outputs.push_back(Output::Close { connection });
+                return;
+            };
+            self.close_stranger(silent);
+        }
         self.strangers.insert(connection, Stranger { remote, since: self.now });
         self.timers.set(Wake::Connection(connection), Some(self.now + HANDSHAKE_TIMEOUT));
-        self.bandwidth.open(connection, &mut self.outputs);
+        self.bandwidth.open(connection, None);
     }
 
     fn handle_received(&mut self, connection: ConnectionId, read_bytes: u32, mut messages: Vec<Message>) {
@@ -277,6 +321,7 @@ impl Engine {
             self.strangers.remove(&connection);
             self.timers.remove(Wake::Connection(connection));
             self.routes.connections.insert(connection, torrent);
+            self.bandwidth.assign(connection, torrent, &mut self.outputs);
             let mut let_in = false;
             self.with_torrent(torrent, |torrent, context| {
                 let_in = torrent.handle_accepted(context, connection, remote, theirs);
@@ -321,6 +366,8 @@ impl Engine {
         let Some(torrent) = self.torrents.remove(&id) else { return };
         self.by_info_hash.remove(&torrent.info_hash());
         self.timers.remove(Wake::Torrent(id));
+        self.bandwidth.remove(id);
+        self.queue.remove(id);
         self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
     }
 
@@ -344,11 +391,14 @@ impl Engine {
     }
 
     fn with_torrent(&mut self, id: TorrentId, act: impl FnOnce(&mut Torrent, &mut Context<'_>)) {
-        let closed = self.split(|torrents, context| {
-            let Some(torrent) = torrents.get_mut(&id) else { return false };
+        let (closed, holds_place) = self.split(|torrents, context| {
+            let Some(torrent) = torrents.get_mut(&id) else { return (false, true) };
             act(torrent, context);
-            torrent.is_closed()
+            (torrent.is_closed(), torrent.holds_place())
         });
+        if !holds_place {
+            self.queue.release(id);
+        }
         if closed {
             self.drop_closed(id);
         }
@@ -392,3 +442,7 @@ const ALPHABET: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "serving_tests.rs"]
+mod serving_tests;

@@ -18,27 +18,27 @@ use crate::wire::{Handshake, Request, Reserved};
 mod fetching;
 
 /// One engine, one torrent of `pieces` pieces of four blocks, a disk that does what it is told.
-struct Bench {
-    engine: Engine,
-    now: Instant,
-    info_hash: InfoHash,
-    alerts: Vec<Alert>,
-    sent: BTreeMap<ConnectionId, Vec<Message>>,
-    granted: BTreeMap<ConnectionId, u64>,
-    dialled: Vec<(ConnectionId, SocketAddr)>,
-    closed: Vec<ConnectionId>,
-    jobs: VecDeque<(JobId, Work)>,
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) now: Instant,
+    pub(super) info_hash: InfoHash,
+    pub(super) alerts: Vec<Alert>,
+    pub(super) sent: BTreeMap<ConnectionId, Vec<Message>>,
+    pub(super) granted: BTreeMap<ConnectionId, u64>,
+    pub(super) dialled: Vec<(ConnectionId, SocketAddr)>,
+    pub(super) closed: Vec<ConnectionId>,
+    pub(super) jobs: VecDeque<(JobId, Work)>,
     /// Pieces whose next hash is wrong.
-    bad: Vec<u32>,
-    disk_full: bool,
+    pub(super) bad: Vec<u32>,
+    pub(super) disk_full: bool,
     /// Jobs stay where they are.
-    disk_asleep: bool,
+    pub(super) disk_asleep: bool,
 }
 
-const TORRENT: TorrentId = TorrentId(0);
-const BLOCKS: u32 = 4;
+pub(super) const TORRENT: TorrentId = TorrentId(0);
+pub(super) const BLOCKS: u32 = 4;
 
-fn torrent_file(pieces: u32) -> Bytes {
+pub(super) fn torrent_file(pieces: u32) -> Bytes {
     let length = pieces * BLOCKS * BLOCK_BYTES;
     let mut text =
         format!("d4:infod6:lengthi{length}e4:name1:x12:piece lengthi{}e6:pieces", BLOCKS * BLOCK_BYTES);
@@ -46,20 +46,26 @@ fn torrent_file(pieces: u32) -> Bytes {
     text.into()
 }
 
-fn address(n: u8) -> SocketAddr {
+pub(super) fn address(n: u8) -> SocketAddr {
     ([8, 8, 8, n], 6881).into()
 }
 
 impl Bench {
-    fn new(pieces: u32, have: &[u32], peers: &[u8]) -> Self {
+    pub(super) fn new(pieces: u32, have: &[u32], peers: &[u8]) -> Self {
         Self::with(Config::default(), pieces, have, peers)
     }
 
-    fn with(config: Config, pieces: u32, have: &[u32], peers: &[u8]) -> Self {
+    pub(super) fn with(config: Config, pieces: u32, have: &[u32], peers: &[u8]) -> Self {
         Self::opened(config, pieces, have, &[], peers)
     }
 
-    fn opened(config: Config, pieces: u32, have: &[u32], unchecked_pieces: &[u32], peers: &[u8]) -> Self {
+    pub(super) fn opened(
+        config: Config,
+        pieces: u32,
+        have: &[u32],
+        unchecked_pieces: &[u32],
+        peers: &[u8],
+    ) -> Self {
         Self::begun(config, pieces, have, unchecked_pieces, peers, |_| {})
     }
 
@@ -106,7 +112,7 @@ impl Bench {
         bench
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         self.engine.handle_input(self.now, input);
         while let Some(output) = self.engine.poll_output() {
             match output {
@@ -120,13 +126,14 @@ impl Bench {
                 Output::Connect { connection, remote } => self.dialled.push((connection, remote)),
                 Output::Close { connection } => self.closed.push(connection),
                 Output::Job { job, work } => self.jobs.push_back((job, work.work)),
+                Output::Revoke { .. } => {}
                 other => panic!("not expected here: {other:?}"),
             }
         }
     }
 
     /// Lets time pass, and the disk work.
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         self.disk();
         while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end) {
@@ -137,9 +144,10 @@ impl Bench {
         self.now = end;
     }
 
-    fn disk(&mut self) {
+    pub(super) fn disk(&mut self) {
         while !self.disk_asleep
-            && let Some((job, work)) = self.jobs.pop_front()
+            && let Some(at) = self.jobs.iter().position(|(_, work)| !matches!(work, Work::Open { .. }))
+            && let Some((job, work)) = self.jobs.remove(at)
         {
             let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
             let written = if self.disk_full { Err(full()) } else { Ok(()) };
@@ -165,16 +173,16 @@ impl Bench {
         }
     }
 
-    fn say(&mut self, connection: ConnectionId, messages: Vec<Message>) {
+    pub(super) fn say(&mut self, connection: ConnectionId, messages: Vec<Message>) {
         self.input(Input::Received { connection, read_bytes: 100, messages });
     }
 
-    fn handshake(&self, peer_id: PeerId) -> Message {
+    pub(super) fn handshake(&self, peer_id: PeerId) -> Message {
         Message::Handshake(Handshake { reserved: Reserved::OURS, info_hash: self.info_hash, peer_id })
     }
 
     /// The `n`-th dial succeeds; the peer says hello and `messages`.
-    fn answer(&mut self, n: usize, messages: Vec<Message>) -> ConnectionId {
+    pub(super) fn answer(&mut self, n: usize, messages: Vec<Message>) -> ConnectionId {
         let (connection, remote) = self.dialled[n];
         self.input(Input::Connected { connection, local: address(200) });
         let mut all = vec![self.handshake(PeerId([remote.port() as u8 ^ n as u8; 20]))];
@@ -183,17 +191,17 @@ impl Bench {
         connection
     }
 
-    fn take_sent(&mut self, connection: ConnectionId) -> Vec<Message> {
+    pub(super) fn take_sent(&mut self, connection: ConnectionId) -> Vec<Message> {
         self.sent.remove(&connection).unwrap_or_default()
     }
 
-    fn take_requests(&mut self, connection: ConnectionId) -> Vec<Request> {
+    pub(super) fn take_requests(&mut self, connection: ConnectionId) -> Vec<Request> {
         let request = |message| if let Message::Request(request) = message { Some(request) } else { None };
         self.take_sent(connection).into_iter().filter_map(request).collect()
     }
 
     /// Answers requests with blocks.
-    fn give(&mut self, connection: ConnectionId, requests: &[Request]) {
+    pub(super) fn give(&mut self, connection: ConnectionId, requests: &[Request]) {
         let block = |request: &Request| Message::Piece {
             piece: request.piece,
             begin: request.begin,
@@ -203,7 +211,7 @@ impl Bench {
     }
 
     /// Gives everything that `connection` is asked for until nothing more is.
-    fn give_all(&mut self, connection: ConnectionId) {
+    pub(super) fn give_all(&mut self, connection: ConnectionId) {
         loop {
             let requests = self.take_requests(connection);
             if requests.is_empty() {
@@ -215,11 +223,11 @@ impl Bench {
         }
     }
 
-    fn have(&self) -> u32 {
+    pub(super) fn have(&self) -> u32 {
         self.engine.have(TORRENT).map_or(0, Bitfield::count)
     }
 
-    fn count(&self, is: impl Fn(&Alert) -> bool) -> usize {
+    pub(super) fn count(&self, is: impl Fn(&Alert) -> bool) -> usize {
         self.alerts.iter().filter(|alert| is(alert)).count()
     }
 }

@@ -28,6 +28,7 @@ pub mod limits;
 pub mod metainfo;
 pub mod output;
 mod peer;
+mod queue;
 mod rate;
 pub mod record;
 pub mod rng;

@@ -64,6 +64,20 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub const JOBS_MAX: usize = 256;
 /// Connections accepted that have not named a torrent yet.
 pub const STRANGERS_MAX: usize = 100;
+/// Of those, from one public address range: a few behind one address translation, no crowd.
+pub const STRANGERS_PER_RANGE_MAX: usize = 20;
+/// Connections of one torrent with one public address: a few behind one address translation (`reliability.md` B14).
+pub const PEERS_PER_ADDRESS_MAX: usize = 3;
+/// Messages that change nothing (`reliability.md` B4, B5), less one for each block, before a peer is dropped: honest
+/// ones cross with ours now and then.
+pub const IDLE_MESSAGES_MAX: u32 = 2 * REQUESTS_QUEUED_MAX;
+/// Neither side wants anything of the other for this long, and no room is left: gone (libtorrent's `inactivity_timeout`).
+pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(600);
+/// Suggested pieces that are looked at (libtorrent's `max_suggest_pieces`).
+pub const SUGGESTS_MAX: u32 = 16;
+/// Requests of a choked peer that are answered with a reject until it is unchoked; libtorrent drops it then
+/// (`max_rejects`).
+pub const CHOKED_REQUESTS_MAX: u32 = 50 + REQUESTS_QUEUED_MAX;
 /// A tracker's URL, given or redirected to.
 pub const TRACKER_URL_BYTES_MAX: usize = 4096;
 /// A tracker's failure reason or warning; more is cut.

@@ -36,6 +36,16 @@ pub enum Output {
         /// More bytes to write.
         write_bytes: u64,
     },
+    /// Takes back what was granted and not spent, as far as the engine knows. What the connection spent meanwhile, it owes:
+    /// the next grants count against it.
+    Revoke {
+        /// From which connection.
+        connection: ConnectionId,
+        /// Fewer bytes to read.
+        read_bytes: u64,
+        /// Fewer bytes to write.
+        write_bytes: u64,
+    },
     /// Drop a connection, or a dial. No `Closed` follows.
     Close {
         /// Which.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
-use taipei_engine::{AddTorrent, Alert, Command, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, RateLimits, TorrentId, TorrentState};
 use taipei_net::{Options, Session};
 
 const TORRENT: TorrentId = TorrentId(1);
@@ -194,4 +194,30 @@ async fn aborting_the_owner_closes_everything() {
     // Its listener went with it.
     tokio::task::yield_now().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_limit_of_a_mebibyte_a_second_is_kept_and_used() {
+    let payload = Payload::new(1 << 18, &[24 << 20]);
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let mut leecher = session(2).await;
+    let limits = RateLimits { download: Some(1 << 20), upload: None };
+    leecher.handle.command(Command::SetLimits { torrent: None, limits }).await.unwrap();
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    let mut downloaded = Vec::new();
+    // From the second second on, so that the start is left out.
+    for wait in [2, 8] {
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        leecher.handle.command(Command::ReportStats { torrent: TORRENT }).await.unwrap();
+        let alerts = until(&mut leecher, |alert| matches!(alert, Alert::Stats(_))).await;
+        let Some(Alert::Stats(stats)) = alerts.last() else { panic!("no figures") };
+        downloaded.push(stats.downloaded_bytes);
+    }
+    let bytes = downloaded[1] - downloaded[0];
+    let expected = 8 << 20;
+    assert!((expected * 9 / 10..=expected * 11 / 10).contains(&bytes), "{bytes} in 8 s");
+    stop(leecher).await;
+    stop(seeder).await;
 }

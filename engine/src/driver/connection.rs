@@ -65,6 +65,14 @@ impl Channel {
         }
     }
 
+    /// Takes back unspent grants. A task that has spent more meanwhile waits until grants have caught up.
+    pub(super) fn revoke(&self, read_bytes: u64, write_bytes: u64) {
+        let granted = self.0.read_granted.load(Ordering::Relaxed);
+        self.0.read_granted.store(granted.saturating_sub(read_bytes), Ordering::Release);
+        let mut outbox = self.outbox();
+        outbox.write_granted = outbox.write_granted.saturating_sub(write_bytes);
+    }
+
     /// Gives the writer messages and lets it write this many more bytes. How many messages wait now.
     pub(super) fn send(&self, messages: &mut Vec<Message>, bytes: u64) -> usize {
         if messages.is_empty() && bytes == 0 {
@@ -191,9 +199,9 @@ async fn write_all<R, W: AsyncWrite + Unpin>(
     let mut chunks = VecDeque::new();
     let mut spent = 0;
     loop {
-        let mut grant = {
+        let grant = {
             let mut outbox = channel.outbox();
-            let grant = outbox.write_granted - spent;
+            let grant = outbox.write_granted.saturating_sub(spent);
             if grant > 0 && chunks.is_empty() {
                 let count = outbox.messages.len().min(MESSAGES_PER_WRITE);
                 messages.extend(outbox.messages.drain(..count));
@@ -210,13 +218,10 @@ async fn write_all<R, W: AsyncWrite + Unpin>(
             channel.0.may_write.notified().await;
             continue;
         }
-        while grant > 0 && !chunks.is_empty() {
-            let written = write_once(writer, &chunks, grant).await?;
-            consume(&mut chunks, written);
-            grant -= written as u64;
-            spent += written as u64;
-            report.add(written);
-        }
+        let written = write_once(writer, &chunks, grant).await?;
+        consume(&mut chunks, written);
+        spent += written as u64;
+        report.add(written);
     }
 }
 
@@ -428,6 +433,29 @@ mod tests {
         let mut received = vec![0; expected.len()];
         fixture.other.read_exact(&mut received).await.unwrap();
         assert_eq!((written, received), (expected.len(), expected));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_is_neither_read_nor_written() {
+        let mut fixture = fixture(16);
+        fixture.channel.grant_read(1000);
+        fixture.channel.send(&mut vec![handshake()], u64::MAX / 2);
+        let Input::Sent { written_bytes: 68, .. } = fixture.next().await else { panic!() };
+        fixture.channel.revoke(1000, u64::MAX / 2 - 68);
+        fixture.channel.send(&mut vec![block(1)], 0);
+        fixture.other.write_all(&encoded(&[handshake()])).await.unwrap();
+        // The read under way had its grant; what it took is owed.
+        let Input::Received { read_bytes: 68, .. } = fixture.next().await else { panic!() };
+        fixture.other.write_all(&encoded(&[Message::Choke, Message::Have(1)])[..]).await.unwrap();
+        fixture.settle().await;
+        assert!(fixture.events.try_recv().is_err(), "nothing without a grant");
+        fixture.channel.grant_read(68);
+        fixture.settle().await;
+        assert!(fixture.events.try_recv().is_err(), "the debt is paid first");
+        fixture.channel.send(&mut Vec::new(), 100);
+        let Input::Sent { written_bytes: 100, .. } = fixture.next().await else { panic!() };
+        fixture.channel.grant_read(5);
+        let Input::Received { read_bytes: 5, .. } = fixture.next().await else { panic!() };
     }
 
     #[tokio::test]

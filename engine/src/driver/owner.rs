@@ -281,6 +281,14 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                     peer.write_bytes = peer.write_bytes.saturating_add(write_bytes);
                 });
             }
+            Output::Revoke { connection, read_bytes, write_bytes } => {
+                self.touch(connection, |peer| {
+                    // What was not handed over yet goes first.
+                    let (read, write) = (read_bytes.min(peer.read_bytes), write_bytes.min(peer.write_bytes));
+                    (peer.read_bytes, peer.write_bytes) = (peer.read_bytes - read, peer.write_bytes - write);
+                    peer.channel.revoke(read_bytes - read, write_bytes - write);
+                });
+            }
             Output::Close { connection } => drop(self.peers.remove(&connection)),
             Output::Job { job, work } => self.jobs.submit(job, work, &self.jobs_done.sender),
             Output::Resolve { query, host } => {

@@ -14,7 +14,9 @@ pub(crate) use self::requests::{Outstanding, Requests};
 pub(crate) use self::uploads::Uploads;
 use crate::bitfield::Bitfield;
 use crate::ids::{ConnectionId, PeerId, PieceIndex};
-use crate::limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE};
+use crate::limits::{
+    CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_MESSAGES_MAX, IDLE_TIMEOUT, INACTIVITY_TIMEOUT, KEEP_ALIVE,
+};
 use crate::rate::Rate;
 use crate::time::Instant;
 use crate::wire::{Message, Reserved};
@@ -70,6 +72,15 @@ pub(crate) struct Peer {
     pub(crate) counted: bool,
     /// Nothing could be picked for it, and nothing changed since.
     pub(crate) picked_dry: bool,
+    /// What it had been sent when it was last unchoked.
+    pub(crate) sent_before_turn: u64,
+    /// Requests since it was last unchoked that came while it was choked.
+    pub(crate) choked_requests: u32,
+    /// When either side was last seen to want something of the other.
+    pub(crate) wanted_at: Instant,
+    /// Messages that changed nothing, since `idle_since`.
+    idle_messages: u32,
+    idle_since: Instant,
     last_received: Instant,
     last_sent: Instant,
     outbox: Vec<Message>,
@@ -125,6 +136,11 @@ impl Peer {
             rejects: 0,
             counted: true,
             picked_dry: false,
+            sent_before_turn: 0,
+            choked_requests: 0,
+            wanted_at: now,
+            idle_messages: 0,
+            idle_since: now,
             last_received: now,
             last_sent: now,
             outbox: Vec::new(),
@@ -194,6 +210,32 @@ impl Peer {
         self.last_received = now;
     }
 
+    /// A message came that changes nothing. False when there are too many of them.
+    pub(crate) fn on_idle_message(&mut self, now: Instant) -> bool {
+        if now.since(self.idle_since) >= IDLE_MESSAGES_TIME {
+            (self.idle_since, self.idle_messages) = (now, 0);
+        }
+        self.idle_messages += 1;
+        self.idle_messages <= IDLE_MESSAGES_MAX
+    }
+
+    /// Whether either side wants something of the other, or did not long ago.
+    pub(crate) fn is_wanted(&mut self, now: Instant) -> bool {
+        if self.am_interested || self.peer_interested {
+            self.wanted_at = now;
+        }
+        now.since(self.wanted_at) < INACTIVITY_TIMEOUT
+    }
+
+    /// Chokes or unchokes it; true when its outbox was empty.
+    pub(crate) fn set_choking(&mut self, now: Instant, choke: bool) -> bool {
+        self.am_choking = choke;
+        self.choke_changed = now;
+        self.sent_before_turn = self.upload_steady.total();
+        self.choked_requests = 0;
+        self.send(if choke { Message::Choke } else { Message::Unchoke })
+    }
+
     /// When this connection must be looked at again.
     pub(crate) fn deadline(&self) -> Instant {
         match self.stage {
@@ -235,6 +277,9 @@ impl Peer {
 
 /// A peer that rejects while it serves us may have been full, or its disk was.
 const REJECTED_AGAIN: Duration = Duration::from_secs(30);
+
+/// Messages that change nothing are counted over this time.
+const IDLE_MESSAGES_TIME: Duration = Duration::from_secs(60);
 
 /// A connection that lasted this long was no mistake.
 const WORKED: Duration = Duration::from_secs(60);

@@ -24,6 +24,8 @@ pub(crate) struct Requests {
     last_block: Option<Instant>,
     /// The shortest time from a request to its block.
     response_min: Option<Duration>,
+    /// When we last kept it from sending, or it sent part of a block under a limit of ours.
+    held: Instant,
     gap: Gap,
 }
 
@@ -54,6 +56,7 @@ impl Requests {
             snubbed: false,
             last_block: None,
             response_min: None,
+            held: Instant::START,
             gap: Gap::default(),
         }
     }
@@ -61,6 +64,11 @@ impl Requests {
     /// What the peer says it queues, as it came.
     pub(crate) fn on_reqq(&mut self, reqq: i64) {
         self.reqq = reqq.clamp(1, i64::from(REQUESTS_OUT_MAX)) as u32;
+    }
+
+    /// Under a limit of ours its blocks come as late as we let them: its record begins anew now.
+    pub(crate) fn on_held_back(&mut self, now: Instant) {
+        self.held = now;
     }
 
     /// How many more requests should go out, at a payload rate of `per_second` from this peer.
@@ -134,7 +142,7 @@ impl Requests {
         let wait = if counted.is_some() { self.gap.timeout() } else { LOST };
         let first = counted.or(self.outstanding.front())?;
         let begin = self.last_block.map_or(first.sent, |last| last.max(first.sent));
-        Some(begin + wait)
+        Some(begin.max(self.held) + wait)
     }
 
     /// Snubs the peer if it is due, and gives the requests that others may now take over. Requests of a snubbed peer

@@ -9,6 +9,7 @@ use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX};
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     queue: VecDeque<ReadBlock>,
+    queue_bytes: u64,
     /// Given to the disk, or back from it; taken back ones are no longer here.
     reading: Vec<ReadBlock>,
     reading_bytes: u64,
@@ -19,8 +20,11 @@ pub(crate) struct Uploads {
 impl Uploads {
     /// Queues a request. False when the queue is full, which a peer that keeps to our `reqq` never sees.
     pub(crate) fn push(&mut self, block: ReadBlock) -> bool {
-        let room = self.queue.len() + self.reading.len() < REQUESTS_QUEUED_MAX as usize;
+        let bytes = self.queue_bytes + u64::from(block.length);
+        let room =
+            self.queue.len() + self.reading.len() < REQUESTS_QUEUED_MAX as usize && bytes <= QUEUE_BYTES_MAX;
         if room {
+            self.queue_bytes = bytes;
             self.queue.push_back(block);
         }
         room
@@ -30,6 +34,7 @@ impl Uploads {
     pub(crate) fn cancel(&mut self, block: ReadBlock) -> bool {
         if let Some(at) = self.queue.iter().position(|queued| *queued == block) {
             self.queue.remove(at);
+            self.queue_bytes -= u64::from(block.length);
             return true;
         }
         let at = self.reading.iter().position(|reading| *reading == block);
@@ -45,6 +50,7 @@ impl Uploads {
         let (kept, dropped): (Vec<_>, Vec<_>) =
             self.queue.drain(..).partition(|block| keep.contains(&block.piece));
         self.queue = kept.into();
+        self.queue_bytes -= dropped.iter().map(|block| u64::from(block.length)).sum::<u64>();
         dropped
     }
 
@@ -62,6 +68,7 @@ impl Uploads {
             bytes += u64::from(block.length);
             batch.extend(self.queue.pop_front());
         }
+        self.queue_bytes -= bytes;
         self.reading.extend(&batch);
         self.reading_bytes += bytes;
         batch
@@ -93,6 +100,8 @@ impl Uploads {
     }
 }
 
+/// Queued for one peer, however long its requests are (`reliability.md` B4).
+const QUEUE_BYTES_MAX: u64 = REQUESTS_QUEUED_MAX as u64 * BLOCK_BYTES as u64;
 /// One read for a peer.
 const READ_BYTES: u64 = 16 * BLOCK_BYTES as u64;
 /// Read and not yet on the socket, for one peer.
@@ -125,6 +134,17 @@ mod tests {
         assert!(uploads.next_read().is_empty(), "read, but not on the socket yet");
         uploads.on_sent(16 * 16384);
         assert_eq!(uploads.next_read().len(), 16);
+    }
+
+    #[test]
+    fn long_requests_fill_the_queue_by_their_bytes() {
+        let mut uploads = Uploads::default();
+        let long = |n| ReadBlock { length: 8 * BLOCK_BYTES, ..block(n) };
+        let taken = (0..500).filter(|n| uploads.push(long(*n))).count();
+        assert_eq!(taken, 62, "as many bytes as 500 blocks have");
+        assert!(uploads.cancel(long(0)) && uploads.push(long(900)) && !uploads.push(long(901)));
+        uploads.drop_queued(&[]);
+        assert_eq!(uploads.queue_bytes, 0);
     }
 
     #[test]

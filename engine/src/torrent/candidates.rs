@@ -16,8 +16,12 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Candidates {
     known: BTreeMap<SocketAddr, Candidate>,
-    /// Idle ones by when they may be dialled; the draw breaks ties by chance.
+    /// Idle ones that wait, by when they may be dialled; the draw breaks ties by chance.
     ready: BTreeSet<(Instant, u32, SocketAddr)>,
+    /// Idle ones whose time has come, the highest priority last (BEP 40).
+    due: BTreeSet<(u32, SocketAddr)>,
+    /// Our own address, as far as we know.
+    local: Option<IpAddr>,
     banned: BTreeSet<Banned>,
     rng: Rng,
 }
@@ -26,8 +30,15 @@ pub(crate) struct Candidates {
 struct Candidate {
     failures: u32,
     ours: bool,
-    /// Its place in `ready`; none while it is dialled or connected, or is ourselves.
-    place: Option<(Instant, u32)>,
+    /// None while it is dialled or connected, or is ourselves.
+    place: Option<Spot>,
+}
+
+/// Where an idle one is.
+#[derive(Clone, Copy, Debug)]
+enum Spot {
+    Ready(Instant, u32),
+    Due(u32),
 }
 
 /// A ban holds for the whole address; on local networks, where many share one, for the port as well.
@@ -39,7 +50,14 @@ enum Banned {
 
 impl Candidates {
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { known: BTreeMap::new(), ready: BTreeSet::new(), banned: BTreeSet::new(), rng }
+        Self {
+            known: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            due: BTreeSet::new(),
+            local: None,
+            banned: BTreeSet::new(),
+            rng,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,18 +72,23 @@ impl Candidates {
         if self.known.len() >= CANDIDATES_MAX && !self.evict() {
             return;
         }
-        let place = (now, self.rng.next_u32());
-        self.ready.insert((place.0, place.1, address));
-        self.known.insert(address, Candidate { failures: 0, ours: false, place: Some(place) });
+        self.known.insert(address, Candidate { failures: 0, ours: false, place: None });
+        self.place(now, address, 0);
     }
 
     /// The next one to dial now. It counts as busy from here on.
     pub(crate) fn take_next(&mut self, now: Instant) -> Option<SocketAddr> {
-        let (at, draw, address) = *self.ready.first()?;
-        if at > now {
-            return None;
+        while let Some((at, draw, address)) = self.ready.first().copied()
+            && at <= now
+        {
+            self.ready.remove(&(at, draw, address));
+            let priority = self.local.map_or(draw, |local| priority(local, address.ip()));
+            self.due.insert((priority, address));
+            if let Some(candidate) = self.known.get_mut(&address) {
+                candidate.place = Some(Spot::Due(priority));
+            }
         }
-        self.ready.remove(&(at, draw, address));
+        let (_, address) = self.due.pop_last()?;
         if let Some(candidate) = self.known.get_mut(&address) {
             candidate.place = None;
         }
@@ -74,7 +97,7 @@ impl Candidates {
 
     /// When the next one may be dialled.
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.ready.first().map(|(at, ..)| *at)
+        if self.due.is_empty() { self.ready.first().map(|(at, ..)| *at) } else { Some(Instant::START) }
     }
 
     /// It connected to us: it need not be dialled.
@@ -134,6 +157,22 @@ impl Candidates {
         }
     }
 
+    /// Talks to it again.
+    pub(crate) fn unban(&mut self, now: Instant, address: SocketAddr) {
+        if self.banned.remove(&ban_of(address)) {
+            self.add(now, address);
+        }
+    }
+
+    /// One of our addresses. A public one tells more: the priorities of others are reckoned from it.
+    pub(crate) fn set_local(&mut self, address: IpAddr) {
+        let address = address.to_canonical();
+        let better = self.local.is_none_or(|local| Scope::of(local) < Scope::of(address));
+        if better {
+            self.local = Some(address);
+        }
+    }
+
     pub(crate) fn is_banned(&self, address: SocketAddr) -> bool {
         self.banned.contains(&ban_of(address))
     }
@@ -143,15 +182,17 @@ impl Candidates {
         let draw = self.rng.next_u32();
         if let Some(candidate) = self.known.get_mut(&address).filter(|candidate| !candidate.ours) {
             candidate.failures = failures;
-            candidate.place = Some((at, draw));
+            candidate.place = Some(Spot::Ready(at, draw));
             self.ready.insert((at, draw, address));
         }
     }
 
     fn unplace(&mut self, address: SocketAddr) {
-        if let Some((at, draw)) = self.known.get_mut(&address).and_then(|candidate| candidate.place.take()) {
-            self.ready.remove(&(at, draw, address));
-        }
+        match self.known.get_mut(&address).and_then(|candidate| candidate.place.take()) {
+            Some(Spot::Ready(at, draw)) => drop(self.ready.remove(&(at, draw, address))),
+            Some(Spot::Due(priority)) => drop(self.due.remove(&(priority, address))),
+            None => {}
+        };
     }
 
     /// Makes room by dropping the idle one that would be dialled last, if it has failed before.
@@ -163,6 +204,28 @@ impl Candidates {
         self.unplace(address);
         self.known.remove(&address).is_some()
     }
+}
+
+/// The priority of a connection between two hosts (BEP 40): the same from both ends, and none of them chose it. Hosts of
+/// one address have the same for all their ports here.
+fn priority(a: IpAddr, b: IpAddr) -> u32 {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => masked(a.octets(), b.octets(), 2),
+        (IpAddr::V6(a), IpAddr::V6(b)) => masked(a.octets(), b.octets(), 6),
+        _ => 0,
+    }
+}
+
+/// Bytes after the first `shared` are halved by a mask, unless so many are equal; one byte more for each byte equal.
+fn masked<const N: usize>(mut a: [u8; N], mut b: [u8; N], shared: usize) -> u32 {
+    let equal = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let keep = if equal < shared { shared } else { (equal + 1).min(N) };
+    for at in keep..N {
+        a[at] &= 0x55;
+        b[at] &= 0x55;
+    }
+    let (low, high) = if a <= b { (a, b) } else { (b, a) };
+    crc32c::crc32c_append(crc32c::crc32c(&low), &high)
 }
 
 fn ban_of(address: SocketAddr) -> Banned {
@@ -233,6 +296,40 @@ mod tests {
         assert_eq!((candidates.is_banned(local(1)), candidates.is_banned(local(2))), (true, false));
         candidates.add(at(0), local(1));
         assert_eq!(candidates.take_next(at(0)), None);
+    }
+
+    /// The vectors of BEP 40 that are about two addresses; ports count only between connections of one host.
+    #[test]
+    fn priorities_are_those_of_the_bep() {
+        let of = |a: &str, b: &str| priority(a.parse().unwrap(), b.parse().unwrap());
+        for (a, b, expected) in [
+            ("123.213.32.10", "98.76.54.32", 0xec2d_7224),
+            ("123.213.32.10", "123.213.32.234", 0x9956_8189),
+            ("230.12.23.1", "230.12.123.3", 0x21fd_5f80),
+        ] {
+            assert_eq!((of(a, b), of(b, a)), (expected, expected), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_highest_priority_is_dialled_first() {
+        let mut candidates = candidates();
+        let local: IpAddr = "123.213.32.10".parse().unwrap();
+        candidates.set_local(local);
+        (0..50).for_each(|n| candidates.add(at(n), address(u32::from(n as u8) * 7919, 1)));
+        let order =
+            std::iter::from_fn(|| candidates.take_next(at(60))).map(|peer| priority(local, peer.ip()));
+        let order: Vec<_> = order.collect();
+        assert!(order.len() == 50 && order.is_sorted_by(|a, b| a >= b), "{order:?}");
+    }
+
+    #[test]
+    fn a_lifted_ban_lets_it_be_dialled_again() {
+        let mut candidates = candidates();
+        candidates.ban(address(1, 1));
+        candidates.unban(at(1), address(1, 1));
+        assert!(!candidates.is_banned(address(1, 2)));
+        assert_eq!(candidates.take_next(at(1)), Some(address(1, 1)));
     }
 
     #[test]

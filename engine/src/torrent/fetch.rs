@@ -28,11 +28,18 @@ impl Torrent {
         if !peer.serves_any() || peer.picked_dry || !peer.am_interested {
             return;
         }
-        if peer.requests.room(peer.download.per_second(context.now)) == 0 {
+        let mut room = peer.requests.room(peer.download.per_second(context.now));
+        if let Some(limit) = context.bandwidth.download_limit(self.id) {
+            // More than our own limit lets in soon would only wait.
+            let window = (limit.saturating_mul(3) / u64::from(BLOCK_BYTES)).max(1);
+            room = room.min(window.saturating_sub(peer.requests.len() as u64).min(u64::from(room)) as u32);
+        }
+        if room == 0 {
             return;
         }
         let layout = &self.place.layout;
-        let refill = Refill::new(context.now, peer, layout, &mut self.pieces, &mut self.picker, &self.verify);
+        let refill =
+            Refill::new(context.now, room, peer, layout, &mut self.pieces, &mut self.picker, &self.verify);
         let Refilled { chosen, held_back, overdue } = refill.run(self.have.count() < RANDOM_PIECES);
         self.held_back |= held_back;
         peer.picked_dry = chosen.is_empty();

@@ -1,7 +1,7 @@
 //! One torrent in its swarm. This file routes and joins; what decides has a part with a name of its own.
 //!
-//! States: `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
-//! `Seeding`; `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
+//! States: `Queued` (waiting for a place) -> `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
+//! `Seeding` -> `Finished` (seeded enough); `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
 //! and state is saved. Peers and trackers begin with the end of the check, so that what we tell them is true.
 
 mod announcer;
@@ -14,6 +14,7 @@ mod picker;
 mod piece;
 mod refill;
 mod resume;
+mod seed_goal;
 mod selection;
 mod serve;
 mod smart_ban;
@@ -32,15 +33,17 @@ use self::announcer::{Announcer, Token};
 use self::candidates::Candidates;
 use self::check::Check;
 use self::choker::Choker;
+pub(crate) use self::choker::Range;
 use self::disk_state::DiskState;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
+use self::seed_goal::SeedProgress;
 use self::selection::Selection;
 use self::verify::Verify;
 use crate::alert::{Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
-use crate::command::{Priority, ResumeMode};
+use crate::command::{Priority, ResumeMode, SeedGoal};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work};
 use crate::ids::{ConnectionId, FileIndex, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
@@ -69,6 +72,7 @@ pub(crate) struct Torrent {
     peers: BTreeMap<ConnectionId, Peer>,
     candidates: Candidates,
     choker: Choker,
+    seed_progress: SeedProgress,
     announcer: Announcer,
     /// The announcer has told everybody, after `stop`.
     trackers_told: bool,
@@ -93,6 +97,7 @@ pub(crate) struct Torrent {
     /// Counted by earlier runs.
     totals_before: Totals,
     stop_by: Option<Instant>,
+    resume_mode: ResumeMode,
     /// The check is over, and peers and trackers have begun.
     begun: bool,
     /// The last job of a stopping torrent is out.
@@ -148,11 +153,12 @@ pub(crate) struct Start {
     pub(crate) sequential: bool,
     /// Files to make room for before the download begins.
     pub(crate) allocate: Vec<FileIndex>,
+    pub(crate) seed_goal: SeedGoal,
     pub(crate) seed: u64,
 }
 
 impl Torrent {
-    /// Begins by reading what earlier runs left.
+    /// A torrent that waits for [`Self::begin`].
     pub(crate) fn new(context: &mut Context<'_>, start: Start) -> Self {
         let piece_count = start.place.layout.piece_count();
         let stream = |name| Rng::stream(start.seed, name, u64::from(start.id.0));
@@ -161,7 +167,7 @@ impl Torrent {
             id: start.id,
             info_hash: start.info_hash,
             metadata_bytes: start.metadata_bytes,
-            state: TorrentState::Opening,
+            state: TorrentState::Queued,
             bytes_have: 0,
             selection: Selection::new(&start.place.layout, &start.priorities, &have),
             pieces: Pieces::new(&start.place.layout, &have),
@@ -173,6 +179,7 @@ impl Torrent {
             peers: BTreeMap::new(),
             candidates: Candidates::new(stream("candidates")),
             choker: Choker::new(stream("choker")),
+            seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
             trackers_told: false,
             lookups: BTreeMap::new(),
@@ -189,6 +196,7 @@ impl Torrent {
             wasted_bytes: 0,
             totals_before: Totals::default(),
             stop_by: None,
+            resume_mode: start.resume,
             begun: false,
             closing: false,
             closed: false,
@@ -199,9 +207,51 @@ impl Torrent {
         }
         info!(torrent = %torrent.info_hash.short(), "added");
         torrent.alert_state(context);
-        let resume = start.resume;
-        torrent.submit(context, Purpose::Open { resume }, Work::Open { resume });
         torrent
+    }
+
+    /// Its turn has come: it begins by reading what earlier runs left.
+    pub(crate) fn begin(&mut self, context: &mut Context<'_>) {
+        if self.state != TorrentState::Queued {
+            return;
+        }
+        self.enter(context, TorrentState::Opening);
+        let resume = self.resume_mode;
+        self.submit(context, Purpose::Open { resume }, Work::Open { resume });
+    }
+
+    /// Whether others must wait for it.
+    pub(crate) fn holds_place(&self) -> bool {
+        !matches!(self.state, TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished)
+    }
+
+    pub(crate) fn unban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
+        self.candidates.unban(context.now, address);
+        self.settle(context);
+    }
+
+    /// The goal is reached: nobody is served any more, and trackers are told.
+    fn finish(&mut self, context: &mut Context<'_>) {
+        info!(torrent = %self.info_hash.short(), "seeded enough");
+        let connections: Vec<_> = self.peers.keys().copied().collect();
+        for connection in connections {
+            self.close_peer(context, connection);
+        }
+        self.announcer.stop(context.now);
+        self.resume.on_changed(context.now);
+        self.enter(context, TorrentState::Finished);
+    }
+
+    /// Whether seeding has been enough.
+    fn has_seeded_enough(&mut self, now: Instant) -> bool {
+        match self.state {
+            TorrentState::Seeding => self.seed_progress.on_seeding(now),
+            TorrentState::Downloading => self.seed_progress.on_incomplete(),
+            _ => {}
+        }
+        let wanted = self.selection.wanted_bytes();
+        self.state == TorrentState::Seeding
+            && self.seed_progress.is_reached(now, self.totals().uploaded, wanted)
     }
 
     pub(crate) fn info_hash(&self) -> InfoHash {
@@ -336,7 +386,15 @@ impl Torrent {
             return;
         }
         self.stop_by = Some(context.now + context.config.stop_timeout);
-        self.announcer.stop(context.now);
+        if self.state == TorrentState::Queued {
+            // Nothing was opened, nobody was told.
+            self.enter(context, TorrentState::Stopping);
+            self.closed = true;
+            return;
+        }
+        if self.state != TorrentState::Finished {
+            self.announcer.stop(context.now);
+        }
         let connections: Vec<_> = self.peers.keys().copied().collect();
         for connection in connections {
             self.close_peer(context, connection);
@@ -359,6 +417,9 @@ impl Torrent {
         {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
+        }
+        if self.has_seeded_enough(context.now) {
+            self.finish(context);
         }
         if self.may_save() {
             self.save(context);
@@ -385,6 +446,7 @@ impl Torrent {
             if self.held_back { self.pieces.next_overdue(context.now) } else { None },
             if self.may_save() { self.resume.deadline() } else { None },
             self.stop_by.filter(|_| !self.trackers_told),
+            self.seed_progress.deadline().filter(|_| self.state == TorrentState::Seeding),
         ]
         .into_iter()
         .flatten()

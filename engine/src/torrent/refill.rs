@@ -47,13 +47,14 @@ pub(super) struct Refilled {
 impl<'a> Refill<'a> {
     pub(super) fn new(
         now: Instant,
+        room: u32,
         peer: &'a Peer,
         layout: &'a Layout,
         pieces: &'a mut Pieces,
         picker: &'a mut Picker,
         verify: &'a Verify,
     ) -> Self {
-        let (room, source) = (peer.requests.room(peer.download.per_second(now)), Source::of(peer.remote));
+        let source = Source::of(peer.remote);
         Self { now, peer, layout, pieces, picker, verify, source, room, chosen: Vec::new(), shares: None }
     }
 

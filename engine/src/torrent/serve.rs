@@ -6,13 +6,13 @@ use tracing::{debug, trace};
 
 use super::Purpose;
 use super::Torrent;
-use super::choker::{Contender, NEWCOMER, slots};
+use super::choker::{Contender, NEWCOMER, Range, Terms, slots};
 use super::swarm::Fault;
 use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
 use crate::ids::ConnectionId;
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX};
 use crate::wire::{Message, Request};
 
 impl Torrent {
@@ -29,9 +29,20 @@ impl Torrent {
             peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
         peer.fast_blocks_left -= u32::from(fast);
         let there = self.have.has(block.piece) && !self.disk.is_in_doubt(block.piece);
+        if peer.am_choking && !fast {
+            peer.choked_requests += 1;
+            if peer.choked_requests > CHOKED_REQUESTS_MAX {
+                return Err(Fault::Flood);
+            }
+        }
         if (fast || !peer.am_choking) && there && peer.uploads.push(block) {
             self.serve(context, connection);
-        } else if peer.fast() && peer.send(Message::RejectRequest(request)) {
+            return Ok(());
+        }
+        if !peer.am_choking && !peer.on_idle_message(context.now) {
+            return Err(Fault::Flood);
+        }
+        if peer.fast() && peer.send(Message::RejectRequest(request)) {
             self.unsent.push(connection);
         }
         Ok(())
@@ -119,42 +130,57 @@ impl Torrent {
 
     /// A peer wants something of us.
     pub(super) fn on_interested(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        let slots = slots(self.upload.per_second(context.now));
-        let unchoked = self.peers.values().filter(|peer| !peer.am_choking).count() as u32;
+        let slots = self.slots(context);
+        let unchoked = self.peers.values().filter(|peer| !peer.am_choking);
+        let unchoked: Vec<_> = unchoked.map(|peer| Range::of(peer.remote.ip())).collect();
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.peer_interested = true;
-        if self.choker.on_interested(context.now, unchoked, slots) && peer.am_choking {
-            peer.am_choking = false;
-            peer.choke_changed = context.now;
-            if peer.send(Message::Unchoke) {
-                self.unsent.push(connection);
-            }
+        if !downloads(peer) {
+            return;
         }
+        let range = Range::of(peer.remote.ip());
+        if self.choker.on_interested(context.now, range, &unchoked, slots)
+            && peer.am_choking
+            && peer.set_choking(context.now, false)
+        {
+            self.unsent.push(connection);
+        }
+    }
+
+    /// How many are served at once.
+    fn slots(&self, context: &Context<'_>) -> u32 {
+        let measured = || self.upload.per_second(context.now);
+        slots(context.bandwidth.upload_limit(self.id).unwrap_or_else(measured))
     }
 
     /// Decides anew who is unchoked.
     pub(super) fn choke_round(&mut self, context: &mut Context<'_>) {
-        let seeding = self.have.is_full();
+        let seeding = self.selection.is_complete();
         let contender = |peer: &crate::peer::Peer| Contender {
             connection: peer.connection,
-            rate: if seeding { &peer.upload_steady } else { &peer.download_steady }.per_second(context.now),
+            range: Range::of(peer.remote.ip()),
+            rate: peer.download_steady.per_second(context.now),
+            sent_bytes: peer.upload_steady.total() - peer.sent_before_turn,
             unchoked: !peer.am_choking,
             since: peer.choke_changed,
             newcomer: context.now.since(peer.since) < NEWCOMER,
         };
-        let interested: Vec<_> =
-            self.peers.values().filter(|peer| peer.is_up() && peer.peer_interested).map(contender).collect();
-        let slots = slots(self.upload.per_second(context.now));
-        let unchoked = self.choker.round(context.now, &interested, slots);
+        let interested: Vec<_> = self
+            .peers
+            .values()
+            .filter(|peer| peer.peer_interested && downloads(peer))
+            .map(contender)
+            .collect();
+        let piece_bytes = self.place.layout.piece_length();
+        let terms = Terms { slots: self.slots(context), seeding, piece_bytes };
+        let unchoked = self.choker.round(context.now, &interested, terms);
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
             let choke = !unchoked.contains(connection);
             if choke == peer.am_choking {
                 continue;
             }
             trace!(choke, "choker");
-            peer.am_choking = choke;
-            peer.choke_changed = context.now;
-            let mut first = peer.send(if choke { Message::Choke } else { Message::Unchoke });
+            let mut first = peer.set_choking(context.now, choke);
             if choke {
                 for block in peer.uploads.drop_queued(&peer.allowed_fast_given) {
                     if peer.fast() {
@@ -176,6 +202,11 @@ impl Torrent {
             end <= self.place.layout.piece_bytes(piece) && (1..=REQUEST_BYTES_MAX).contains(&request.length);
         fits.then_some(ReadBlock { piece, begin: request.begin, length: request.length })
     }
+}
+
+/// Whether a slot is of any use to it (BEP 21: not to seeds, partial ones included).
+fn downloads(peer: &crate::peer::Peer) -> bool {
+    peer.is_up() && !peer.upload_only && !peer.is_seed()
 }
 
 fn request_of(block: ReadBlock) -> Request {

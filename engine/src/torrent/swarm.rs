@@ -8,12 +8,13 @@ use tracing::{debug, trace};
 use super::Torrent;
 use super::TorrentState;
 use super::fetch::block_of;
+use crate::address::Scope;
 use crate::alert::Alert;
 use crate::bitfield::{Bitfield, BitfieldError};
 use crate::context::Context;
 use crate::ids::{ConnectionId, InfoHash, PieceIndex};
 use crate::input::CloseReason;
-use crate::limits::REQUESTS_QUEUED_MAX;
+use crate::limits::{PEERS_PER_ADDRESS_MAX, REQUESTS_QUEUED_MAX};
 use crate::metainfo::Layout;
 use crate::peer::{Peer, Stage};
 use crate::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
@@ -31,12 +32,14 @@ pub(super) enum Fault {
     Order,
     #[error("{0}")]
     Bitfield(#[from] BitfieldError),
-    #[error("said twice what it has")]
-    HasTwice,
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
     #[error("asked for {0:?}")]
     Request(Request),
+    #[error("too many messages that change nothing")]
+    Flood,
+    #[error("neither side wants anything")]
+    Unwanted,
     #[error("rejects all requests")]
     Rejects,
     #[error("too slow to connect or to say anything")]
@@ -60,6 +63,10 @@ impl Torrent {
                 return;
             }
             let Some(remote) = self.candidates.take_next(context.now) else { return };
+            if self.is_crowded(remote) {
+                self.candidates.on_closed(context.now, remote);
+                continue;
+            }
             let connection = context.connect(self.id, remote);
             let peer = Peer::new(context.now, connection, remote, Stage::Dialling, self.have.piece_count());
             context.wake_connection(connection, peer.deadline());
@@ -73,6 +80,13 @@ impl Torrent {
             && context.has_room()
     }
 
+    /// Whether enough connections with this public address are there.
+    fn is_crowded(&self, remote: SocketAddr) -> bool {
+        let ip = remote.ip().to_canonical();
+        let same = || self.peers.values().filter(|peer| peer.remote.ip().to_canonical() == ip);
+        Scope::of(ip) == Scope::Public && same().count() >= PEERS_PER_ADDRESS_MAX
+    }
+
     /// A dial succeeded.
     pub(crate) fn handle_connected(
         &mut self,
@@ -83,7 +97,8 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.local = Some(local);
         peer.enter(context.now, Stage::Handshaking);
-        context.bandwidth.open(connection, context.outputs);
+        context.bandwidth.open(connection, Some(self.id));
+        self.candidates.set_local(local.ip());
         context.wake_connection(connection, peer.deadline());
         self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
         self.flush(context);
@@ -100,7 +115,7 @@ impl Torrent {
         let open =
             matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
-        if !open || !self.begun || !room || self.candidates.is_banned(remote) {
+        if !open || !self.begun || !room || self.candidates.is_banned(remote) || self.is_crowded(remote) {
             return false;
         }
         let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
@@ -122,6 +137,9 @@ impl Torrent {
     ) {
         if let Some(peer) = self.peers.get_mut(&connection) {
             peer.on_received(context.now);
+            if context.bandwidth.download_limit(self.id).is_some() {
+                peer.requests.on_held_back(context.now);
+            }
         }
         for message in messages {
             if let Err(fault) = self.on_message(context, connection, message) {
@@ -135,9 +153,18 @@ impl Torrent {
 
     /// A deadline of a connection has come.
     pub(crate) fn handle_connection_timeout(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
+        let full = self.is_full(context);
         let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if peer.is_up() && context.bandwidth.withholds_reading(connection) {
+            // Its silence is ours.
+            peer.on_received(context.now);
+            peer.requests.on_held_back(context.now);
+        }
+        let unwanted = peer.is_up() && !peer.is_wanted(context.now);
         if peer.is_timed_out(context.now) {
             self.drop_peer(context, connection, &Fault::TimedOut);
+        } else if unwanted && full {
+            self.drop_peer(context, connection, &Fault::Unwanted);
         } else {
             let released = peer.requests.handle_timeout(context.now);
             if peer.rejected_long_ago(context.now) {
@@ -159,6 +186,10 @@ impl Torrent {
         if let Some(peer) = self.peers.get(&connection) {
             context.wake_connection(connection, peer.deadline());
         }
+    }
+
+    fn is_full(&self, context: &Context<'_>) -> bool {
+        self.peers.len() >= context.config.peers_per_torrent_max as usize || !context.has_room()
     }
 
     /// A connection is gone, or never came.
@@ -183,6 +214,9 @@ impl Torrent {
         let piece = |index| layout.piece(index).ok_or(Fault::NoSuchPiece(index));
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         trace!(?message);
+        if changes_nothing(peer, &message) && !peer.on_idle_message(context.now) {
+            return Err(Fault::Flood);
+        }
         match message {
             Message::Handshake(theirs) if peer.stage == Stage::Handshaking => {
                 return self.on_handshake(context, connection, theirs);
@@ -206,15 +240,7 @@ impl Torrent {
             Message::Have(index) => {
                 let piece = piece(index)?;
                 peer.has_said = true;
-                if peer.has.set(piece) {
-                    if peer.counted {
-                        self.picker.on_gained(piece);
-                    }
-                    peer.wanted_count += u32::from(self.selection.wants(piece) && !self.have.has(piece));
-                    peer.picked_dry = false;
-                    self.show_interest(connection);
-                    self.close_if_redundant(context, connection);
-                }
+                self.on_gained(context, connection, piece);
             }
             Message::Bitfield(bits) => {
                 let has = Bitfield::from_wire(&bits, layout.piece_count())?;
@@ -337,7 +363,21 @@ impl Torrent {
         }
     }
 
-    /// A peer says, once, what it has.
+    /// A peer has one piece more.
+    fn on_gained(&mut self, context: &mut Context<'_>, connection: ConnectionId, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if peer.has.set(piece) {
+            if peer.counted {
+                self.picker.on_gained(piece);
+            }
+            peer.wanted_count += u32::from(self.selection.wants(piece) && !self.have.has(piece));
+            peer.picked_dry = false;
+            self.show_interest(connection);
+            self.close_if_redundant(context, connection);
+        }
+    }
+
+    /// A peer says what it has, as a rule once.
     fn on_has(
         &mut self,
         context: &mut Context<'_>,
@@ -346,7 +386,13 @@ impl Torrent {
     ) -> Result<(), Fault> {
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         if peer.has_said {
-            return Err(Fault::HasTwice);
+            // aria2 sends its bitfield again where that is shorter than the haves it owes. Nothing is taken back so.
+            if !peer.on_idle_message(context.now) {
+                return Err(Fault::Flood);
+            }
+            let gained: Vec<_> = has.iter().filter(|piece| !peer.has.has(*piece)).collect();
+            gained.into_iter().for_each(|piece| self.on_gained(context, connection, piece));
+            return Ok(());
         }
         peer.has_said = true;
         peer.counted = !has.is_full();
@@ -476,6 +522,20 @@ impl Torrent {
         {
             self.unsent.push(connection);
         }
+    }
+}
+
+/// Whether a message is one that an honest peer has little cause to send often. Those that toggle something count as well.
+fn changes_nothing(peer: &Peer, message: &Message) -> bool {
+    match message {
+        Message::Have(index) => *index < peer.has.piece_count() && peer.has.has(PieceIndex::new(*index)),
+        Message::Handshake(_)
+        | Message::Request(_)
+        | Message::Piece { .. }
+        | Message::RejectRequest(_)
+        | Message::Cancel(_)
+        | Message::Extended { .. } => false,
+        _ => true,
     }
 }
 

@@ -613,6 +613,13 @@ impl World {
                     }
                 }
             }
+            Output::Revoke { connection, read_bytes, write_bytes } => {
+                if let Some((stream, side)) = self.connection(host, connection)
+                    && let Some(end) = self.streams.end(stream, side)
+                {
+                    end.revoke(read_bytes, write_bytes);
+                }
+            }
             Output::Close { connection } => {
                 let process = self.hosts[host].process.as_mut();
                 if let Some((stream, side)) =

@@ -72,8 +72,9 @@ pub(super) struct End {
     decoder: wire::Stream,
     out: VecDeque<Bytes>,
     out_bytes: u64,
-    write_grant: u64,
-    read_grant: u64,
+    /// Below zero when what was spent was then taken back.
+    write_grant: i64,
+    read_grant: i64,
     in_flight: u64,
     window: u64,
     threshold: u64,
@@ -120,8 +121,14 @@ impl End {
 
     /// Lets this end read and write more.
     pub(super) fn grant(&mut self, read_bytes: u64, write_bytes: u64) {
-        self.read_grant = self.read_grant.saturating_add(read_bytes);
-        self.write_grant = self.write_grant.saturating_add(write_bytes);
+        self.read_grant = self.read_grant.saturating_add_unsigned(read_bytes);
+        self.write_grant = self.write_grant.saturating_add_unsigned(write_bytes);
+    }
+
+    /// Takes grants back.
+    pub(super) fn revoke(&mut self, read_bytes: u64, write_bytes: u64) {
+        self.read_grant = self.read_grant.saturating_sub_unsigned(read_bytes);
+        self.write_grant = self.write_grant.saturating_sub_unsigned(write_bytes);
     }
 
     /// How much may be sent now; small rests wait for room.
@@ -129,7 +136,7 @@ impl End {
         if self.state != State::Open {
             return 0;
         }
-        let wanted = SEGMENT_BYTES.min(self.out_bytes).min(self.write_grant);
+        let wanted = SEGMENT_BYTES.min(self.out_bytes).min(self.write_grant.max(0) as u64);
         let room = self.window.saturating_sub(self.in_flight);
         if room < wanted && self.in_flight > 0 { 0 } else { wanted.min(room) }
     }
@@ -328,7 +335,7 @@ impl World {
         let departure = uplink.clock.book(now, bytes);
         end.in_flight += bytes;
         end.out_bytes -= bytes;
-        end.write_grant -= bytes;
+        end.write_grant -= bytes as i64;
         let segment = Segment { parts: take(&mut end.out, bytes), bytes: bytes as u32, is_last: false };
         let mut arrival = departure + latency;
         let mut lost = 0;
@@ -425,11 +432,11 @@ impl World {
     /// Reads what may be read: each turn is one read of a reader task.
     pub(super) fn read(&mut self, stream: u32, side: Side) {
         let Some((latency, end, _)) = self.streams.both(stream, side) else { return };
-        if end.state != State::Open || end.read_grant == 0 {
+        if end.state != State::Open || end.read_grant <= 0 {
             return;
         }
         let (host, connection) = (end.host, end.connection);
-        let bytes = end.inbox_bytes.min(end.read_grant).min(READ_BYTES_MAX);
+        let bytes = end.inbox_bytes.min(end.read_grant as u64).min(READ_BYTES_MAX);
         if bytes == 0 {
             if end.end_of_stream {
                 self.end_by_system(stream, side);
@@ -438,7 +445,7 @@ impl World {
             return;
         }
         end.inbox_bytes -= bytes;
-        end.read_grant -= bytes;
+        end.read_grant -= bytes as i64;
         let mut messages = Vec::new();
         let mut result = Ok(());
         for part in take(&mut end.inbox, bytes) {

@@ -825,6 +825,7 @@ fn output_number(output: &Output) -> u64 {
         Output::HttpCancel { .. } => 8,
         Output::Alert(_) => 9,
         Output::SendDatagram { .. } => 10,
+        Output::Revoke { .. } => 11,
     }
 }
 

@@ -1,0 +1,68 @@
+//! Whose turn it is: no more torrents than [`Config::active_max`](crate::Config::active_max) are opened, checked and
+//! downloaded at once.
+//!
+//! A torrent that only seeds, or is finished, holds no place: it has little to do, and who waits for a download would
+//! otherwise wait for ever.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::ids::TorrentId;
+
+/// Torrents at work, and those that wait in the order they were added.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    active_max: usize,
+    active: BTreeSet<TorrentId>,
+    waiting: VecDeque<TorrentId>,
+}
+
+impl Queue {
+    /// With this many places; one at least.
+    pub(crate) fn new(active_max: u32) -> Self {
+        Self { active_max: active_max.max(1) as usize, active: BTreeSet::new(), waiting: VecDeque::new() }
+    }
+
+    /// A torrent was added and waits.
+    pub(crate) fn add(&mut self, torrent: TorrentId) {
+        self.waiting.push_back(torrent);
+    }
+
+    /// Who begins now, if there is a place.
+    pub(crate) fn poll(&mut self) -> Option<TorrentId> {
+        if self.active.len() >= self.active_max {
+            return None;
+        }
+        let torrent = self.waiting.pop_front()?;
+        self.active.insert(torrent);
+        Some(torrent)
+    }
+
+    /// A torrent needs its place no longer.
+    pub(crate) fn release(&mut self, torrent: TorrentId) {
+        self.active.remove(&torrent);
+    }
+
+    /// A torrent is gone.
+    pub(crate) fn remove(&mut self, torrent: TorrentId) {
+        self.release(torrent);
+        self.waiting.retain(|waiting| *waiting != torrent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torrents_begin_in_the_order_added_as_places_become_free() {
+        let mut queue = Queue::new(2);
+        (0..5).for_each(|n| queue.add(TorrentId(n)));
+        let begun: Vec<_> = std::iter::from_fn(|| queue.poll()).collect();
+        assert_eq!(begun, [TorrentId(0), TorrentId(1)]);
+        queue.remove(TorrentId(2));
+        queue.release(TorrentId(1));
+        assert_eq!((queue.poll(), queue.poll()), (Some(TorrentId(3)), None));
+        queue.remove(TorrentId(0));
+        assert_eq!((queue.poll(), queue.poll()), (Some(TorrentId(4)), None));
+    }
+}
