@@ -80,7 +80,8 @@ impl Engine {
 
     /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let before = core::mem::replace(&mut self.now, self.now.max(now));
+        let before = self.now;
+        self.now = before.max(now);
         // The first input after it tells; the deadlines that passed meanwhile are overdue for those that follow too.
         if suspend::has_slept(self.poll_timeout().map(|due| due.max(before)), now) {
             self.renew();
