@@ -144,7 +144,7 @@ fn a_write_tells_when_what_was_there_may_be_gone() {
     let mut storage = FileStorage::new();
     assert_eq!(storage.write_at(at, 100, &[b"new"]), Ok(true), "it was not there");
     assert_eq!(storage.write_at(at, 0, &[b"old"]), Ok(false));
-    fs::File::options().write(true).open(root.0.join("f")).unwrap().set_len(50).unwrap();
+    File::options().write(true).open(root.0.join("f")).unwrap().set_len(50).unwrap();
     assert_eq!(storage.write_at(at, 0, &[b"cut"]), Ok(true), "somebody cut it");
     assert_eq!(storage.write_at(at, 3, &[b"cut"]), Ok(false), "said once");
     fs::remove_file(root.0.join("f")).unwrap();
