@@ -249,6 +249,7 @@ fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
     let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
+    taipei_net::fit(&mut config);
     config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
     config.active_max = args.max_active;
     config.state_directory =

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use crate::alert::{AddError, Alert};
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
-use crate::command::{AddTorrent, Allocation, Command};
+use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
 use crate::context::{Context, Routes, Wake};
 use crate::disk::{JobResult, Place, files_to_allocate};
@@ -230,10 +230,7 @@ impl Engine {
         }
         let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
         tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
-        let allocate = match add.allocation {
-            Allocation::Sparse => Vec::new(),
-            Allocation::Full => files_to_allocate(&metainfo.layout, &add.priorities),
-        };
+        let allocate = files_to_allocate(&metainfo.layout, &add.priorities, add.allocation);
         let start = Start {
             id: add.torrent,
             info_hash,

@@ -14,6 +14,8 @@ use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
 
+#[path = "engine_tests/disk_faults.rs"]
+mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
 mod fetching;
 

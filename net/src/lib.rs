@@ -22,7 +22,7 @@ pub use clock::{BootClock, boot_id, start_values};
 pub use fetch::{FetchError, fetch};
 pub use jobs::ThreadJobs;
 pub use platform::EndSignals;
-pub use session::{Options, Session, StartError, config, start};
+pub use session::{Options, Session, StartError, config, fit, start};
 pub use sha1_many::sha1_many;
 pub use storage::FileStorage;
 pub use transport::{Bind, BindError, TcpTransport};

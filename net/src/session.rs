@@ -62,6 +62,14 @@ pub fn config() -> Config {
     config
 }
 
+/// Lowers what this process cannot have: a little less than half of the files it may open are left to peers, a quarter
+/// to the payload ([`FileStorage::new`]), and the rest is a reserve for state files, trackers and everything else. To be
+/// called before the settings are used or recorded.
+pub fn fit(config: &mut Config) {
+    let open_files_max = u32::try_from(platform::open_files_max()).unwrap_or(u32::MAX);
+    config.peers_max = config.peers_max.min((open_files_max / 2).saturating_sub(8).max(1));
+}
+
 /// A running session.
 #[derive(Debug)]
 pub struct Session {

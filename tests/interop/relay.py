@@ -13,7 +13,7 @@ READ_BYTES = 16 << 10
 SOCKET_BUFFER_BYTES = 64 << 10
 HANDSHAKE_BYTES = 68
 BODY_KEPT_BYTES = 1 << 10      # of the longest message kept whole: a bitfield of 8,000 pieces
-HAVE, BITFIELD, PIECE, HAVE_ALL = 4, 5, 7, 14
+HAVE, BITFIELD, REQUEST, PIECE, HAVE_ALL = 4, 5, 6, 7, 14
 
 
 class Relay:
@@ -27,6 +27,7 @@ class Relay:
         self.claimed = set()        # pieces that the leecher said it has, in this run
         self.run_bytes = self.refetched_bytes = self.repeated_bytes = self.connections = 0
         self.has_all = False
+        self.requests = 0           # blocks asked for, over all runs
         self.free_at = 0.0
         self.loop = asyncio.new_event_loop()
         self.listening = threading.Event()
@@ -124,7 +125,9 @@ class Relay:
 
     def _note_claim(self, kind, body):
         with self.lock:
-            if kind == HAVE:
+            if kind == REQUEST:
+                self.requests += 1
+            elif kind == HAVE:
                 self.claimed.add(struct.unpack_from(">I", body)[0])
             elif kind == HAVE_ALL:
                 self.has_all = True

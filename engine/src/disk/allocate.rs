@@ -4,16 +4,23 @@
 //! and what earlier runs left is judged as always. Where the system cannot make room, files stay sparse.
 
 use super::{Place, Storage, StorageError, StorageErrorKind};
-use crate::command::Priority;
+use crate::command::{Allocation, Priority};
 use crate::ids::FileIndex;
 use crate::metainfo::Layout;
 
-/// The files that room is made for: all that are stored and wanted.
-pub(crate) fn files_to_allocate(layout: &Layout, priorities: &[Priority]) -> Vec<FileIndex> {
+/// The files to make before the download begins: all that are stored and wanted, or those without a byte alone, as no
+/// piece ever writes them.
+pub(crate) fn files_to_allocate(
+    layout: &Layout,
+    priorities: &[Priority],
+    allocation: Allocation,
+) -> Vec<FileIndex> {
     let priorities = priorities.iter().copied().chain(std::iter::repeat(Priority::Normal));
-    let wanted = layout.files().iter().zip(priorities).enumerate();
-    let wanted = wanted.filter(|(_, (file, priority))| file.is_stored() && *priority != Priority::Skip);
-    wanted.map(|(index, _)| FileIndex(index as u32)).collect()
+    let wanted = (0..).zip(layout.files().iter().zip(priorities)).filter(|(_, (file, priority))| {
+        let now = allocation == Allocation::Full || file.length == 0;
+        file.is_stored() && *priority != Priority::Skip && now
+    });
+    wanted.map(|(index, _)| FileIndex(index)).collect()
 }
 
 /// Does the job. When there is too little room for all of them nothing is begun.
@@ -32,7 +39,9 @@ pub(super) fn allocate<S: Storage>(
     }
     for file in files {
         let length = place.layout.file(*file).length;
-        if length > 0 {
+        if length == 0 {
+            storage.write_at(place.at(*file), 0, &[])?;
+        } else {
             storage.allocate(place.at(*file), length)?;
         }
     }

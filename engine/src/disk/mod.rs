@@ -89,7 +89,7 @@ pub enum Work {
         /// Which pieces.
         pieces: Vec<PieceIndex>,
     },
-    /// Make room for whole files, so that a full disk is known before anything is fetched.
+    /// Make files, with room for all of them, so that a full disk is known before anything is fetched.
     Allocate {
         /// Which; they are stored ones.
         files: Vec<FileIndex>,

@@ -275,6 +275,66 @@ fn a_shortened_file_loses_its_trust() {
     assert_eq!(desk.check(&[0, 1]).unwrap(), [true, false]);
 }
 
+/// The clock is set back, or on, by a year while a torrent is downloaded: file times jump with it.
+#[test]
+fn a_clock_that_jumps_a_year_costs_a_check_at_most() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    for jump in [-YEAR, YEAR] {
+        for reboot in [false, true] {
+            let mut desk = Desk::new(16, "a:48 b:48");
+            desk.storage.now_ns = 10 * YEAR * SECOND;
+            desk.opened();
+            desk.get(&[0, 3]);
+            desk.snapshot(&[0, 3]);
+            desk.later(jump);
+            desk.get(&[1, 4]);
+            desk.storage.kill();
+            if reboot {
+                desk.reboot();
+            }
+            let (have, unchecked) = desk.opened();
+            for piece in 0..6 {
+                let there = desk.check(&[piece]).unwrap()[0];
+                assert!(there || !have.contains(&piece), "{piece} is falsely believed");
+                assert!(
+                    !there || have.contains(&piece) || unchecked.contains(&piece),
+                    "{piece} is thrown away"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_that_another_client_made_room_with_are_no_data() {
+    let mut desk = Desk::new(16, "a:40 b:40");
+    desk.storage.put("/downloads/t/a", &[0; 40]);
+    desk.storage.put("/downloads/t/b", &[0; 40]);
+    assert_eq!(desk.opened(), (NONE, vec![0, 1, 2, 3, 4]));
+    assert_eq!(desk.check(&[0, 1, 2, 3, 4]).unwrap(), [false; 5]);
+}
+
+#[test]
+fn room_is_made_for_all_or_not_begun_and_is_no_data() {
+    let mut desk = Desk::new(16, "a:40 b:40 e:0");
+    desk.opened();
+    let room = |desk: &mut Desk, files: &[u32]| {
+        let files = files.iter().map(|file| FileIndex(*file)).collect();
+        match desk.run(Work::Allocate { files }) {
+            JobResult::Allocated(allocated) => allocated.map_err(|error| (error.path, error.kind)),
+            other => panic!("{other:?}"),
+        }
+    };
+    desk.storage.free_bytes = Some(79);
+    assert_eq!(room(&mut desk, &[0, 1, 2]), Err((ROOT.to_owned(), StorageErrorKind::Full)));
+    assert!(desk.names().iter().all(|name| !name.ends_with("/a") && !name.ends_with("/b")));
+    assert_eq!(room(&mut desk, &[1, 2]), Ok(()), "only what is wanted counts");
+    desk.storage.kill();
+    assert_eq!(desk.opened(), (NONE, NONE));
+    desk.write(4).unwrap();
+    assert_eq!(room(&mut desk, &[0, 1]), Ok(()), "what is there takes no more");
+}
+
 #[test]
 fn a_removed_file_is_missing_again() {
     let mut desk = Desk::new(16, "a:24 b:24");

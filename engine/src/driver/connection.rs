@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::doors::Connection;
 use super::net_error;
@@ -25,8 +25,8 @@ use crate::wire::{Message, Stream};
 /// What tasks tell the owner.
 #[derive(Debug)]
 pub(super) enum Event<R, W> {
-    /// Somebody connected to us.
-    Accepted(Connection<R, W>),
+    /// Somebody connected to us. The next one is accepted when the other end of the channel is dropped.
+    Accepted(Connection<R, W>, oneshot::Sender<()>),
     /// A dial succeeded.
     Connected(ConnectionId, Connection<R, W>),
     /// Anything that the engine can be told as it is.

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace};
 
 use super::alerts::AlertQueue;
@@ -205,7 +205,7 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
     /// Lets through what still has somebody waiting for it.
     fn handle_event(&mut self, event: Event<T::Reader, T::Writer>) {
         match event {
-            Event::Accepted(stream) => {
+            Event::Accepted(stream, _handled) => {
                 let connection = ConnectionId::accepted(self.accepted_count);
                 self.accepted_count += 1;
                 let remote = stream.remote;
@@ -413,9 +413,12 @@ async fn accept<T: Transport, C: Clock>(world: World<T, C>, mut listener: T::Lis
         match world.transport.accept(&mut listener).await {
             Ok(stream) => {
                 pause = ACCEPT_PAUSE_MIN;
-                if world.events.send(Event::Accepted(stream)).await.is_err() {
+                // One at a time: those that the engine sends away never hold descriptors in a queue.
+                let (taken, handled) = oneshot::channel();
+                if world.events.send(Event::Accepted(stream, taken)).await.is_err() {
                     return;
                 }
+                let _ = handled.await;
             }
             Err(error) => {
                 debug!(%error, ?pause, "cannot accept");

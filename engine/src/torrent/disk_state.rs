@@ -35,7 +35,7 @@ pub(super) struct DiskState {
     confirming: bool,
     /// All is there but for what is in doubt.
     completion_held: bool,
-    /// Files to make room for before the download begins.
+    /// Files to make, with room for all of them, before the download begins.
     to_allocate: Vec<FileIndex>,
 }
 
@@ -158,7 +158,7 @@ impl Torrent {
         self.refill_if_freed(context);
     }
 
-    /// Makes room for the files wanted, if that is wanted and was not done. True when the swarm has to wait for it.
+    /// Makes the files that are to be there first. True when the swarm has to wait for it.
     pub(super) fn allocate_first(&mut self, context: &mut Context<'_>) -> bool {
         let under_way = |purpose: &Purpose| matches!(purpose, Purpose::Allocate { .. });
         if self.jobs.values().any(under_way) {

@@ -137,6 +137,25 @@ fn a_file_removed_by_others_is_noticed_when_synced() {
 }
 
 #[test]
+fn a_write_tells_when_what_was_there_may_be_gone() {
+    let root = Root::new();
+    let name = path("f");
+    let at = At { root: root.root(), path: &name };
+    let mut storage = FileStorage::new();
+    assert_eq!(storage.write_at(at, 100, &[b"new"]), Ok(true), "it was not there");
+    assert_eq!(storage.write_at(at, 0, &[b"old"]), Ok(false));
+    File::options().write(true).open(root.0.join("f")).unwrap().set_len(50).unwrap();
+    assert_eq!(storage.write_at(at, 0, &[b"cut"]), Ok(true), "somebody cut it");
+    assert_eq!(storage.write_at(at, 3, &[b"cut"]), Ok(false), "said once");
+    fs::remove_file(root.0.join("f")).unwrap();
+    assert_eq!(storage.write_at(at, 7, &[b"again"]), Ok(true), "somebody removed it");
+    assert_eq!(fs::read(root.0.join("f")).unwrap(), b"\0\0\0\0\0\0\0again", "and it has a name again");
+    let mut other = FileStorage::new();
+    assert_eq!(other.write_at(at, 0, &[b"x"]), Ok(false));
+    assert_eq!(other.read_at(at, 0, &mut [0]), Ok(1));
+}
+
+#[test]
 fn directories_are_made_and_are_no_files() {
     let root = Root::new();
     let name = path("a/b");
