@@ -566,7 +566,6 @@ fn nonsense_ends_the_connection_and_nothing_else() {
         Message::Have(3),
         Message::Bitfield(Bytes::from_static(&[0xff])),
         Message::Bitfield(Bytes::from_static(&[0, 0])),
-        Message::HaveAll,
         Message::Piece { piece: 99, begin: 0, data: BlockData::absent(16384) },
         Message::Request(Request { piece: 0, begin: u32::MAX, length: u32::MAX }),
     ];
