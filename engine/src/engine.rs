@@ -1,5 +1,7 @@
 //! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
 
+mod trackers;
+
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +12,7 @@ use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
 use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
-use crate::context::{Context, Routes, Wake};
+use crate::context::{Context, External, Routes, Wake};
 use crate::disk::{JobResult, Place};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
@@ -18,9 +20,11 @@ use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX};
 use crate::metainfo::{Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::rng::Rng;
+use crate::scraper::Scraper;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::torrent::{Start, Torrent};
+use crate::udp_trackers::UdpTrackers;
 use crate::wire::Message;
 
 /// The whole client behind one value.
@@ -42,6 +46,9 @@ pub struct Engine {
     bandwidth: Bandwidth,
     dials: Dials,
     routes: Routes,
+    udp_trackers: UdpTrackers,
+    scraper: Scraper,
+    external: External,
     now: Instant,
     stopping: bool,
     stopped: bool,
@@ -69,6 +76,9 @@ impl Engine {
             bandwidth: Bandwidth::new(config.buffer_bytes),
             dials: Dials::new(config.dials_per_second_max),
             routes: Routes::default(),
+            udp_trackers: UdpTrackers::new(Rng::stream(start.seed, "udp trackers", 0)),
+            scraper: Scraper::default(),
+            external: External::default(),
             now: Instant::START,
             stopping: false,
             stopped: false,
@@ -107,22 +117,11 @@ impl Engine {
                 });
             }
             Input::JobDone { job, result } => self.handle_job(job, result),
-            Input::Resolved { query, result } => {
-                if let Some(torrent) = self.routes.lookups.remove(&query) {
-                    self.with_torrent(torrent, |torrent, context| {
-                        torrent.handle_resolved(context, query, result)
-                    });
-                }
-            }
-            Input::Datagram { .. } => {}
-            Input::HttpDone { request, result } => {
-                if let Some(torrent) = self.routes.requests.remove(&request) {
-                    self.with_torrent(torrent, |torrent, context| {
-                        torrent.handle_http(context, request, result)
-                    });
-                }
-            }
+            Input::Resolved { query, result } => self.handle_resolved(query, result),
+            Input::Datagram { remote, payload } => self.handle_datagram(remote, &payload),
+            Input::HttpDone { request, result } => self.handle_http(request, result),
         }
+        self.send_datagrams();
         self.bandwidth.settle(&mut self.outputs);
         self.stop_if_empty();
     }
@@ -150,6 +149,8 @@ impl Engine {
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
                 }
+                Wake::Scraper => self.with_scraper(Scraper::handle_timeout),
+                Wake::UdpTrackers => self.handle_udp_timeout(),
                 Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
                     self.close_stranger(connection);
                 }
@@ -174,7 +175,8 @@ impl Engine {
             Command::SetPriorities { torrent, priorities } => {
                 self.with_torrent(torrent, |torrent, context| torrent.set_priorities(context, &priorities));
             }
-            Command::SetLimits { .. } | Command::Unban { .. } | Command::Scrape { .. } => {}
+            Command::SetLimits { .. } | Command::Unban { .. } => {}
+            Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));
@@ -186,6 +188,7 @@ impl Engine {
             }
             Command::Shutdown => {
                 self.stopping = true;
+                self.with_scraper(Scraper::stop);
                 let torrents: Vec<_> = self.torrents.keys().copied().collect();
                 for torrent in torrents {
                     self.with_torrent(torrent, |torrent, context| torrent.stop(context));
@@ -347,6 +350,8 @@ impl Engine {
             dials: &mut self.dials,
             dials_from: Instant::START,
             routes: &mut self.routes,
+            udp_trackers: &mut self.udp_trackers,
+            external: &mut self.external,
         };
         act(&mut self.torrents, &mut context)
     }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use self::announcer::{Announcer, Token};
+use self::announcer::Announcer;
 use self::candidates::Candidates;
 use self::check::Check;
 use self::choker::Choker;
@@ -41,12 +41,13 @@ use crate::bitfield::Bitfield;
 use crate::command::{Priority, ResumeMode};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, StorageError, Totals, Work};
-use crate::ids::{ConnectionId, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
+use crate::ids::{ConnectionId, InfoHash, JobId, PieceIndex, TorrentId};
 use crate::output::Output;
 use crate::peer::Peer;
 use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::under_way::UnderWay;
 
 /// One torrent.
 #[derive(Debug)]
@@ -70,9 +71,10 @@ pub(crate) struct Torrent {
     announcer: Announcer,
     /// The announcer has told everybody, after `stop`.
     trackers_told: bool,
-    /// Tracker look-ups and requests under way, with the announcer's names for them.
-    lookups: BTreeMap<ResolveId, Token>,
-    requests: BTreeMap<HttpId, Token>,
+    /// What trackers are asked, with the announcer's names for it.
+    under_way: UnderWay,
+    /// Its place among those who wait to ask trackers.
+    in_line: Option<u64>,
     jobs: BTreeMap<JobId, Purpose>,
     /// Jobs that the disk refused, to be tried again.
     refused: Vec<(Purpose, Work)>,
@@ -168,8 +170,8 @@ impl Torrent {
             choker: Choker::new(stream("choker")),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
             trackers_told: false,
-            lookups: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            under_way: UnderWay::default(),
+            in_line: None,
             jobs: BTreeMap::new(),
             refused: Vec::new(),
             retry_at: None,
