@@ -187,6 +187,8 @@ pub struct Actor {
 pub enum ActorKind {
     /// A tracker over HTTP.
     Tracker,
+    /// The same over UDP. A status in its script is silence there.
+    UdpTracker,
 }
 
 /// What a scripted tracker does with one request.
