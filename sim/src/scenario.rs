@@ -513,7 +513,7 @@ fn not_yet(table: &Table) -> Option<String> {
         }
     }
     let built: &[(&str, &str, &[&str])] = &[
-        ("actor", "kind", &["tracker"]),
+        ("actor", "kind", &["tracker", "udp-tracker"]),
         ("fault", "kind", &["crash", "power-cut"]),
         ("group", "has", &["all", "none"]),
     ];

@@ -194,6 +194,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn lengths_that_overflow_are_errors() {
+        for bad in [
+            "Content-Length: 18446744073709551616\r\n\r\nab",
+            "Content-Length: -1\r\n\r\nab",
+            "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\nab\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n-1\r\nab\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nab",
+        ] {
+            let answer = check(format!("HTTP/1.1 200 OK\r\n{bad}").as_bytes(), 10).await.0;
+            assert!(answer.is_err(), "{bad:?} {answer:?}");
+        }
+        let huge = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n0123456789abcdef";
+        assert_eq!(check(huge, 10).await.0, Err(NetError::TooLarge));
+    }
+
+    #[tokio::test]
     async fn nonsense_and_half_answers_are_errors() {
         assert_eq!(check(b"220 mail ready\r\n\r\n", 5).await.0, Err(NetError::BadHttp));
         assert_eq!(

@@ -260,7 +260,6 @@ impl Announcer {
 
     /// The network may be another one, or the machine has slept: forgets what failed, and announces again as soon as
     /// each tracker permits. What is under way begins anew.
-    #[allow(dead_code, reason = "for whoever notices that time has jumped")]
     pub(crate) fn renew(&mut self, now: Instant) {
         if self.phase != Phase::Running {
             return;

@@ -48,6 +48,14 @@ impl Torrent {
         }
     }
 
+    /// The network may be another one, or the machine has slept.
+    #[allow(dead_code, reason = "for whoever notices that time has jumped")]
+    pub(crate) fn renew_trackers(&mut self, context: &mut Context<'_>) {
+        context.udp_trackers.renew();
+        self.announcer.renew(context.now);
+        self.settle(context);
+    }
+
     /// Does what the announcer asks.
     pub(super) fn announce(&mut self, context: &mut Context<'_>) {
         if self.stop_by.is_some_and(|at| at <= context.now) {
