@@ -14,7 +14,7 @@ use taipei_engine::rng::Rng;
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
-use crate::scenario::{Access, ActorKind, Answer, DiskModel, FaultKind, Has, Scenario, Torrent};
+use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Proto, Scenario, Torrent};
 use crate::units::{SECOND, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
@@ -321,7 +321,7 @@ fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
     let named = scenario
         .actors
         .iter()
-        .map(|actor| (actor.name.clone(), actor.kind == ActorKind::UdpTracker, actor.script.clone()));
+        .map(|actor| (actor.name.clone(), actor.proto == Proto::Udp, actor.script.clone()));
     let mut list: Vec<_> = named.collect();
     if list.is_empty() {
         list.push(("tracker".to_owned(), false, Vec::new()));

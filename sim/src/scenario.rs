@@ -176,6 +176,9 @@ pub struct Actor {
     pub kind: ActorKind,
     /// Its name; also in DNS, as `NAME.sim`.
     pub name: String,
+    /// How it is asked.
+    #[serde(default)]
+    pub proto: Proto,
     /// What it does, one entry a request; the last one is repeated. Empty: it does its work.
     #[serde(default)]
     pub script: Vec<Answer>,
@@ -185,10 +188,19 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActorKind {
-    /// A tracker over HTTP.
+    /// A tracker.
     Tracker,
-    /// The same over UDP. A status in its script is silence there.
-    UdpTracker,
+}
+
+/// How a tracker is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proto {
+    /// BEP 3.
+    #[default]
+    Http,
+    /// BEP 15. A status in its script is silence there.
+    Udp,
 }
 
 /// What a scripted tracker does with one request.
@@ -467,7 +479,7 @@ fn not_yet(table: &Table) -> Option<String> {
             ],
         ),
         ("net", &["geography", "jitter", "duplicate", "reorder"]),
-        ("actor", &["proto", "addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
+        ("actor", &["addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
         (
             "fault",
             &[
@@ -513,7 +525,7 @@ fn not_yet(table: &Table) -> Option<String> {
         }
     }
     let built: &[(&str, &str, &[&str])] = &[
-        ("actor", "kind", &["tracker", "udp-tracker"]),
+        ("actor", "kind", &["tracker"]),
         ("fault", "kind", &["crash", "power-cut"]),
         ("group", "has", &["all", "none"]),
     ];

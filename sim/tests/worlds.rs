@@ -266,7 +266,8 @@ fn a_trace_file_tells_what_the_run_hashed() {
 
 #[test]
 fn peers_are_found_through_a_tracker_over_udp() {
-    let actor = "[[actor]]\nkind = \"udp-tracker\"\nname = \"u\"\nscript = [\"ok interval=40\"]\n";
+    let actor =
+        "[[actor]]\nkind = \"tracker\"\nproto = \"udp\"\nname = \"u\"\nscript = [\"ok interval=40\"]\n";
     let materials = small(&format!("{actor}{COMPLETE}"));
     let ends = BOTH.map(|world| {
         let outcome = once(&materials, 4, world);
@@ -281,7 +282,7 @@ fn peers_are_found_through_a_tracker_over_udp() {
 
 #[test]
 fn a_udp_tracker_that_is_silent_leaves_the_turn_to_the_next() {
-    let actors = "[[actor]]\nkind = \"udp-tracker\"\nname = \"u\"\nscript = [\"500\"]\n\
+    let actors = "[[actor]]\nkind = \"tracker\"\nproto = \"udp\"\nname = \"u\"\nscript = [\"500\"]\n\
                   [[actor]]\nkind = \"tracker\"\nname = \"h\"\n";
     let materials = small(&format!("{actors}[[expect]]\ncomplete = \"leech\"\nwithin_bound = 20.0\n"));
     for world in BOTH {

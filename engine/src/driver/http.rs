@@ -206,7 +206,8 @@ mod tests {
             let answer = check(format!("HTTP/1.1 200 OK\r\n{bad}").as_bytes(), 10).await.0;
             assert!(answer.is_err(), "{bad:?} {answer:?}");
         }
-        let huge = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n0123456789abcdef";
+        let huge =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n0123456789abcdef";
         assert_eq!(check(huge, 10).await.0, Err(NetError::TooLarge));
     }
 
