@@ -47,6 +47,7 @@ impl Transport for PacedTransport {
     type Reader = Reader;
     type Writer = Paced<Writer>;
     type Listener = <TcpTransport as Transport>::Listener;
+    type Datagrams = <TcpTransport as Transport>::Datagrams;
 
     async fn connect(&self, remote: SocketAddr) -> Result<Connection<Reader, Paced<Writer>>, NetError> {
         self.tcp.connect(remote).await.map(|connection| self.pace(connection))
@@ -68,6 +69,22 @@ impl Transport for PacedTransport {
 
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, NetError> {
         self.tcp.resolve(host).await
+    }
+
+    async fn open_datagrams(&self, ipv6: bool, port: u16) -> Option<Self::Datagrams> {
+        self.tcp.open_datagrams(ipv6, port).await
+    }
+
+    fn send_datagram(&self, socket: &Self::Datagrams, remote: SocketAddr, payload: &[u8]) {
+        self.tcp.send_datagram(socket, remote, payload);
+    }
+
+    async fn receive_datagram(
+        &self,
+        socket: &Self::Datagrams,
+        buffer: &mut [u8],
+    ) -> Result<(usize, SocketAddr), NetError> {
+        self.tcp.receive_datagram(socket, buffer).await
     }
 
     async fn secure(

@@ -1,17 +1,18 @@
 //! What a torrent is given from above with every call: the time, the settings, and the way out.
 
-use core::net::SocketAddr;
-use std::collections::{BTreeMap, VecDeque};
+use core::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::alert::Alert;
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::config::Config;
 use crate::disk::Job;
 use crate::ids::{ConnectionId, HttpId, JobId, PeerId, ResolveId, TorrentId};
-use crate::limits::JOBS_MAX;
+use crate::limits::{JOBS_MAX, TRACKER_REQUESTS_MAX};
 use crate::output::{HttpGet, Output};
 use crate::time::Instant;
 use crate::timers::Timers;
+use crate::udp_trackers::{UdpAsk, UdpAskId, UdpTrackers};
 
 /// Everything of the engine that a torrent may use.
 pub(crate) struct Context<'a> {
@@ -29,6 +30,22 @@ pub(crate) struct Context<'a> {
     /// No dial may go out before.
     pub(crate) dials_from: Instant,
     pub(crate) routes: &'a mut Routes,
+    pub(crate) udp_trackers: &'a mut UdpTrackers,
+    pub(crate) external: &'a mut External,
+}
+
+/// Who asks trackers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Torrent(TorrentId),
+    Scraper,
+}
+
+/// Our address as others see it, one a family; the last that was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct External {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
 }
 
 /// Who a deadline belongs to.
@@ -38,6 +55,8 @@ pub(crate) enum Wake {
     Connection(ConnectionId),
     /// A grant is paid for.
     Bandwidth,
+    Scraper,
+    UdpTrackers,
 }
 
 /// Which torrent everything under way belongs to.
@@ -45,10 +64,13 @@ pub(crate) enum Wake {
 pub(crate) struct Routes {
     pub(crate) connections: BTreeMap<ConnectionId, TorrentId>,
     pub(crate) jobs: BTreeMap<JobId, TorrentId>,
-    pub(crate) lookups: BTreeMap<ResolveId, TorrentId>,
-    pub(crate) requests: BTreeMap<HttpId, TorrentId>,
+    pub(crate) lookups: BTreeMap<ResolveId, Asker>,
+    pub(crate) requests: BTreeMap<HttpId, Asker>,
+    pub(crate) questions: BTreeMap<UdpAskId, Asker>,
+    /// Torrents that would ask a tracker if fewer look-ups and requests were under way, those who came first in front.
+    line: BTreeSet<(u64, TorrentId)>,
     /// Torrents that would dial if fewer peers were connected.
-    pub(crate) crowded_out: std::collections::BTreeSet<TorrentId>,
+    pub(crate) crowded_out: BTreeSet<TorrentId>,
     /// Jobs that wait for one of [`JOBS_MAX`] to end.
     pub(crate) jobs_waiting: VecDeque<(JobId, Job)>,
     pub(crate) jobs_out: usize,
@@ -59,6 +81,18 @@ impl Routes {
     fn issue(&mut self) -> u64 {
         self.issued += 1;
         self.issued
+    }
+
+    fn may_ask(&self) -> usize {
+        TRACKER_REQUESTS_MAX.saturating_sub(self.lookups.len() + self.requests.len())
+    }
+
+    /// Wakes as many of those in line as may ask now. They stay there until they have asked, so that a place is not lost
+    /// with a torrent that is gone.
+    pub(crate) fn call_next(&mut self, timers: &mut Timers<Wake>, now: Instant) {
+        for (_, torrent) in self.line.iter().take(self.may_ask()) {
+            timers.set(Wake::Torrent(*torrent), Some(now));
+        }
     }
 
     /// Gives waiting jobs to the driver while there is room.
@@ -109,18 +143,18 @@ impl Context<'_> {
         }
     }
 
-    pub(crate) fn resolve(&mut self, torrent: TorrentId, host: String) -> ResolveId {
+    pub(crate) fn resolve(&mut self, asker: Asker, host: String) -> ResolveId {
         let query = ResolveId(self.routes.issue());
-        self.routes.lookups.insert(query, torrent);
+        self.routes.lookups.insert(query, asker);
         self.outputs.push_back(Output::Resolve { query, host });
         query
     }
 
     /// Sends an HTTP request; its id is set here.
-    pub(crate) fn http_get(&mut self, torrent: TorrentId, mut get: HttpGet) -> HttpId {
+    pub(crate) fn http_get(&mut self, asker: Asker, mut get: HttpGet) -> HttpId {
         get.request = HttpId(self.routes.issue());
         let request = get.request;
-        self.routes.requests.insert(request, torrent);
+        self.routes.requests.insert(request, asker);
         self.outputs.push_back(Output::HttpGet(Box::new(get)));
         request
     }
@@ -128,7 +162,57 @@ impl Context<'_> {
     pub(crate) fn cancel_http(&mut self, request: HttpId) {
         if self.routes.requests.remove(&request).is_some() {
             self.outputs.push_back(Output::HttpCancel { request });
+            self.routes.call_next(self.timers, self.now);
         }
+    }
+
+    /// Asks a tracker over UDP.
+    pub(crate) fn ask_udp(&mut self, asker: Asker, remote: SocketAddr, ask: UdpAsk) -> UdpAskId {
+        let question = self.udp_trackers.ask(self.now, remote, ask);
+        self.routes.questions.insert(question, asker);
+        question
+    }
+
+    pub(crate) fn cancel_udp(&mut self, question: UdpAskId) {
+        self.routes.questions.remove(&question);
+        self.udp_trackers.cancel(question);
+    }
+
+    /// Whether one more look-up or HTTP request may go out.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.routes.may_ask() > 0
+    }
+
+    /// Keeps or gives up the place of a torrent that waits for [`Self::may_ask`].
+    pub(crate) fn stand_in_line(&mut self, torrent: TorrentId, place: &mut Option<u64>, waits: bool) {
+        match *place {
+            None if waits => {
+                let number = self.routes.issue();
+                self.routes.line.insert((number, torrent));
+                *place = Some(number);
+            }
+            Some(number) if !waits => {
+                self.routes.line.remove(&(number, torrent));
+                *place = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody says what our address is.
+    pub(crate) fn learn_external(&mut self, ip: IpAddr) {
+        let slot = if ip.is_ipv6() { &mut self.external.v6 } else { &mut self.external.v4 };
+        *slot = Some(ip);
+    }
+
+    /// Whether this is where others reach us: address and port.
+    pub(crate) fn is_ourselves(&self, address: SocketAddr) -> bool {
+        let ip = Some(address.ip());
+        self.port == Some(address.port()) && (ip == self.external.v4 || ip == self.external.v6)
+    }
+
+    pub(crate) fn wake_scraper(&mut self, at: Option<Instant>) {
+        self.timers.set(Wake::Scraper, at);
     }
 
     pub(crate) fn wake_torrent(&mut self, torrent: TorrentId, at: Option<Instant>) {

@@ -1,5 +1,7 @@
 //! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
 
+mod trackers;
+
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +12,7 @@ use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
 use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
-use crate::context::{Context, Routes, Wake};
+use crate::context::{Context, External, Routes, Wake};
 use crate::disk::{JobResult, Place, files_to_allocate};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
@@ -19,10 +21,12 @@ use crate::metainfo::{Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::queue::Queue;
 use crate::rng::Rng;
+use crate::scraper::Scraper;
 use crate::suspend;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::torrent::{Range, Start, Torrent};
+use crate::udp_trackers::UdpTrackers;
 use crate::wire::Message;
 
 /// The whole client behind one value.
@@ -45,6 +49,9 @@ pub struct Engine {
     queue: Queue,
     dials: Dials,
     routes: Routes,
+    udp_trackers: UdpTrackers,
+    scraper: Scraper,
+    external: External,
     now: Instant,
     stopping: bool,
     stopped: bool,
@@ -73,6 +80,9 @@ impl Engine {
             queue: Queue::new(config.active_max),
             dials: Dials::new(config.dials_per_second_max),
             routes: Routes::default(),
+            udp_trackers: UdpTrackers::new(Rng::stream(start.seed, "udp trackers", 0)),
+            scraper: Scraper::default(),
+            external: External::default(),
             now: Instant::START,
             stopping: false,
             stopped: false,
@@ -117,22 +127,11 @@ impl Engine {
                 });
             }
             Input::JobDone { job, result } => self.handle_job(job, result),
-            Input::Resolved { query, result } => {
-                if let Some(torrent) = self.routes.lookups.remove(&query) {
-                    self.with_torrent(torrent, |torrent, context| {
-                        torrent.handle_resolved(context, query, result)
-                    });
-                }
-            }
-            Input::Datagram { .. } => {}
-            Input::HttpDone { request, result } => {
-                if let Some(torrent) = self.routes.requests.remove(&request) {
-                    self.with_torrent(torrent, |torrent, context| {
-                        torrent.handle_http(context, request, result)
-                    });
-                }
-            }
+            Input::Resolved { query, result } => self.handle_resolved(query, result),
+            Input::Datagram { remote, payload } => self.handle_datagram(remote, &payload),
+            Input::HttpDone { request, result } => self.handle_http(request, result),
         }
+        self.send_datagrams();
         self.begin_queued();
         self.bandwidth.settle(self.now, &mut self.outputs);
         self.timers.set(Wake::Bandwidth, self.bandwidth.deadline());
@@ -164,6 +163,8 @@ impl Engine {
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
                 }
+                Wake::Scraper => self.with_scraper(Scraper::handle_timeout),
+                Wake::UdpTrackers => self.handle_udp_timeout(),
                 Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
                     self.close_stranger(connection);
                 }
@@ -196,7 +197,7 @@ impl Engine {
             Command::Unban { torrent, address } => {
                 self.with_torrent(torrent, |torrent, context| torrent.unban(context, address));
             }
-            Command::Scrape { .. } => {}
+            Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
                     let stats = Box::new(torrent.stats(self.now));
@@ -208,6 +209,7 @@ impl Engine {
             }
             Command::Shutdown => {
                 self.stopping = true;
+                self.with_scraper(Scraper::stop);
                 let torrents: Vec<_> = self.torrents.keys().copied().collect();
                 for torrent in torrents {
                     self.with_torrent(torrent, |torrent, context| torrent.stop(context));
@@ -415,6 +417,8 @@ impl Engine {
             dials: &mut self.dials,
             dials_from: Instant::START,
             routes: &mut self.routes,
+            udp_trackers: &mut self.udp_trackers,
+            external: &mut self.external,
         };
         act(&mut self.torrents, &mut context)
     }

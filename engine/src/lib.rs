@@ -20,8 +20,10 @@ pub mod block;
 pub mod command;
 pub mod config;
 mod context;
+mod datagram;
 pub mod disk;
 mod engine;
+mod exchange;
 pub mod ids;
 pub mod input;
 pub mod limits;
@@ -32,11 +34,14 @@ mod queue;
 mod rate;
 pub mod record;
 pub mod rng;
+mod scraper;
 mod suspend;
 pub mod time;
 mod timers;
 mod torrent;
 pub mod tracker_server;
+mod udp_trackers;
+mod under_way;
 pub mod wire;
 
 #[cfg(feature = "driver")]

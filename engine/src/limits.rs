@@ -98,6 +98,15 @@ pub const ANNOUNCE_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub const ANNOUNCE_RETRY_FIRST: Duration = Duration::from_secs(5);
 /// The longest of those times, before up to half as much is added at random.
 pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// Look-ups and HTTP requests to trackers under way at once, over all torrents; libtorrent's. More wait in line: a
+/// thousand torrents that begin together must not freeze a resolver or a home router.
+pub const TRACKER_REQUESTS_MAX: usize = 50;
+/// How long a connection id of a UDP tracker is used (BEP 15).
+pub const UDP_CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// UDP trackers whose connection id is remembered.
+pub const UDP_CONNECTIONS_MAX: usize = 1024;
+/// Info-hashes in one scrape over HTTP: a URL of 4 KiB, which servers take.
+pub const SCRAPE_HTTP_HASHES_MAX: usize = 50;
 /// The path and query of a request to our tracker.
 pub const TRACKER_QUERY_BYTES_MAX: usize = 16 << 10;
 /// Info-hashes in one scrape of our tracker.

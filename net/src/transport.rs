@@ -1,4 +1,4 @@
-//! TCP on a real machine: dials, listeners, names, and which address they use.
+//! TCP and UDP on a real machine: dials, listeners, names, and which address they use.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
@@ -6,11 +6,12 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use taipei_engine::driver::{Connection, ListenError, SecureStream, Transport};
 use taipei_engine::input::NetError;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tracing::debug;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tracing::{debug, trace};
 
 use crate::platform;
 use crate::tls::Tls;
@@ -96,6 +97,22 @@ impl TcpTransport {
         Self { shared: Arc::new(Shared { bind, tls: Tls::default() }) }
     }
 
+    fn udp_socket(&self, ipv6: bool, port: u16) -> io::Result<Option<UdpSocket>> {
+        let bind = &self.shared.bind;
+        let Some(address) = bind.address(ipv6) else { return Ok(None) };
+        let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if let Bind::Interface(name) = bind {
+            platform::bind_to_interface(&socket, name)?;
+        }
+        if ipv6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::new(address, port).into())?;
+        UdpSocket::from_std(socket.into()).map(Some)
+    }
+
     async fn dial(&self, remote: SocketAddr) -> io::Result<TcpStream> {
         let bind = &self.shared.bind;
         let source = bind.address(remote.is_ipv6()).ok_or(io::ErrorKind::NetworkUnreachable)?;
@@ -148,6 +165,7 @@ impl Transport for TcpTransport {
     type Reader = OwnedReadHalf;
     type Writer = OwnedWriteHalf;
     type Listener = TcpListener;
+    type Datagrams = Arc<UdpSocket>;
 
     async fn connect(
         &self,
@@ -197,7 +215,9 @@ impl Transport for TcpTransport {
             Ok(found) => {
                 let mut addresses = Vec::new();
                 for address in found.take(ADDRESSES_PER_NAME_MAX).map(|found| found.ip()) {
-                    if !addresses.contains(&address) {
+                    // What cannot be reached from here costs its time-out.
+                    let usable = self.shared.bind.address(address.is_ipv6()).is_some();
+                    if usable && !addresses.contains(&address) {
                         addresses.push(address);
                     }
                 }
@@ -208,6 +228,39 @@ impl Transport for TcpTransport {
                 _ => Err(NetError::NotFound),
             },
         }
+    }
+
+    async fn open_datagrams(&self, ipv6: bool, port: u16) -> Option<Arc<UdpSocket>> {
+        let opened = self.udp_socket(ipv6, port).or_else(|error| {
+            debug!(%error, ipv6, port, "no datagrams at this port");
+            self.udp_socket(ipv6, 0)
+        });
+        match opened {
+            Ok(socket) => {
+                let socket = socket?;
+                // Before that is known nothing can be sent without waiting.
+                socket.writable().await.ok()?;
+                Some(Arc::new(socket))
+            }
+            Err(error) => {
+                debug!(%error, ipv6, "no datagrams in this family");
+                None
+            }
+        }
+    }
+
+    fn send_datagram(&self, socket: &Arc<UdpSocket>, remote: SocketAddr, payload: &[u8]) {
+        if let Err(error) = socket.try_send_to(payload, remote) {
+            trace!(%error, "a datagram is lost");
+        }
+    }
+
+    async fn receive_datagram(
+        &self,
+        socket: &Arc<UdpSocket>,
+        buffer: &mut [u8],
+    ) -> Result<(usize, SocketAddr), NetError> {
+        socket.recv_from(buffer).await.map_err(|error| platform::net_error(&error))
     }
 
     async fn secure(
@@ -301,6 +354,36 @@ mod tests {
         assert_eq!(transport.listen(port..=port).await.unwrap_err(), ListenError::InUse(port));
         if let Some(end) = port.checked_add(20) {
             assert_ne!(transport.listen(port..=end).await.unwrap()[0].0.port(), port);
+        }
+    }
+
+    #[tokio::test]
+    async fn datagrams_go_both_ways_from_the_port_asked_for() {
+        let transport = bound("127.0.0.1");
+        let address = transport.listen(0..=0).await.unwrap().remove(0).0;
+        let here = transport.open_datagrams(false, address.port()).await.unwrap();
+        assert_eq!(here.local_addr().unwrap(), address);
+        // Taken: another one will do.
+        let there = transport.open_datagrams(false, address.port()).await.unwrap();
+        assert_ne!(there.local_addr().unwrap(), address);
+        // The other family is not used at all.
+        assert!(transport.open_datagrams(true, 0).await.is_none());
+        let mut buffer = [0; 10];
+        transport.send_datagram(&there, address, b"hello");
+        let (length, from) = transport.receive_datagram(&here, &mut buffer).await.unwrap();
+        assert_eq!((&buffer[..length], from), (&b"hello"[..], there.local_addr().unwrap()));
+        transport.send_datagram(&here, from, b"you");
+        assert_eq!(transport.receive_datagram(&there, &mut buffer).await, Ok((3, address)));
+        // What cannot be sent is lost and nothing else.
+        transport.send_datagram(&here, "[::1]:9".parse().unwrap(), b"lost");
+        transport.send_datagram(&here, from, &vec![0; 1 << 17]);
+    }
+
+    #[tokio::test]
+    async fn datagrams_of_an_interface_that_is_not_there_fail_closed() {
+        if platform::BIND_BY_NAME {
+            assert!(bound("nosuchif0").open_datagrams(false, 0).await.is_none());
+            assert!(bound("192.0.2.1").open_datagrams(false, 0).await.is_none());
         }
     }
 

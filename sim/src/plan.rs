@@ -14,7 +14,7 @@ use taipei_engine::{BlockData, InfoHash};
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
-use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Outage, Scenario, Torrent};
+use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Outage, Proto, Scenario, Torrent};
 use crate::units::{SECOND, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
@@ -103,6 +103,8 @@ pub struct TrackerPlan {
     pub dns_name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Whether it is asked over UDP; it answers both ways.
+    pub udp: bool,
     /// What it does with each request; the last one is repeated.
     pub script: Vec<Answer>,
 }
@@ -258,6 +260,12 @@ pub(crate) fn create_plan(
 }
 
 impl Plan {
+    /// What the scenario calls the tracker at an address.
+    pub(crate) fn tracker_name(&self, address: SocketAddr) -> String {
+        let tracker = self.trackers.iter().find(|tracker| tracker.address == address);
+        tracker.map_or_else(|| address.to_string(), |tracker| tracker.name.clone())
+    }
+
     /// Writes out what this scenario comes to with this seed.
     pub fn new(scenario: &Scenario, seed: u64) -> Arc<Self> {
         let mut hosts = Vec::new();
@@ -377,19 +385,24 @@ fn tiers_of(torrent: &Torrent, trackers: &[TrackerPlan]) -> Vec<Vec<usize>> {
 
 impl TrackerPlan {
     fn url(&self) -> String {
-        format!("http://{}:{TRACKER_PORT}/announce", self.dns_name)
+        let scheme = if self.udp { "udp" } else { "http" };
+        format!("{scheme}://{}:{TRACKER_PORT}/announce", self.dns_name)
     }
 }
 
 fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
-    let named = scenario.actors.iter().map(|actor| (actor.name.clone(), actor.script.clone()));
+    let named = scenario
+        .actors
+        .iter()
+        .map(|actor| (actor.name.clone(), actor.proto == Proto::Udp, actor.script.clone()));
     let mut list: Vec<_> = named.collect();
     if list.is_empty() {
-        list.push(("tracker".to_owned(), Vec::new()));
+        list.push(("tracker".to_owned(), false, Vec::new()));
     }
     list.into_iter()
         .enumerate()
-        .map(|(number, (name, script))| TrackerPlan {
+        .map(|(number, (name, udp, script))| TrackerPlan {
+            udp,
             dns_name: format!("{name}.sim"),
             name,
             address: SocketAddr::new(Ipv4Addr::new(94, 0, 0, number as u8 + 1).into(), TRACKER_PORT),

@@ -184,6 +184,9 @@ pub struct Actor {
     pub kind: ActorKind,
     /// Its name; also in DNS, as `NAME.sim`.
     pub name: String,
+    /// How it is asked.
+    #[serde(default)]
+    pub proto: Proto,
     /// What it does, one entry a request; the last one is repeated. Empty: it does its work.
     #[serde(default)]
     pub script: Vec<Answer>,
@@ -193,8 +196,19 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActorKind {
-    /// A tracker over HTTP.
+    /// A tracker.
     Tracker,
+}
+
+/// How a tracker is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proto {
+    /// BEP 3.
+    #[default]
+    Http,
+    /// BEP 15. A status in its script is silence there.
+    Udp,
 }
 
 /// What a scripted tracker does with one request.
@@ -647,7 +661,7 @@ fn not_yet(table: &Table) -> Option<String> {
             ],
         ),
         ("net", &["geography", "jitter", "duplicate", "reorder"]),
-        ("actor", &["proto", "addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
+        ("actor", &["addr", "count", "behaviour", "from_group", "at", "for", "udp"]),
         ("fault", &["rate", "until", "from", "every_k", "error", "from_group", "to_group", "count"]),
         (
             "expect",

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use taipei_engine::Instant;
 use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
+use taipei_engine::wire::tracker_udp::{UdpAnswer, UdpRequest};
 
 use crate::plan::{Plan, TrackerPlan};
 use crate::scenario::{Answer, Outage};
@@ -71,8 +72,7 @@ impl TrackerActor {
     }
 
     fn reply(&mut self, now: u64, from: SocketAddr, path: &str) -> Reply {
-        let step = self.script.get(self.asked).or(self.script.last()).copied();
-        self.asked += 1;
+        let step = self.next_step();
         if let Some(Answer::Status(status)) = step {
             return Reply { after: 0, status, body: Bytes::new() };
         }
@@ -85,6 +85,40 @@ impl TrackerActor {
             }
             _ => Reply { after: 0, status, body },
         }
+    }
+}
+
+impl TrackerActor {
+    /// Answers a datagram: how long it thinks, and the packet; none where it is silent. The script is about announces.
+    pub fn answer_datagram(&mut self, now: u64, from: SocketAddr, packet: &[u8]) -> Option<(u64, Bytes)> {
+        if self.outage.is_some() {
+            self.unserved += 1;
+            return None;
+        }
+        let is_announce = matches!(UdpRequest::parse(packet), Some(UdpRequest::Announce { .. }));
+        let step = if is_announce { self.next_step() } else { None };
+        if let Some(Answer::Status(_)) = step {
+            return None;
+        }
+        let mut answer = self.server.handle_udp(Instant(now), from, packet)?;
+        match (step, UdpAnswer::parse(&answer, from.is_ipv6())) {
+            (Some(Answer::Hang(after)), _) => return Some((after, answer.into())),
+            (
+                Some(Answer::Ok { interval: Some(interval), .. }),
+                Some(UdpAnswer::Announced { transaction, leechers, seeders, peers, .. }),
+            ) => {
+                let changed = UdpAnswer::Announced { transaction, interval, leechers, seeders, peers };
+                answer = changed.encode(from.is_ipv6());
+            }
+            _ => {}
+        }
+        Some((0, answer.into()))
+    }
+
+    fn next_step(&mut self) -> Option<Answer> {
+        let step = self.script.get(self.asked).or(self.script.last()).copied();
+        self.asked += 1;
+        step
     }
 }
 

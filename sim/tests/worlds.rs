@@ -341,3 +341,31 @@ fn a_trace_file_tells_what_the_run_hashed() {
         assert!(first.first_difference(&other).is_some());
     }
 }
+
+#[test]
+fn peers_are_found_through_a_tracker_over_udp() {
+    let actor =
+        "[[actor]]\nkind = \"tracker\"\nproto = \"udp\"\nname = \"u\"\nscript = [\"ok interval=40\"]\n";
+    let materials = small(&format!("{actor}{COMPLETE}"));
+    let ends = BOTH.map(|world| {
+        let outcome = once(&materials, 4, world);
+        assert_eq!(outcome.verdict, Verdict::Pass, "{world:?} {:?}", outcome.violation);
+        let again = once(&materials, 4, world);
+        assert_eq!(outcome.trace, again.trace, "{world:?} repeats");
+        pretty(&outcome.end_state)
+    });
+    assert_eq!(ends[0], ends[1]);
+    assert!(ends[0].contains("completed"), "{}", ends[0]);
+}
+
+#[test]
+fn a_udp_tracker_that_is_silent_leaves_the_turn_to_the_next() {
+    let actors = "[[actor]]\nkind = \"tracker\"\nproto = \"udp\"\nname = \"u\"\nscript = [\"500\"]\n\
+                  [[actor]]\nkind = \"tracker\"\nname = \"h\"\n";
+    let materials = small(&format!("{actors}[[expect]]\ncomplete = \"leech\"\nwithin_bound = 20.0\n"));
+    for world in BOTH {
+        let outcome = once(&materials, 4, world);
+        assert_eq!(outcome.verdict, Verdict::Pass, "{world:?} {:?}", outcome.violation);
+        assert!(outcome.ended_at_ns > 45 * SECOND, "the first tier has its 45 s");
+    }
+}

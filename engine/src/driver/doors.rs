@@ -11,7 +11,7 @@ use crate::ids::JobId;
 use crate::input::NetError;
 use crate::time::Instant;
 
-/// Streams to other hosts. Real sockets in `net`, turmoil's in `sim`.
+/// Streams and datagrams to other hosts. Real sockets in `net`, turmoil's in `sim`.
 pub trait Transport: Clone + Send + Sync + 'static {
     /// The receiving half of a stream.
     type Reader: AsyncRead + Unpin + Send + 'static;
@@ -19,6 +19,8 @@ pub trait Transport: Clone + Send + Sync + 'static {
     type Writer: AsyncWrite + Unpin + Send + 'static;
     /// Accepts streams; dropping it stops that.
     type Listener: Send + 'static;
+    /// Sends and receives datagrams of one family; dropping the last clone ends that.
+    type Datagrams: Clone + Send + Sync + 'static;
 
     /// Dials. The caller bounds the time.
     fn connect(
@@ -41,6 +43,20 @@ pub trait Transport: Clone + Send + Sync + 'static {
 
     /// The addresses of a name.
     fn resolve(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, NetError>> + Send;
+
+    /// Opens the datagram socket of a family at this port, or at one that the system chooses when it is taken. None where
+    /// that family is not there or not to be used.
+    fn open_datagrams(&self, ipv6: bool, port: u16) -> impl Future<Output = Option<Self::Datagrams>> + Send;
+
+    /// Sends a datagram, or loses it: never waits.
+    fn send_datagram(&self, socket: &Self::Datagrams, remote: SocketAddr, payload: &[u8]);
+
+    /// The next datagram into `buffer`: its length, and who says to have sent it.
+    fn receive_datagram(
+        &self,
+        socket: &Self::Datagrams,
+        buffer: &mut [u8],
+    ) -> impl Future<Output = Result<(usize, SocketAddr), NetError>> + Send;
 
     /// Puts TLS over a stream, with the certificate checked against `host`.
     fn secure(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::datagram::Datagrams;
 use super::doors::{Clock, Jobs, ListenError, Transport};
 use super::owner::Owner;
 use super::recorder::Recorder;
@@ -34,6 +35,8 @@ pub async fn start<T: Transport, C: Clock, J: Jobs>(
         Some(ports) => transport.listen(ports).await?,
         None => Vec::new(),
     };
+    let port = listeners.first().map_or(0, |(address, _)| address.port());
+    let datagrams = Datagrams::open(&transport, port).await;
     let listening: Arc<[SocketAddr]> = listeners.iter().map(|(address, _)| *address).collect();
     let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (alert_sender, alerts) = mpsc::channel(ALERTS_WAITING_MAX);
@@ -43,6 +46,7 @@ pub async fn start<T: Transport, C: Clock, J: Jobs>(
         jobs,
         crate::Engine::new(config, start_values),
         listeners,
+        datagrams,
         commands,
         alert_sender,
         options.recorder,

@@ -36,7 +36,7 @@ async fn exchange(stream: impl ReadWrite, get: &HttpGet) -> Result<HttpResponse,
     let request = Request::get(&get.path)
         .header(HOST, &get.authority)
         .header(USER_AGENT, concat!("taipei/", env!("CARGO_PKG_VERSION")))
-        .header(ACCEPT_ENCODING, "identity")
+        .header(ACCEPT_ENCODING, "gzip")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|_| NetError::BadHttp)?;
@@ -73,8 +73,9 @@ async fn collect(response: Response<Incoming>, body_bytes_max: u32) -> Result<Ht
     let status = response.status().as_u16();
     let location =
         response.headers().get(LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let gzip =
-        response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip" || value == "x-gzip");
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes());
+    let gzip = encoding
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip"));
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -154,7 +155,7 @@ mod tests {
         let agent = concat!("User-Agent: taipei/", env!("CARGO_PKG_VERSION"));
         assert_eq!(
             headers,
-            ["Accept-Encoding: identity", "Connection: close", "Host: tracker.example:8080", agent]
+            ["Accept-Encoding: gzip", "Connection: close", "Host: tracker.example:8080", agent]
         );
     }
 
@@ -163,6 +164,17 @@ mod tests {
         assert_eq!(check(b"HTTP/1.0 404 Not Found\r\n\r\nno", 10).await.0, Ok(response(404, "no")));
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
         assert_eq!(check(chunked, 10).await.0, Ok(response(200, "ab")));
+    }
+
+    #[tokio::test]
+    async fn a_packed_body_comes_as_it_is() {
+        for (header, gzip) in
+            [("Content-Encoding: gzip", true), ("content-encoding:X-GZIP", true), ("X: gzip", false)]
+        {
+            let answer = format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\nzip");
+            let expected = HttpResponse { gzip, ..response(200, "zip") };
+            assert_eq!(check(answer.as_bytes(), 10).await.0, Ok(expected), "{header}");
+        }
     }
 
     #[tokio::test]
@@ -179,6 +191,24 @@ mod tests {
         let mut long = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
         long.resize(100_000, b'x');
         assert_eq!(check(&long, 5).await.0, Err(NetError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn lengths_that_overflow_are_errors() {
+        for bad in [
+            "Content-Length: 18446744073709551616\r\n\r\nab",
+            "Content-Length: -1\r\n\r\nab",
+            "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\nab\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n-1\r\nab\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nab",
+        ] {
+            let answer = check(format!("HTTP/1.1 200 OK\r\n{bad}").as_bytes(), 10).await.0;
+            assert!(answer.is_err(), "{bad:?} {answer:?}");
+        }
+        let huge =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n0123456789abcdef";
+        assert_eq!(check(huge, 10).await.0, Err(NetError::TooLarge));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 
 mod alerts;
 mod connection;
+mod datagram;
 pub mod doors;
 mod handle;
 mod http;

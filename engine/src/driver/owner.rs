@@ -8,12 +8,14 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, trace};
 
 use super::alerts::AlertQueue;
 use super::connection::{self, Channel, Event};
+use super::datagram::Datagrams;
 use super::doors::{Clock, Connection, Jobs, Transport};
 use super::http;
 use super::recorder::Recorder;
@@ -35,6 +37,7 @@ pub struct Owner<T: Transport, C: Clock, J: Jobs> {
     jobs: J,
     engine: Engine,
     listeners: Vec<(SocketAddr, T::Listener)>,
+    datagrams: Datagrams<T>,
     commands: mpsc::Receiver<Command>,
     incoming: mpsc::Receiver<Event<T::Reader, T::Writer>>,
     jobs_done: JobChannel,
@@ -96,6 +99,7 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
         jobs: J,
         engine: Engine,
         listeners: Vec<(SocketAddr, T::Listener)>,
+        datagrams: Datagrams<T>,
         commands: mpsc::Receiver<Command>,
         alerts: mpsc::Sender<Alert>,
         recorder: Option<Box<dyn Recorder>>,
@@ -107,6 +111,7 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
             jobs,
             engine,
             listeners,
+            datagrams,
             commands,
             incoming,
             jobs_done: JobChannel { sender, receiver },
@@ -123,7 +128,11 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
 
     /// Runs the session until it is shut down. Every alert was taken, or nobody listens, when it returns.
     pub async fn run(mut self) {
-        let acceptors = self.listen();
+        let sockets: Vec<_> = self.datagrams.sockets().cloned().collect();
+        let mut acceptors = self.listen();
+        acceptors.extend(
+            sockets.into_iter().map(|socket| Task::spawn(receive_datagrams(self.world.clone(), socket))),
+        );
         let mut commands_open = true;
         let mut burst = Vec::with_capacity(BURST_MAX);
         loop {
@@ -245,7 +254,11 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
         if self.stopped {
             return;
         }
-        trace!(?now, ?input);
+        match &input {
+            // A torrent file has passkeys in it, and so may the rest.
+            Input::Command(_) => trace!(?now, "command"),
+            input => trace!(?now, ?input),
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.input(now, &input);
         }
@@ -309,8 +322,9 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                 self.requests.insert(request, task);
             }
             Output::HttpCancel { request } => drop(self.requests.remove(&request)),
-            // No datagram socket yet, and the engine asks for none.
-            Output::SendDatagram { .. } => {}
+            Output::SendDatagram { remote, payload } => {
+                self.datagrams.send(&self.world.transport, remote, &payload);
+            }
             Output::Alert(alert) => {
                 self.stopped |= alert == Alert::Stopped;
                 self.alerts.push(alert);
@@ -429,6 +443,25 @@ async fn accept<T: Transport, C: Clock>(world: World<T, C>, mut listener: T::Lis
     }
 }
 
+/// Receives for ever. The owner's queue is bounded; what does not fit stays with the system, which drops what is too much.
+async fn receive_datagrams<T: Transport, C: Clock>(world: World<T, C>, socket: T::Datagrams) {
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        match world.transport.receive_datagram(&socket, &mut buffer).await {
+            Ok((length, remote)) => {
+                let payload = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+                world.tell(Input::Datagram { remote, payload }).await;
+            }
+            Err(error) => {
+                debug!(%error, "cannot receive a datagram");
+                world.clock.sleep_until(world.clock.now() + ACCEPT_PAUSE_MIN).await;
+            }
+        }
+    }
+}
+
+/// No datagram is longer.
+const DATAGRAM_BYTES_MAX: usize = 1 << 16;
 /// Inputs handled before waiting peers are woken and time is looked at again.
 const BURST_MAX: usize = 32;
 /// Inputs waiting for the owner; readers wait beyond. Their bytes are bounded by the grants.

@@ -26,6 +26,7 @@ impl Transport for Pipes {
     type Reader = ReadHalf<DuplexStream>;
     type Writer = WriteHalf<DuplexStream>;
     type Listener = ();
+    type Datagrams = ();
 
     async fn connect(&self, remote: SocketAddr) -> Result<Connection<Self::Reader, Self::Writer>, NetError> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
@@ -44,6 +45,16 @@ impl Transport for Pipes {
 
     async fn resolve(&self, _: &str) -> Result<Vec<IpAddr>, NetError> {
         Err(NetError::NotFound)
+    }
+
+    async fn open_datagrams(&self, _: bool, _: u16) -> Option<()> {
+        None
+    }
+
+    fn send_datagram(&self, (): &(), _: SocketAddr, _: &[u8]) {}
+
+    async fn receive_datagram(&self, (): &(), _: &mut [u8]) -> Result<(usize, SocketAddr), NetError> {
+        Err(NetError::Other)
     }
 
     async fn secure(

@@ -9,41 +9,45 @@
 //! Each tracker is told `started` once, with the first announce that it takes; one tracker is told `completed`, once,
 //! preferably one that knows us; those that took `started` are told `stopped`, all at once.
 //!
-//! Redirects and addresses are judged here, on the address that is connected to: never more local than where the
-//! redirect came from, and on this machine only below `/announce`, so that a torrent cannot make us talk to a service
-//! of ours. It never resolves a name that is an address, never asks before the minimum interval (events excepted), and
-//! never holds more than one answer.
+//! Where a tracker's name has addresses of both families, what one of them took is said to the other as well (BEP 7), so
+//! that we are known at both of our addresses and learn of peers at both; this *echo* delays nothing, is not reported,
+//! and leaves out `completed`, which would be counted twice.
+//!
+//! It never asks before the minimum interval (events excepted), and never holds more than one answer.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use url::{Host, Url};
+use tracing::debug;
 
-use crate::address::{Scope, is_acceptable, is_dialable};
+use crate::address::is_acceptable;
+use crate::exchange::{Answered, Call, Endpoint, Exchange, Step, Token, TrackerError};
 use crate::ids::{InfoHash, PeerId};
 use crate::input::{HttpResponse, NetError};
 use crate::limits::{
     ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL,
-    ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, HTTP_TIMEOUT, REDIRECTS_MAX, TRACKER_ADDRESSES_MAX,
-    TRACKER_BODY_BYTES_MAX, TRACKER_URL_BYTES_MAX, TRACKERS_MAX,
+    ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::udp_trackers::UdpAsk;
 use crate::wire::tracker_http::{
-    AnnounceAnswer, AnnounceEvent, AnnounceRequest, Announced, AnswerError, RetryIn, imitates_announce,
-    names_torrent,
+    AnnounceAnswer, AnnounceEvent, AnnounceRequest, Announced, RetryIn, TrackerPeer, names_torrent,
 };
+use crate::wire::tracker_udp::UdpAnswer;
 
 /// The trackers of one torrent.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     /// By tier, within a tier in the order in which they are tried.
     trackers: Vec<Tracker>,
-    /// At most one while running; at most one a tracker while stopping.
+    /// Echoes apart: at most one while running; at most one a tracker while stopping.
     attempts: Vec<Attempt>,
-    queue: VecDeque<Queued>,
+    ready: VecDeque<Action>,
+    /// What waits for its turn. A request is put together when it is taken, so that its figures are current.
+    calls: VecDeque<Token>,
     rng: Rng,
     token_next: u32,
     phase: Phase,
@@ -75,53 +79,30 @@ pub(crate) struct Figures {
     pub(crate) numwant: u32,
 }
 
-/// A name for a look-up or request, chosen here; the torrent maps it to what the engine allots. Never used twice. One
-/// that was answered, cancelled or is otherwise out of date is ignored when it comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Token(pub(crate) u32);
-
 /// What the torrent is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Look a name up; answered with [`Announcer::handle_resolved`].
-    Resolve {
+    /// Answered with [`Announcer::handle_resolved`], [`Announcer::handle_http`] or [`Announcer::handle_udp`]. Deadlines of
+    /// look-ups and HTTP requests are kept here.
+    Call {
         /// Our name for it.
         token: Token,
-        /// Never an address.
-        host: String,
+        /// What.
+        call: Call,
     },
-    /// One HTTP request; answered with [`Announcer::handle_http`]. Its deadline is kept here.
-    Get(Box<Get>),
-    /// Forget a look-up or request; no answer is waited for.
+    /// Forget a call; no answer is waited for.
     Cancel {
         /// Which.
         token: Token,
     },
     /// Addresses from a tracker, all of which may be dialled.
     Peers(Vec<SocketAddr>),
+    /// Our address, as a tracker sees it (BEP 24).
+    ExternalIp(IpAddr),
     /// For the user.
     Report(Box<Report>),
     /// After [`Announcer::stop`]: everybody was told, or gave up. Nothing follows.
     Stopped,
-}
-
-/// One HTTP request; the fields of [`crate::output::HttpGet`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Get {
-    /// Our name for it.
-    pub(crate) token: Token,
-    /// Where to connect.
-    pub(crate) target: SocketAddr,
-    /// Whether over TLS.
-    pub(crate) tls: bool,
-    /// The name in the URL, for TLS; an address without brackets.
-    pub(crate) host: String,
-    /// The `Host` header.
-    pub(crate) authority: String,
-    /// Path and query.
-    pub(crate) path: String,
-    /// The most of the body to take.
-    pub(crate) body_bytes_max: u32,
 }
 
 /// What came of an announce.
@@ -135,47 +116,6 @@ pub(crate) struct Report {
     pub(crate) result: Result<u32, TrackerError>,
     /// A word from the tracker to the user, not escaped.
     pub(crate) warning: Option<String>,
-}
-
-/// What is wrong with a tracker.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TrackerError {
-    /// No URL, or a very long one.
-    #[error("not a usable URL")]
-    BadUrl,
-    /// UDP, WebSocket and others.
-    #[error("{0} trackers are not supported yet")]
-    Unsupported(String),
-    /// A URL that would make us say what we did not say.
-    #[error("its URL imitates an announce")]
-    Imitation,
-    /// A service of this machine, or one that pretends to be a tracker.
-    #[error("a tracker on this machine must have a path that begins with /announce")]
-    LoopbackPath,
-    /// A redirect into somebody's local network.
-    #[error("redirected from a public to a local address")]
-    RedirectToLocal,
-    /// A redirect that leads nowhere.
-    #[error("redirected to something that is no http or https URL")]
-    RedirectTarget,
-    /// A loop, most likely.
-    #[error("redirected more than {REDIRECTS_MAX} times")]
-    TooManyRedirects,
-    /// An address where no host can be.
-    #[error("its address cannot be connected to")]
-    BadAddress,
-    /// The network.
-    #[error(transparent)]
-    Net(#[from] NetError),
-    /// Neither an answer nor a redirect.
-    #[error("HTTP status {0}")]
-    Status(u16),
-    /// What it said is no answer.
-    #[error(transparent)]
-    Answer(#[from] AnswerError),
-    /// In its own words, cut to a cap, not escaped.
-    #[error("{0}")]
-    Refused(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,13 +141,17 @@ struct Tracker {
     tier: usize,
     /// As the torrent has it.
     text: String,
-    url: Result<Url, TrackerError>,
+    endpoint: Result<Endpoint, TrackerError>,
     tracker_id: Option<Bytes>,
     /// It took `started` and was not told `stopped`.
     started: bool,
+    /// The same at its addresses of the other family.
+    echoed: bool,
     failures: u32,
     /// After a failure: not before.
     retry_at: Instant,
+    /// Of that, what it asked for itself.
+    barred_until: Instant,
     /// After a success: not before, events excepted.
     welcome_at: Instant,
 }
@@ -218,23 +162,11 @@ struct Attempt {
     token: Token,
     tracker: usize,
     event: Option<AnnounceEvent>,
-    /// Where it is now, after redirects.
-    url: Url,
-    redirects: u32,
-    /// The widest scope it was redirected from; nothing more local may follow.
-    scope_min: Scope,
-    /// Addresses not tried yet, in reverse.
-    addresses: Vec<IpAddr>,
-    /// Where the request under way went; none while a name is looked up.
-    target: Option<SocketAddr>,
-    deadline: Instant,
-}
-
-/// An action in wait. A request is put together when it is taken, so that its figures are current.
-#[derive(Debug)]
-enum Queued {
-    Get(Token),
-    Ready(Action),
+    /// To the other family of a tracker that took it.
+    echo: bool,
+    exchange: Exchange,
+    /// The call was taken.
+    out: bool,
 }
 
 /// What to do while running.
@@ -263,7 +195,8 @@ impl Announcer {
         Self {
             trackers,
             attempts: Vec::new(),
-            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            calls: VecDeque::new(),
             rng,
             token_next: 0,
             phase: Phase::Idle,
@@ -279,8 +212,8 @@ impl Announcer {
         self.phase = Phase::Running;
         self.due_at = now;
         for tracker in &self.trackers {
-            if let Err(error) = &tracker.url {
-                self.queue.push_back(report(&tracker.text, None, Err(error.clone()), None));
+            if let Err(error) = &tracker.endpoint {
+                self.ready.push_back(report(&tracker.text, None, Err(error.clone()), None));
             }
         }
         self.advance(now);
@@ -303,9 +236,8 @@ impl Announcer {
         }
         self.phase = Phase::Stopping;
         // What may have been taken already is waited for, because `stopped` depends on it.
-        for attempt in self.attempts.extract_if(.., |attempt| attempt.event.is_none()) {
-            self.queue.push_back(Queued::Ready(Action::Cancel { token: attempt.token }));
-        }
+        let idle: Vec<Attempt> = self.attempts.extract_if(.., |attempt| attempt.event.is_none()).collect();
+        idle.iter().for_each(|attempt| self.cancel(attempt));
         let started: Vec<usize> =
             self.trackers.iter().filter(|tracker| tracker.started).map(|one| one.id).collect();
         for tracker in started {
@@ -321,25 +253,31 @@ impl Announcer {
         }
         self.phase = Phase::Stopped;
         self.wake_at = None;
-        for attempt in self.attempts.drain(..) {
-            self.queue.push_back(Queued::Ready(Action::Cancel { token: attempt.token }));
+        let attempts = std::mem::take(&mut self.attempts);
+        attempts.iter().for_each(|attempt| self.cancel(attempt));
+        self.ready.push_back(Action::Stopped);
+    }
+
+    /// The network may be another one, or the machine has slept: forgets what failed, and announces again as soon as
+    /// each tracker permits. What is under way begins anew.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        if self.phase != Phase::Running {
+            return;
         }
-        self.queue.push_back(Queued::Ready(Action::Stopped));
+        let attempts = std::mem::take(&mut self.attempts);
+        attempts.iter().for_each(|attempt| self.cancel(attempt));
+        for tracker in &mut self.trackers {
+            tracker.failures = 0;
+            tracker.retry_at = tracker.barred_until.min(tracker.retry_at);
+        }
+        self.due_at = self.due_at.min(now);
+        self.advance(now);
     }
 
     /// More peers would be welcome: announces before the interval is over, but not before the minimum interval.
     pub(crate) fn need_peers(&mut self, now: Instant) {
         self.due_at = self.due_at.min(now);
         self.advance(now);
-    }
-
-    /// The machine slept, or the network changed: what was waited for is due, and nothing that is under way will end.
-    pub(crate) fn renew(&mut self, now: Instant) {
-        for tracker in &mut self.trackers {
-            tracker.failures = 0;
-            tracker.retry_at = now;
-        }
-        self.need_peers(now);
     }
 
     /// A look-up is done.
@@ -349,97 +287,99 @@ impl Announcer {
         token: Token,
         result: Result<Vec<IpAddr>, NetError>,
     ) {
-        let Some(at) = self.attempts.iter().position(|one| one.token == token && one.target.is_none()) else {
-            return;
-        };
-        let mut attempt = self.attempts.swap_remove(at);
-        match result {
-            Ok(addresses) => {
-                attempt.addresses = addresses.into_iter().take(TRACKER_ADDRESSES_MAX).collect();
-                attempt.addresses.reverse();
-                self.try_address(now, attempt, NetError::NotFound.into());
-            }
-            Err(error) => self.fail(now, &attempt, error.into(), None),
-        }
-        self.advance(now);
+        self.go_on(now, token, |exchange| exchange.handle_resolved(result));
     }
 
     /// A request is done.
     pub(crate) fn handle_http(&mut self, now: Instant, token: Token, result: Result<HttpResponse, NetError>) {
-        let asked = |one: &Attempt| if one.token == token { one.target } else { None };
-        let found = self.attempts.iter().enumerate().find_map(|(at, one)| Some((at, asked(one)?)));
-        let Some((at, target)) = found else { return };
-        let attempt = self.attempts.swap_remove(at);
-        match result {
-            Ok(response) => self.handle_response(now, attempt, target, response),
-            Err(error) => self.try_address(now, attempt, error.into()),
-        }
-        self.advance(now);
+        self.go_on(now, token, |exchange| exchange.handle_http(result));
+    }
+
+    /// A question over UDP is answered, or was not in time.
+    pub(crate) fn handle_udp(&mut self, now: Instant, token: Token, result: Result<UdpAnswer, NetError>) {
+        self.go_on(now, token, |exchange| exchange.handle_udp(result));
     }
 
     /// The time of [`Self::poll_timeout`] has come. Early calls do nothing.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let late: Vec<Attempt> = self.attempts.extract_if(.., |attempt| attempt.deadline <= now).collect();
-        for attempt in late {
-            self.queue.push_back(Queued::Ready(Action::Cancel { token: attempt.token }));
-            self.try_address(now, attempt, NetError::TimedOut.into());
+        let is_late = |attempt: &mut Attempt| attempt.exchange.deadline().is_some_and(|at| at <= now);
+        let late: Vec<Attempt> = self.attempts.extract_if(.., is_late).collect();
+        for mut attempt in late {
+            self.cancel(&attempt);
+            let step = attempt.exchange.handle_timeout();
+            self.take_step(now, attempt, step);
         }
         self.advance(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.attempts.iter().map(|attempt| attempt.deadline).chain(self.wake_at).min()
+        let deadlines = self.attempts.iter().filter_map(|attempt| attempt.exchange.deadline());
+        deadlines.chain(self.wake_at).min()
     }
 
-    /// What is to be done, in order; none when all was taken.
-    pub(crate) fn poll_action(&mut self, figures: &Figures) -> Option<Action> {
+    /// What is to be done, in order; none when all was taken, or waits until `may_ask`: whether one more look-up or HTTP
+    /// request may go out.
+    pub(crate) fn poll_action(&mut self, now: Instant, figures: &Figures, may_ask: bool) -> Option<Action> {
+        if let Some(action) = self.ready.pop_front() {
+            return Some(action);
+        }
         loop {
-            match self.queue.pop_front()? {
-                Queued::Ready(action) => return Some(action),
-                Queued::Get(token) => {
-                    // A request may have been given up before it was taken.
-                    let attempt = self.attempts.iter().find(|attempt| attempt.token == token);
-                    if let Some(get) = attempt.and_then(|attempt| self.request(attempt, figures)) {
-                        return Some(Action::Get(Box::new(get)));
-                    }
-                }
+            let token = *self.calls.front()?;
+            // It may have been given up before it was taken.
+            let Some(at) = self.attempts.iter().position(|attempt| attempt.token == token) else {
+                self.calls.pop_front();
+                continue;
+            };
+            let attempt = self.attempts.get(at)?;
+            if attempt.exchange.is_costly() && !may_ask {
+                return None;
             }
+            self.calls.pop_front();
+            let call = self.call(attempt, figures)?;
+            let attempt = self.attempts.get_mut(at)?;
+            attempt.out = true;
+            attempt.exchange.on_out(now);
+            return Some(Action::Call { token, call });
         }
     }
 
-    fn request(&self, attempt: &Attempt, figures: &Figures) -> Option<Get> {
-        let Attempt { token, url, event, target, .. } = attempt;
-        let host = url.host_str()?;
-        // A redirect that names the torrent has all that was said before; one that does not gets it again.
-        let path = match url.query() {
-            Some(query) if attempt.redirects > 0 && names_torrent(query) => format!("{}?{query}", url.path()),
-            query => AnnounceRequest {
-                info_hash: figures.info_hash,
-                peer_id: figures.peer_id,
-                port: figures.port,
-                uploaded: figures.uploaded,
-                downloaded: figures.downloaded,
-                left: figures.left,
-                event: *event,
-                numwant: Some(if *event == Some(AnnounceEvent::Stopped) { 0 } else { figures.numwant }),
-                key: Some(figures.key),
-                compact: Some(true),
-                no_peer_id: true,
-                tracker_id: self.tracker(attempt.tracker).tracker_id.clone(),
-                ip: None,
-            }
-            .path_and_query(url.path(), query),
+    /// Whether something waits for `may_ask`.
+    pub(crate) fn is_in_line(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    fn call(&self, attempt: &Attempt, figures: &Figures) -> Option<Call> {
+        let Attempt { exchange, event, .. } = attempt;
+        let endpoint = exchange.endpoint();
+        let Some(target) = exchange.target() else { return exchange.name().map(Call::Resolve) };
+        let announce = AnnounceRequest {
+            info_hash: figures.info_hash,
+            peer_id: figures.peer_id,
+            port: figures.port,
+            uploaded: figures.uploaded,
+            downloaded: figures.downloaded,
+            left: figures.left,
+            event: *event,
+            numwant: Some(if *event == Some(AnnounceEvent::Stopped) { 0 } else { figures.numwant }),
+            key: Some(figures.key),
+            compact: Some(true),
+            no_peer_id: true,
+            tracker_id: self.tracker(attempt.tracker).tracker_id.clone(),
+            ip: None,
         };
-        Some(Get {
-            token: *token,
-            target: (*target)?,
-            tls: url.scheme() == "https",
-            host: host.trim_matches(['[', ']']).to_owned(),
-            authority: url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
-            path,
-            body_bytes_max: TRACKER_BODY_BYTES_MAX,
-        })
+        if endpoint.is_udp() {
+            let ask = UdpAsk::Announce { announce: Box::new(announce), url_data: endpoint.url_data() };
+            return Some(Call::Udp(target, ask));
+        }
+        // A redirect that names the torrent has all that was said before; one that does not gets it again.
+        let path = match endpoint.query() {
+            Some(query) if exchange.is_redirected() && names_torrent(query) => {
+                format!("{}?{query}", endpoint.path())
+            }
+            query => announce.path_and_query(endpoint.path(), query),
+        };
+        exchange.get(path).map(|get| Call::Get(Box::new(get)))
     }
 
     /// Begins what is due, and finds out when the next thing is.
@@ -450,11 +390,11 @@ impl Announcer {
             Phase::Stopping => {
                 if self.attempts.is_empty() {
                     self.phase = Phase::Stopped;
-                    self.queue.push_back(Queued::Ready(Action::Stopped));
+                    self.ready.push_back(Action::Stopped);
                 }
             }
             Phase::Running => {
-                while self.attempts.is_empty() {
+                while self.attempts.iter().all(|attempt| attempt.echo) {
                     match self.plan(now) {
                         // One that fails at once waits for its next try, so this ends.
                         Plan::Announce(tracker, event) => self.begin(now, tracker, event),
@@ -465,14 +405,15 @@ impl Announcer {
                         Plan::Nothing => break,
                     }
                 }
-                assert!(self.attempts.len() <= 1, "one announce at a time");
+                let main = self.attempts.iter().filter(|attempt| !attempt.echo);
+                assert!(main.count() <= 1, "one announce at a time");
             }
         }
     }
 
     fn plan(&self, now: Instant) -> Plan {
         let completing = self.completed == Completed::Pending;
-        let usable = || self.trackers.iter().filter(|tracker| tracker.url.is_ok());
+        let usable = || self.trackers.iter().filter(|tracker| tracker.endpoint.is_ok());
         if completing && let Some(tracker) = usable().find(|one| one.started && one.retry_at <= now) {
             return Plan::Announce(tracker.id, Some(AnnounceEvent::Completed));
         }
@@ -494,24 +435,53 @@ impl Announcer {
     }
 
     fn begin(&mut self, now: Instant, tracker: usize, event: Option<AnnounceEvent>) {
-        let Ok(url) = self.tracker(tracker).url.clone() else { return };
-        let attempt = Attempt {
-            token: self.token(),
-            tracker,
-            event,
-            url,
-            redirects: 0,
-            scope_min: Scope::Loopback,
-            addresses: Vec::new(),
-            target: None,
-            deadline: now,
-        };
-        self.look_up(now, attempt);
+        let Ok(endpoint) = self.tracker(tracker).endpoint.clone() else { return };
+        let (exchange, step) = Exchange::new(endpoint);
+        let attempt = Attempt { token: Token(0), tracker, event, echo: false, exchange, out: false };
+        self.take_step(now, attempt, step);
+    }
+
+    /// What `done` came to is said to the other family, or to the same again.
+    fn echo(&mut self, now: Instant, done: &Attempt, event: Option<AnnounceEvent>) {
+        let Some(mut exchange) = done.exchange.again(!done.echo) else { return };
+        let step = exchange.next_address(TrackerError::BadAddress);
+        let attempt =
+            Attempt { token: Token(0), tracker: done.tracker, event, echo: true, exchange, out: false };
+        self.take_step(now, attempt, step);
+    }
+
+    /// Goes on with the attempt that waits for this, if there is one.
+    fn go_on(&mut self, now: Instant, token: Token, step: impl FnOnce(&mut Exchange) -> Step) {
+        let Some(at) = self.attempts.iter().position(|one| one.token == token && one.out) else { return };
+        let mut attempt = self.attempts.swap_remove(at);
+        let step = step(&mut attempt.exchange);
+        self.take_step(now, attempt, step);
+        self.advance(now);
+    }
+
+    fn take_step(&mut self, now: Instant, mut attempt: Attempt, step: Step) {
+        match step {
+            Step::LookUp | Step::Ask => {
+                self.token_next = self.token_next.wrapping_add(1);
+                attempt.token = Token(self.token_next);
+                attempt.out = false;
+                self.calls.push_back(attempt.token);
+                self.attempts.push(attempt);
+            }
+            Step::Answered(answered) => self.handle_answer(now, &attempt, answered),
+            Step::Failed(error) => self.fail(now, &attempt, error, None),
+        }
+    }
+
+    fn cancel(&mut self, attempt: &Attempt) {
+        if attempt.out {
+            self.ready.push_back(Action::Cancel { token: attempt.token });
+        }
     }
 
     /// What a tracker that took `started` is told while stopping.
     fn say_last(&mut self, now: Instant, tracker: usize) {
-        if self.attempts.iter().any(|attempt| attempt.tracker == tracker) {
+        if self.attempts.iter().any(|attempt| attempt.tracker == tracker && !attempt.echo) {
             return;
         }
         let completing = self.attempts.iter().any(|attempt| attempt.event == Some(AnnounceEvent::Completed));
@@ -522,102 +492,45 @@ impl Announcer {
         }
     }
 
-    fn look_up(&mut self, now: Instant, mut attempt: Attempt) {
-        attempt.token = self.token();
-        attempt.target = None;
-        attempt.addresses.clear();
-        let address = match attempt.url.host() {
-            Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
-            Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
-            Some(Host::Domain(host)) => {
-                let action = Action::Resolve { token: attempt.token, host: host.to_owned() };
-                self.queue.push_back(Queued::Ready(action));
-                attempt.deadline = now + HTTP_TIMEOUT;
-                self.attempts.push(attempt);
-                return;
-            }
-            None => return self.fail(now, &attempt, TrackerError::BadUrl, None),
+    fn handle_answer(&mut self, now: Instant, attempt: &Attempt, answered: Answered) {
+        let Some(target) = attempt.exchange.target() else { return };
+        let (status, body) = match answered {
+            Answered::Http { status, body } => (status, body),
+            Answered::Udp(answer) => return self.take(now, attempt, target, announced(answer)),
         };
-        attempt.addresses.push(address);
-        self.try_address(now, attempt, TrackerError::BadAddress);
-    }
-
-    /// Asks at the next address that is permitted. With none left the announce has failed, for the reason given or
-    /// the last one found here.
-    fn try_address(&mut self, now: Instant, mut attempt: Attempt, mut error: TrackerError) {
-        while let Some(ip) = attempt.addresses.pop() {
-            let port = attempt.url.port_or_known_default().unwrap_or(0);
-            let target = SocketAddr::new(ip.to_canonical(), port);
-            match attempt.permits(target) {
-                Ok(()) => {
-                    attempt.token = self.token();
-                    attempt.target = Some(target);
-                    attempt.deadline = now + HTTP_TIMEOUT;
-                    self.queue.push_back(Queued::Get(attempt.token));
-                    self.attempts.push(attempt);
-                    return;
-                }
-                Err(refusal) => error = refusal,
-            }
-        }
-        self.fail(now, &attempt, error, None);
-    }
-
-    fn handle_response(
-        &mut self,
-        now: Instant,
-        attempt: Attempt,
-        target: SocketAddr,
-        response: HttpResponse,
-    ) {
-        let HttpResponse { status, location, body, .. } = response;
-        if let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) {
-            return self.redirect(now, attempt, target, &location);
-        }
         match AnnounceAnswer::parse(&body) {
             Ok(AnnounceAnswer::Taken(announced)) if status == 200 => {
-                self.take(now, &attempt, target, *announced)
+                self.take(now, attempt, target, *announced)
             }
             // Some trackers refuse with a status as well.
             Ok(AnnounceAnswer::Refused { reason, retry }) => {
-                self.fail(now, &attempt, TrackerError::Refused(reason), retry);
+                self.fail(now, attempt, TrackerError::Refused(reason), retry);
             }
-            Err(error) if status == 200 => self.fail(now, &attempt, error.into(), None),
-            _ => self.fail(now, &attempt, TrackerError::Status(status), None),
+            Err(error) if status == 200 => self.fail(now, attempt, error.into(), None),
+            _ => self.fail(now, attempt, TrackerError::Status(status), None),
         }
-    }
-
-    fn redirect(&mut self, now: Instant, mut attempt: Attempt, target: SocketAddr, location: &str) {
-        attempt.redirects += 1;
-        if attempt.redirects > REDIRECTS_MAX {
-            return self.fail(now, &attempt, TrackerError::TooManyRedirects, None);
-        }
-        let url =
-            (location.len() <= TRACKER_URL_BYTES_MAX).then(|| attempt.url.join(location).ok()).flatten();
-        let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) else {
-            return self.fail(now, &attempt, TrackerError::RedirectTarget, None);
-        };
-        attempt.url = url;
-        attempt.scope_min = attempt.scope_min.max(Scope::of(target.ip()));
-        self.look_up(now, attempt);
     }
 
     fn take(&mut self, now: Instant, attempt: &Attempt, target: SocketAddr, announced: Announced) {
+        if attempt.echo {
+            return self.take_echo(now, attempt, target, &announced);
+        }
         let interval = clamp(announced.interval, ANNOUNCE_INTERVAL);
         let least = clamp(announced.min_interval, ANNOUNCE_MIN_INTERVAL.min(interval));
         let tracker = self.tracker_mut(attempt.tracker);
         tracker.failures = 0;
         tracker.retry_at = now;
+        tracker.barred_until = now;
         tracker.welcome_at = now + least;
         if announced.tracker_id.is_some() {
-            tracker.tracker_id = announced.tracker_id;
+            tracker.tracker_id.clone_from(&announced.tracker_id);
         }
         match attempt.event {
             Some(AnnounceEvent::Started) => tracker.started = true,
             Some(AnnounceEvent::Stopped) => tracker.started = false,
             Some(AnnounceEvent::Completed) | None => {}
         }
-        let url = tracker.text.clone();
+        let (url, echoed) = (tracker.text.clone(), tracker.echoed);
         if attempt.event == Some(AnnounceEvent::Completed) {
             assert_eq!(self.completed, Completed::Pending, "completed is told once");
             self.completed = Completed::Told;
@@ -625,25 +538,60 @@ impl Announcer {
         self.due_at = now + interval.max(least);
         self.move_to_front(attempt.tracker);
         let count = announced.peers.len() as u32;
-        self.queue.push_back(report(&url, attempt.event, Ok(count), announced.warning));
+        self.ready.push_back(report(&url, attempt.event, Ok(count), announced.warning.clone()));
         if self.phase == Phase::Stopping {
             if attempt.event != Some(AnnounceEvent::Stopped) {
                 self.say_last(now, attempt.tracker);
+            } else if echoed {
+                self.echo(now, attempt, Some(AnnounceEvent::Stopped));
             }
             return;
         }
+        self.take_addresses(target, &announced);
+        // An echo that still waits is as good as another one.
+        if !self.attempts.iter().any(|one| one.echo && one.tracker == attempt.tracker) {
+            self.echo(now, attempt, (!echoed).then_some(AnnounceEvent::Started));
+        }
+    }
+
+    fn take_echo(&mut self, now: Instant, attempt: &Attempt, target: SocketAddr, announced: &Announced) {
+        let tracker = self.tracker_mut(attempt.tracker);
+        match attempt.event {
+            Some(AnnounceEvent::Started) => tracker.echoed = true,
+            Some(AnnounceEvent::Stopped) => tracker.echoed = false,
+            Some(AnnounceEvent::Completed) | None => {}
+        }
+        if self.phase != Phase::Stopping {
+            self.take_addresses(target, announced);
+        } else if attempt.event == Some(AnnounceEvent::Started) {
+            self.echo(now, attempt, Some(AnnounceEvent::Stopped));
+        }
+    }
+
+    /// What a tracker at `source` says of others and of us, as far as it is believed.
+    fn take_addresses(&mut self, source: SocketAddr, announced: &Announced) {
         let peers: Vec<SocketAddr> = announced
             .peers
             .iter()
             .map(|peer| SocketAddr::new(peer.address.ip().to_canonical(), peer.address.port()))
-            .filter(|peer| is_acceptable(*peer, target.ip()))
+            .filter(|peer| is_acceptable(*peer, source.ip()))
             .collect();
+        // First, because our own address may be among the peers.
+        if let Some(ip) = announced.external_ip.map(|ip| ip.to_canonical())
+            && is_acceptable(SocketAddr::new(ip, 1), source.ip())
+        {
+            self.ready.push_back(Action::ExternalIp(ip));
+        }
         if !peers.is_empty() {
-            self.queue.push_back(Queued::Ready(Action::Peers(peers)));
+            self.ready.push_back(Action::Peers(peers));
         }
     }
 
     fn fail(&mut self, now: Instant, attempt: &Attempt, error: TrackerError, retry: Option<RetryIn>) {
+        if attempt.echo {
+            debug!(%error, "a tracker's other family");
+            return;
+        }
         let draw = self.rng.next_u64();
         let tracker = self.tracker_mut(attempt.tracker);
         let wait = ANNOUNCE_RETRY_FIRST.saturating_mul(1 << tracker.failures.min(16)).min(ANNOUNCE_RETRY_MAX);
@@ -656,8 +604,9 @@ impl Announcer {
         };
         tracker.failures = tracker.failures.saturating_add(1);
         tracker.retry_at = now + asked.max(wait + jitter);
+        tracker.barred_until = now + asked;
         let report = report(&tracker.text, attempt.event, Err(error), None);
-        self.queue.push_back(report);
+        self.ready.push_back(report);
         if self.phase == Phase::Stopping && self.tracker(attempt.tracker).started {
             match attempt.event {
                 // It was told enough; and one that does not take `completed` may still take `stopped`.
@@ -686,11 +635,6 @@ impl Announcer {
     fn tracker_mut(&mut self, id: usize) -> &mut Tracker {
         self.trackers.iter_mut().find(|tracker| tracker.id == id).expect("trackers are never removed")
     }
-
-    fn token(&mut self) -> Token {
-        self.token_next = self.token_next.wrapping_add(1);
-        Token(self.token_next)
-    }
 }
 
 impl Tracker {
@@ -699,42 +643,31 @@ impl Tracker {
             id,
             tier,
             text: text.to_owned(),
-            url: usable_url(text),
+            endpoint: Endpoint::announce(text),
             tracker_id: None,
             started: false,
+            echoed: false,
             failures: 0,
             retry_at: Instant::START,
+            barred_until: Instant::START,
             welcome_at: Instant::START,
         }
     }
 }
 
-impl Attempt {
-    fn permits(&self, target: SocketAddr) -> Result<(), TrackerError> {
-        if !is_dialable(target) {
-            return Err(TrackerError::BadAddress);
-        }
-        let scope = Scope::of(target.ip());
-        if scope < self.scope_min {
-            return Err(TrackerError::RedirectToLocal);
-        }
-        if scope == Scope::Loopback && !self.url.path().starts_with("/announce") {
-            return Err(TrackerError::LoopbackPath);
-        }
-        Ok(())
-    }
-}
-
-fn usable_url(text: &str) -> Result<Url, TrackerError> {
-    if text.len() > TRACKER_URL_BYTES_MAX {
-        return Err(TrackerError::BadUrl);
-    }
-    let url = Url::parse(text).map_err(|_| TrackerError::BadUrl)?;
-    match url.scheme() {
-        "http" | "https" if !url.has_host() => Err(TrackerError::BadUrl),
-        "http" | "https" if url.query().is_some_and(imitates_announce) => Err(TrackerError::Imitation),
-        "http" | "https" => Ok(url),
-        scheme => Err(TrackerError::Unsupported(scheme.chars().take(16).collect())),
+/// An answer over UDP, which says less.
+fn announced(answer: UdpAnswer) -> Announced {
+    let UdpAnswer::Announced { interval, leechers, seeders, peers, .. } = answer else {
+        return Announced::default();
+    };
+    Announced {
+        interval: Some(i64::from(interval)),
+        // BEP 15: nothing but an event comes before the interval is over.
+        min_interval: Some(i64::from(interval)),
+        complete: Some(i64::from(seeders)),
+        incomplete: Some(i64::from(leechers)),
+        peers: peers.into_iter().map(|address| TrackerPeer { address, peer_id: None }).collect(),
+        ..Announced::default()
     }
 }
 
@@ -749,8 +682,8 @@ fn report(
     event: Option<AnnounceEvent>,
     result: Result<u32, TrackerError>,
     warning: Option<String>,
-) -> Queued {
-    Queued::Ready(Action::Report(Box::new(Report { url: url.to_owned(), event, result, warning })))
+) -> Action {
+    Action::Report(Box::new(Report { url: url.to_owned(), event, result, warning }))
 }
 
 #[cfg(test)]

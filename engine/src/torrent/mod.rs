@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use self::announcer::{Announcer, Token};
+use self::announcer::Announcer;
 use self::candidates::Candidates;
 use self::check::Check;
 use self::choker::Choker;
@@ -46,12 +46,13 @@ use crate::bitfield::Bitfield;
 use crate::command::{Priority, ResumeMode, SeedGoal};
 use crate::context::Context;
 use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work};
-use crate::ids::{ConnectionId, FileIndex, HttpId, InfoHash, JobId, PieceIndex, ResolveId, TorrentId};
+use crate::ids::{ConnectionId, FileIndex, InfoHash, JobId, PieceIndex, TorrentId};
 use crate::output::Output;
 use crate::peer::Peer;
 use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::under_way::UnderWay;
 
 /// One torrent.
 #[derive(Debug)]
@@ -76,9 +77,10 @@ pub(crate) struct Torrent {
     announcer: Announcer,
     /// The announcer has told everybody, after `stop`.
     trackers_told: bool,
-    /// Tracker look-ups and requests under way, with the announcer's names for them.
-    lookups: BTreeMap<ResolveId, Token>,
-    requests: BTreeMap<HttpId, Token>,
+    /// What trackers are asked, with the announcer's names for it.
+    under_way: UnderWay,
+    /// Its place among those who wait to ask trackers.
+    in_line: Option<u64>,
     jobs: BTreeMap<JobId, Purpose>,
     disk: DiskState,
     /// Peers with messages to send.
@@ -182,8 +184,8 @@ impl Torrent {
             seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
             trackers_told: false,
-            lookups: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            under_way: UnderWay::default(),
+            in_line: None,
             jobs: BTreeMap::new(),
             disk: DiskState::new(start.allocate),
             unsent: Vec::new(),
@@ -376,6 +378,7 @@ impl Torrent {
             self.close_peer(context, connection);
         }
         self.candidates.renew(context.now);
+        context.udp_trackers.renew();
         self.announcer.renew(context.now);
         self.settle(context);
     }

@@ -1,14 +1,15 @@
 //! Between the announcer and the world: figures in, look-ups and requests out, peers to the candidates.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::Torrent;
-use super::announcer::{Action, Figures, Token};
+use super::announcer::{Action, Figures};
 use crate::alert::Alert;
-use crate::context::Context;
+use crate::context::{Asker, Context};
 use crate::ids::{HttpId, ResolveId};
 use crate::input::{HttpResponse, NetError};
-use crate::output::HttpGet;
+use crate::udp_trackers::UdpAskId;
+use crate::wire::tracker_udp::UdpAnswer;
 
 impl Torrent {
     pub(crate) fn handle_resolved(
@@ -17,7 +18,7 @@ impl Torrent {
         query: ResolveId,
         result: Result<Vec<IpAddr>, NetError>,
     ) {
-        if let Some(token) = self.lookups.remove(&query) {
+        if let Some(token) = self.under_way.take_lookup(query) {
             self.announcer.handle_resolved(context.now, token, result);
             self.settle(context);
         }
@@ -29,8 +30,20 @@ impl Torrent {
         request: HttpId,
         result: Result<HttpResponse, NetError>,
     ) {
-        if let Some(token) = self.requests.remove(&request) {
+        if let Some(token) = self.under_way.take_request(request) {
             self.announcer.handle_http(context.now, token, result);
+            self.settle(context);
+        }
+    }
+
+    pub(crate) fn handle_udp(
+        &mut self,
+        context: &mut Context<'_>,
+        question: UdpAskId,
+        result: Result<UdpAnswer, NetError>,
+    ) {
+        if let Some(token) = self.under_way.take_question(question) {
+            self.announcer.handle_udp(context.now, token, result);
             self.settle(context);
         }
     }
@@ -41,34 +54,23 @@ impl Torrent {
             self.announcer.give_up();
         }
         let figures = self.figures(context);
-        while let Some(action) = self.announcer.poll_action(&figures) {
+        while let Some(action) = self.announcer.poll_action(context.now, &figures, context.may_ask()) {
             match action {
-                Action::Resolve { token, host } => {
-                    let query = context.resolve(self.id, host);
-                    self.lookups.insert(query, token);
+                Action::Call { token, call } => {
+                    self.under_way.call(context, Asker::Torrent(self.id), token, call);
                 }
-                Action::Get(get) => {
-                    let token = get.token;
-                    let request = context.http_get(
-                        self.id,
-                        HttpGet {
-                            request: HttpId(0),
-                            target: get.target,
-                            tls: get.tls,
-                            host: get.host,
-                            authority: get.authority,
-                            path: get.path,
-                            body_bytes_max: get.body_bytes_max,
-                        },
-                    );
-                    self.requests.insert(request, token);
-                }
-                Action::Cancel { token } => self.cancel(context, token),
+                Action::Cancel { token } => self.under_way.cancel(context, token),
                 Action::Peers(peers) => {
-                    for address in peers {
+                    for address in peers.into_iter().filter(|address| !context.is_ourselves(*address)) {
                         self.candidates.add(context.now, address);
                     }
                     self.dial(context);
+                }
+                Action::ExternalIp(ip) => {
+                    context.learn_external(ip);
+                    if let Some(port) = context.port {
+                        self.candidates.on_ourselves(SocketAddr::new(ip, port));
+                    }
                 }
                 Action::Report(report) => {
                     let result = report.result.map_err(|error| error.to_string());
@@ -78,15 +80,7 @@ impl Torrent {
                 Action::Stopped => self.trackers_told = true,
             }
         }
-    }
-
-    fn cancel(&mut self, context: &mut Context<'_>, token: Token) {
-        self.lookups.retain(|_, other| *other != token);
-        let request = self.requests.iter().find(|(_, other)| **other == token).map(|(request, _)| *request);
-        if let Some(request) = request {
-            self.requests.remove(&request);
-            context.cancel_http(request);
-        }
+        context.stand_in_line(self.id, &mut self.in_line, self.announcer.is_in_line());
     }
 
     fn figures(&self, context: &Context<'_>) -> Figures {

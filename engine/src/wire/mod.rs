@@ -2,6 +2,7 @@
 
 pub mod compact;
 pub mod extended;
+pub mod gzip;
 pub mod message;
 pub mod stream;
 pub mod tracker_http;

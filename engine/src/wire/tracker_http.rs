@@ -288,6 +288,9 @@ pub enum AnswerError {
     /// It has neither an interval nor peers nor a failure reason.
     #[error("the answer has no peers and no interval")]
     Empty,
+    /// It says nothing of any torrent.
+    #[error("the answer lists no torrents")]
+    NoFiles,
 }
 
 impl AnnounceAnswer {
@@ -304,12 +307,13 @@ impl AnnounceAnswer {
         let number = |key: &[u8]| root.get(key).and_then(Value::as_int);
         let bytes = |key: &[u8]| root.get(key).and_then(Value::as_bytes);
         if let Some(reason) = bytes(b"failure reason") {
-            let retry = number(b"retry in").map(RetryIn::Minutes);
-            let never = bytes(b"retry in") == Some(b"never");
-            return Ok(Self::Refused {
-                reason: text(reason),
-                retry: if never { Some(RetryIn::Never) } else { retry },
-            });
+            // A number or `never`; the examples of BEP 31 have the number as a string.
+            let retry = match bytes(b"retry in").map(core::str::from_utf8) {
+                Some(Ok("never")) => Some(RetryIn::Never),
+                Some(Ok(minutes)) => minutes.parse().ok().map(RetryIn::Minutes),
+                _ => number(b"retry in").map(RetryIn::Minutes),
+            };
+            return Ok(Self::Refused { reason: text(reason), retry });
         }
         if root.get(b"interval").is_none() && root.get(b"peers").is_none() && root.get(b"peers6").is_none() {
             return Err(AnswerError::Empty);
@@ -428,6 +432,66 @@ pub struct ScrapeEntry {
     pub downloaded: u64,
     /// Peers that do not have everything.
     pub incomplete: u64,
+}
+
+/// The path and query of a scrape. What `query` the URL already has (a passkey) comes first, untouched.
+pub fn scrape_path_and_query(path: &str, query: Option<&str>, info_hashes: &[InfoHash]) -> String {
+    let mut out = path.to_owned();
+    let mut separator = '?';
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        out.push('?');
+        out.push_str(query);
+        separator = '&';
+    }
+    for hash in info_hashes {
+        out.push(separator);
+        out.push_str("info_hash=");
+        percent_encode(&hash.0, &mut out);
+        separator = '&';
+    }
+    out
+}
+
+/// The answer to a scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScrapeAnswer {
+    /// What the tracker knows, of no more torrents than were to be taken.
+    Taken(BTreeMap<InfoHash, ScrapeEntry>),
+    /// It was refused, in the tracker's words, cut to a cap. Not escaped.
+    Refused(String),
+}
+
+impl ScrapeAnswer {
+    /// Reads the body of an answer; of its torrents those that `wanted` names. Counts of a wrong type or below zero are
+    /// zero.
+    ///
+    /// # Errors
+    /// When it is no answer to a scrape.
+    pub fn parse(body: &[u8], wanted: &[InfoHash]) -> Result<Self, AnswerError> {
+        let root = bencode::parse(body).map_err(|_| AnswerError::NotBencode)?;
+        if root.as_dict().is_none() {
+            return Err(AnswerError::NotADict);
+        }
+        if let Some(reason) = root.get(b"failure reason").and_then(Value::as_bytes) {
+            return Ok(Self::Refused(text(reason)));
+        }
+        let files = root.get(b"files").filter(|files| files.as_dict().is_some());
+        let files = files.ok_or(AnswerError::NoFiles)?;
+        let entry = |hash: &InfoHash| {
+            let counts = files.get(&hash.0)?;
+            let count = |key: &[u8]| {
+                counts
+                    .get(key)
+                    .and_then(Value::as_int)
+                    .and_then(|count| u64::try_from(count).ok())
+                    .unwrap_or(0)
+            };
+            let (complete, downloaded, incomplete) =
+                (count(b"complete"), count(b"downloaded"), count(b"incomplete"));
+            Some((*hash, ScrapeEntry { complete, downloaded, incomplete }))
+        };
+        Ok(Self::Taken(wanted.iter().filter_map(entry).collect()))
+    }
 }
 
 /// The body of the answer to a scrape.
@@ -599,6 +663,7 @@ mod tests {
         #[test]
         fn any_bytes_are_judged(body in proptest::collection::vec(any::<u8>(), 0..200), query in "\\PC{0,60}") {
             let _ = AnnounceAnswer::parse(&body);
+            let _ = ScrapeAnswer::parse(&body, &[InfoHash([0; 20])]);
             let _ = AnnounceRequest::parse(&query);
             let _ = (parse_scrape_query(&query), imitates_announce(&query));
         }
@@ -683,6 +748,51 @@ mod tests {
     fn urls_that_imitate_an_announce_are_known() {
         assert!(imitates_announce("passkey=1&info_hash=x") && imitates_announce("%69nfo_hash=x"));
         assert!(!imitates_announce("passkey=info_hash") && names_torrent("a=1&info_hash=2"));
+    }
+
+    #[test]
+    fn retry_in_is_a_number_a_string_or_never() {
+        for (text, retry) in [
+            ("i5e", Some(RetryIn::Minutes(5))),
+            ("1:5", Some(RetryIn::Minutes(5))),
+            ("5:never", Some(RetryIn::Never)),
+            ("4:soon", None),
+            ("le", None),
+        ] {
+            let body = format!("d14:failure reason2:no8:retry in{text}e");
+            let want = AnnounceAnswer::Refused { reason: "no".into(), retry };
+            assert_eq!(AnnounceAnswer::parse(body.as_bytes()), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn scrapes_come_back_as_they_went() {
+        let hashes = [InfoHash([b'A'; 20]), InfoHash([0xff; 20]), InfoHash([7; 20])];
+        let path = scrape_path_and_query("/scrape", Some("pk=1"), &hashes);
+        let query = path.strip_prefix("/scrape?pk=1&").unwrap();
+        assert_eq!(parse_scrape_query(query).as_deref(), Ok(&hashes[..]));
+        assert_eq!(
+            scrape_path_and_query("/s", None, &hashes[..1]),
+            format!("/s?info_hash={}", "A".repeat(20))
+        );
+        let counts = |n| ScrapeEntry { complete: n, downloaded: n + 1, incomplete: n + 2 };
+        let files =
+            BTreeMap::from([(hashes[0], counts(1)), (hashes[1], counts(5)), (InfoHash([9; 20]), counts(9))]);
+        let known = BTreeMap::from([(hashes[0], counts(1)), (hashes[1], counts(5))]);
+        assert_eq!(ScrapeAnswer::parse(&encode_scrape(&files), &hashes), Ok(ScrapeAnswer::Taken(known)));
+    }
+
+    #[test]
+    fn what_is_no_scrape_is_refused() {
+        let hash = [InfoHash([b'A'; 20])];
+        let parse = |body: &str| ScrapeAnswer::parse(body.as_bytes(), &hash);
+        assert_eq!(parse("<html>"), Err(AnswerError::NotBencode));
+        assert_eq!(parse("le"), Err(AnswerError::NotADict));
+        assert_eq!(parse("d5:filesi1ee"), Err(AnswerError::NoFiles));
+        assert_eq!(parse("d14:failure reason2:noe"), Ok(ScrapeAnswer::Refused("no".into())));
+        let odd = format!("d5:filesd20:{}d8:completei-5e10:downloaded1:xeee", "A".repeat(20));
+        let none = BTreeMap::from([(hash[0], ScrapeEntry::default())]);
+        assert_eq!(parse(&odd), Ok(ScrapeAnswer::Taken(none)));
     }
 
     #[test]

@@ -26,10 +26,10 @@ pub(crate) const WINDOWS_PATHS: bool = false;
 pub(crate) const BIND_BY_NAME: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Lets a socket use one interface alone.
-pub(crate) fn bind_to_interface(socket: &tokio::net::TcpSocket, name: &str) -> io::Result<()> {
+pub(crate) fn bind_to_interface(socket: &impl std::os::fd::AsFd, name: &str) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        socket.bind_device(Some(name.as_bytes()))
+        socket2::SockRef::from(socket).bind_device(Some(name.as_bytes()))
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {

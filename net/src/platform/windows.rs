@@ -22,7 +22,7 @@ pub(crate) const WINDOWS_PATHS: bool = true;
 pub(crate) const BIND_BY_NAME: bool = false;
 
 /// Not here.
-pub(crate) fn bind_to_interface(_socket: &tokio::net::TcpSocket, _name: &str) -> io::Result<()> {
+pub(crate) fn bind_to_interface<S>(_socket: &S, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use taipei_engine::disk::{self, Job, JobResult, Work, sha1_each};
 use taipei_engine::input::{HttpResponse, NetError};
 use taipei_engine::output::HttpGet;
@@ -145,24 +146,88 @@ struct Queued {
 }
 
 enum Event {
-    Start { host: usize },
-    Fault { number: usize },
-    FaultOver { number: usize },
+    Start {
+        host: usize,
+    },
+    Fault {
+        number: usize,
+    },
+    FaultOver {
+        number: usize,
+    },
     Plant,
     Deadline,
-    Wake { host: usize, incarnation: u32 },
-    JobDone { host: usize, incarnation: u32, job: JobId, result: Box<JobResult> },
-    Syn { stream: u32 },
-    SynAnswer { stream: u32, error: Option<NetError> },
-    Accept { stream: u32 },
-    Arrive { stream: u32, to: Side, segment: Segment },
-    Deliver { stream: u32, to: Side, segment: Segment },
-    Ack { stream: u32, side: Side, bytes: u32 },
-    Reset { stream: u32, side: Side },
-    Uplink { host: usize },
-    Request { host: usize, incarnation: u32, get: Box<HttpGet> },
-    Answer { host: usize, incarnation: u32, request: HttpId, result: Result<HttpResponse, NetError> },
-    Resolved { host: usize, incarnation: u32, query: ResolveId, result: Result<Vec<IpAddr>, NetError> },
+    Wake {
+        host: usize,
+        incarnation: u32,
+    },
+    JobDone {
+        host: usize,
+        incarnation: u32,
+        job: JobId,
+        result: Box<JobResult>,
+    },
+    Syn {
+        stream: u32,
+    },
+    SynAnswer {
+        stream: u32,
+        error: Option<NetError>,
+    },
+    Accept {
+        stream: u32,
+    },
+    Arrive {
+        stream: u32,
+        to: Side,
+        segment: Segment,
+    },
+    Deliver {
+        stream: u32,
+        to: Side,
+        segment: Segment,
+    },
+    Ack {
+        stream: u32,
+        side: Side,
+        bytes: u32,
+    },
+    Reset {
+        stream: u32,
+        side: Side,
+    },
+    Uplink {
+        host: usize,
+    },
+    Request {
+        host: usize,
+        incarnation: u32,
+        get: Box<HttpGet>,
+    },
+    Answer {
+        host: usize,
+        incarnation: u32,
+        request: HttpId,
+        result: Result<HttpResponse, NetError>,
+    },
+    /// A datagram reaches the access link of whom it is for.
+    Packet {
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Bytes,
+    },
+    Datagram {
+        host: usize,
+        incarnation: u32,
+        from: SocketAddr,
+        payload: Bytes,
+    },
+    Resolved {
+        host: usize,
+        incarnation: u32,
+        query: ResolveId,
+        result: Result<Vec<IpAddr>, NetError>,
+    },
 }
 
 enum Todo {
@@ -319,6 +384,12 @@ impl World {
                     self.step(host, Input::Resolved { query, result });
                 }
             }
+            Event::Packet { from, to, payload } => self.on_packet(from, to, payload),
+            Event::Datagram { host, incarnation, from, payload } => {
+                if self.is_process(host, incarnation) {
+                    self.step(host, Input::Datagram { remote: from, payload });
+                }
+            }
             Event::Syn { stream } => self.on_syn(stream),
             Event::SynAnswer { stream, error } => self.on_syn_answer(stream, error),
             Event::Accept { stream } => self.on_accept(stream),
@@ -338,11 +409,13 @@ impl World {
             | Event::FaultOver { .. }
             | Event::Plant
             | Event::Deadline
+            | Event::Packet { .. }
             | Event::Request { .. } => None,
             Event::Wake { host, .. }
             | Event::JobDone { host, .. }
             | Event::Uplink { host }
             | Event::Answer { host, .. }
+            | Event::Datagram { host, .. }
             | Event::Resolved { host, .. } => Some(*host),
             Event::Syn { stream } | Event::Accept { stream } => self.streams.host(*stream, Side::Acceptor),
             Event::SynAnswer { stream, .. } => self.streams.host(*stream, Side::Dialler),
@@ -660,7 +733,42 @@ impl World {
                     process.stopped = true;
                 }
             }
-            Output::SendDatagram { .. } | Output::Alert(_) => {}
+            Output::SendDatagram { remote, payload } => self.send_datagram(host, remote, payload),
+            Output::Alert(_) => {}
+        }
+    }
+
+    /// A datagram leaves, unless the queue of the link is full or it is lost.
+    fn send_datagram(&mut self, host: usize, to: SocketAddr, payload: Bytes) {
+        let (now, from) = (self.now, self.plan.hosts[host].address);
+        let this = &mut self.hosts[host];
+        let lost = self.plan.loss.is_some_and(|(part, of)| this.loss_rng.below(of) < part);
+        if lost || this.uplink.clock.backlog(now) > this.uplink.queue {
+            return;
+        }
+        let departure = this.uplink.clock.book(now, payload.len() as u64);
+        let at = departure + self.latency(from, to.ip());
+        self.at(at, Event::Packet { from: SocketAddr::new(from, PEER_PORT), to, payload });
+    }
+
+    fn on_packet(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
+        if let Some(number) = self.plan.trackers.iter().position(|tracker| tracker.address == to) {
+            let host = self.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
+            let asked = [number as u64, payload.len() as u64, 1];
+            self.watch.trace.event(self.now, host, Kind::Request, asked);
+            let Some((after, answer)) = self.trackers[number].answer_datagram(self.now, from, &payload)
+            else {
+                return;
+            };
+            self.watch.trace.event(self.now, host, Kind::Answer, [0, answer.len() as u64, 1]);
+            let at = self.now + after + self.latency(to.ip(), from.ip());
+            self.at(at, Event::Packet { from: to, to: from, payload: answer });
+        } else if let Some(host) = self.plan.host_at(to.ip()).filter(|_| to.port() == PEER_PORT) {
+            let (now, this) = (self.now, &mut self.hosts[host]);
+            if this.powered && this.process.is_some() {
+                let (at, incarnation) = (this.downlink.book(now, payload.len() as u64), this.incarnation);
+                self.at(at, Event::Datagram { host, incarnation, from, payload });
+            }
         }
     }
 

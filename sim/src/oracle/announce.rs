@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::input::HttpResponse;
+use taipei_engine::wire::tracker_http::{AnnounceEvent, AnnounceRequest};
 
 /// One process's dealings with one tracker about one torrent.
 #[derive(Debug, Default)]
@@ -55,6 +56,18 @@ impl Announce {
             downloaded: number("downloaded")?,
             left: number("left")?,
         })
+    }
+
+    /// From a packet.
+    pub(super) fn over_udp(request: &AnnounceRequest) -> Self {
+        Self {
+            info_hash: request.info_hash.0,
+            event: request.event.map_or("", AnnounceEvent::as_str),
+            identity: (format!("{:?}", request.peer_id), format!("{:?}", request.key)),
+            uploaded: request.uploaded,
+            downloaded: request.downloaded,
+            left: request.left,
+        }
     }
 
     /// Its event; empty for none.
@@ -114,15 +127,20 @@ impl AnnounceWatch {
         {
             return false;
         }
+        // The lesser of the two is what binds: a client short of peers may ask after the minimum.
+        let seconds =
+            integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
+        self.on_taken(now, announce, seconds.unwrap_or(0));
+        true
+    }
+
+    /// It was taken, with the least seconds until the next.
+    pub(super) fn on_taken(&mut self, now: u64, announce: &Announce, seconds: u64) {
         if !announce.event.is_empty() {
             *self.counts.entry(announce.event).or_default() += 1;
         }
         self.over = announce.event == "stopped";
-        // The lesser of the two is what binds: a client short of peers may ask after the minimum.
-        let seconds =
-            integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
-        self.quiet_until = now + seconds.unwrap_or(0).saturating_mul(1_000_000_000);
-        true
+        self.quiet_until = now + seconds.saturating_mul(1_000_000_000);
     }
 }
 

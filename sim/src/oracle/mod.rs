@@ -14,7 +14,7 @@ mod expect;
 mod liars;
 mod wire;
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use serde::Serialize;
 use sha1::{Digest as _, Sha1};
 use taipei_engine::disk::{JobResult, StorageErrorKind, Work};
 use taipei_engine::wire::Message;
+use taipei_engine::wire::tracker_udp::{UdpAnswer, UdpRequest};
 use taipei_engine::{Alert, ConnectionId, HttpId, InfoHash, Input, JobId, Output, TorrentId};
 
 use self::announce::{Announce, AnnounceWatch, TierWatch};
@@ -121,6 +122,8 @@ struct ProcessWatch {
     jobs: BTreeMap<JobId, (usize, Pending, u64)>,
     connections: BTreeMap<ConnectionId, ConnectionWatch>,
     http: BTreeMap<HttpId, (usize, String, Announce)>,
+    /// By tracker and transaction, with the time of the first copy.
+    udp: BTreeMap<(SocketAddr, u32), (u64, usize, String, Announce)>,
     announces: BTreeMap<(usize, String), AnnounceWatch>,
     tiers: BTreeMap<usize, TierWatch>,
     /// Where connections lead to.
@@ -338,6 +341,23 @@ impl Watch {
                     }
                 }
             }
+            Input::Datagram { remote, payload } => {
+                let answer = UdpAnswer::parse(payload, remote.is_ipv6());
+                let Some(UdpAnswer::Announced { transaction, interval, .. }) = answer else { return Ok(()) };
+                let Some((at, torrent, tracker, announce)) = process.udp.remove(&(*remote, transaction))
+                else {
+                    return Ok(());
+                };
+                // Later it is none any more to who asked.
+                if now < at + UDP_PATIENCE {
+                    let watch = process.announces.entry((torrent, tracker.clone())).or_default();
+                    watch.on_taken(now, &announce, u64::from(interval));
+                    self.announces += 1;
+                    if !announce.event().is_empty() {
+                        *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
+                    }
+                }
+            }
             Input::JobDone { job, result } => {
                 if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
                     if error_of(result) == Some(StorageErrorKind::Full) {
@@ -514,12 +534,7 @@ impl Watch {
                 let Some(torrent) = materials.by_info_hash(InfoHash(announce.info_hash)) else {
                     return Err(("S9", "an announce of an unknown torrent".to_owned()));
                 };
-                let tracker = self
-                    .plan
-                    .trackers
-                    .iter()
-                    .find(|tracker| tracker.address == get.target)
-                    .map_or_else(|| get.target.to_string(), |tracker| tracker.name.clone());
+                let tracker = self.plan.tracker_name(get.target);
                 let whole = process.whole_from_start.contains(&torrent);
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
@@ -529,6 +544,26 @@ impl Watch {
                     process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
                 });
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
+                asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
+            }
+            Output::SendDatagram { remote, payload } => {
+                let Some(UdpRequest::Announce { transaction, announce, .. }) = UdpRequest::parse(payload)
+                else {
+                    return Ok(());
+                };
+                let announce = Announce::over_udp(&announce);
+                let Some(torrent) = materials.by_info_hash(InfoHash(announce.info_hash)) else {
+                    return Err(("S9", "an announce of an unknown torrent".to_owned()));
+                };
+                // A copy says nothing new.
+                if process.udp.contains_key(&(*remote, transaction)) {
+                    return Ok(());
+                }
+                let tracker = self.plan.tracker_name(*remote);
+                let whole = process.whole_from_start.contains(&torrent);
+                let watch = process.announces.entry((torrent, tracker.clone())).or_default();
+                let asked = watch.on_asked(now, &announce, whole);
+                process.udp.insert((*remote, transaction), (now, torrent, tracker.clone(), announce));
                 asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
             }
             Output::HttpCancel { request } => {
@@ -831,6 +866,8 @@ fn output_number(output: &Output) -> u64 {
 
 /// Everything a host claims is compared with its disk this often.
 const RECHECK_STEPS: u64 = 1024;
+/// How long a question over UDP is open.
+const UDP_PATIENCE: u64 = 45_000_000_000;
 
 #[cfg(test)]
 mod tests;

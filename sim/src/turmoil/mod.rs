@@ -475,6 +475,9 @@ async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) 
     let transport = ShapedTransport::new(&shared.net, &clock, address.ip());
     let listeners = transport.listen(address.port()..=address.port()).await?;
     let Some((_, mut listener)) = listeners.into_iter().next() else { return Ok(()) };
+    if let Some(socket) = transport.open_datagrams(false, address.port()).await {
+        tokio::spawn(answer_datagrams(shared.clone(), clock.clone(), transport.clone(), number, socket));
+    }
     loop {
         let Ok(connection) = transport.accept(&mut listener).await else { continue };
         let (shared, clock, from) = (shared.clone(), clock.clone(), connection.remote);
@@ -485,6 +488,32 @@ async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) 
             let mut server = hyper::server::conn::http1::Builder::new();
             // A client that goes away is no concern of the tracker's.
             let _ = server.auto_date_header(false).keep_alive(false).serve_connection(stream, answer).await;
+        });
+    }
+}
+
+/// The same tracker over UDP.
+async fn answer_datagrams(
+    shared: Arc<Shared>,
+    clock: WorldClock,
+    transport: ShapedTransport,
+    number: usize,
+    socket: <ShapedTransport as Transport>::Datagrams,
+) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let Ok((length, from)) = transport.receive_datagram(&socket, &mut buffer).await else { continue };
+        let now = clock.world_now();
+        let host = shared.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
+        let answer = lock(&shared.net.trackers)[number].answer_datagram(now, from, &buffer[..length]);
+        let trace = &mut lock(&shared.watch).trace;
+        trace.event(now, host, Kind::Request, [number as u64, length as u64, 1]);
+        let Some((after, answer)) = answer else { continue };
+        trace.event(now, host, Kind::Answer, [0, answer.len() as u64, 1]);
+        let (transport, socket, clock) = (transport.clone(), socket.clone(), clock.clone());
+        tokio::spawn(async move {
+            clock.sleep_until_world(now + after).await;
+            transport.send_datagram(&socket, from, &answer);
         });
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use ::turmoil::net::{TcpListener, TcpStream};
+use ::turmoil::net::{TcpListener, TcpStream, UdpSocket};
 use bytes::{Buf as _, Bytes, BytesMut};
 use taipei_engine::Instant;
 use taipei_engine::driver::{Clock, Connection, ListenError, SecureStream, Transport, net_error};
@@ -247,6 +247,7 @@ impl Transport for ShapedTransport {
     type Reader = ShapedReader;
     type Writer = ShapedWriter;
     type Listener = TcpListener;
+    type Datagrams = Arc<UdpSocket>;
 
     async fn connect(&self, remote: SocketAddr) -> Result<Connection<ShapedReader, ShapedWriter>, NetError> {
         let latency = self.net.latency(self.host, remote.ip());
@@ -296,6 +297,45 @@ impl Transport for ShapedTransport {
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, NetError> {
         self.clock.sleep_until_world(self.clock.world_now() + DNS_TIME).await;
         self.net.names.get(host).map(|address| vec![*address]).ok_or(NetError::NotFound)
+    }
+
+    async fn open_datagrams(&self, ipv6: bool, port: u16) -> Option<Arc<UdpSocket>> {
+        if ipv6 {
+            return None;
+        }
+        UdpSocket::bind((core::net::Ipv4Addr::UNSPECIFIED, port)).await.ok().map(Arc::new)
+    }
+
+    /// Booked and stamped as a frame of a stream is; what finds the queue full is lost.
+    fn send_datagram(&self, socket: &Arc<UdpSocket>, remote: SocketAddr, payload: &[u8]) {
+        let there = self.net.links.contains_key(&remote.ip()) && !self.net.is_dark(remote.ip());
+        let now = self.clock.world_now();
+        let latency = self.net.latency(self.host, remote.ip());
+        if let Ok(stamp) = self.net.book_up(self.host, now, payload.len() as u64, latency)
+            && there
+        {
+            // Whoever has no socket there is not told.
+            let _ = socket.try_send_to(&[&stamp.to_le_bytes()[..], payload].concat(), remote);
+        }
+    }
+
+    async fn receive_datagram(
+        &self,
+        socket: &Arc<UdpSocket>,
+        buffer: &mut [u8],
+    ) -> Result<(usize, SocketAddr), NetError> {
+        let mut raw = vec![0; buffer.len() + STAMP_BYTES];
+        let (length, remote) = socket.recv_from(&mut raw).await.map_err(|error| net_error(&error))?;
+        let Some((stamp, payload)) = raw.get(..length).and_then(|raw| raw.split_first_chunk::<STAMP_BYTES>())
+        else {
+            return Err(NetError::Other);
+        };
+        let at = u64::from_le_bytes(*stamp).max(self.clock.world_now());
+        let at = self.net.book_down(self.host, at, payload.len() as u64);
+        self.clock.sleep_until_world(at).await;
+        let fits = payload.len().min(buffer.len());
+        buffer[..fits].copy_from_slice(&payload[..fits]);
+        Ok((fits, remote))
     }
 
     async fn secure(
@@ -521,6 +561,7 @@ impl AsyncWrite for ShapedWriter {
     }
 }
 
+const STAMP_BYTES: usize = 8;
 /// The stamp and the length.
 const HEAD_BYTES: usize = 12;
 /// A write is cut into no more than this.

@@ -1,32 +1,52 @@
 //! An announcer against scripted trackers, in its own time. Each answer takes 100 ms.
 
 use super::*;
+use crate::limits::REDIRECTS_MAX;
+use crate::output::HttpGet;
+use crate::wire::gzip::InflateError;
+use crate::wire::tracker_http::AnswerError;
 
 type Answer = Option<Result<HttpResponse, NetError>>;
-type Script = Box<dyn FnMut(Instant, &Get) -> Answer>;
+type Script = Box<dyn FnMut(Instant, &HttpGet) -> Answer>;
+type UdpAnswered = Option<Result<UdpAnswer, NetError>>;
+type UdpScript = Box<dyn FnMut(Instant, SocketAddr, &AnnounceRequest) -> UdpAnswered>;
+
+enum Reply {
+    Http(Result<HttpResponse, NetError>),
+    Udp(Result<UdpAnswer, NetError>),
+}
 
 struct World {
     announcer: Announcer,
     now: Instant,
     script: Script,
+    udp_script: UdpScript,
     figures: Figures,
     /// What came back and has not been handed over: when, to which token.
-    answers: Vec<(Instant, Token, Result<HttpResponse, NetError>)>,
+    answers: Vec<(Instant, Token, Reply)>,
+    /// Calls that went out, look-ups apart.
+    tokens: Vec<Token>,
+    url_data: Vec<Vec<u8>>,
+    external: Vec<IpAddr>,
     /// Requests as `SECOND HOST EVENT`, cancels, ends.
     log: Vec<String>,
     peers: Vec<SocketAddr>,
     reports: Vec<Report>,
-    gets: Vec<(Instant, Get)>,
+    gets: Vec<(Instant, HttpGet)>,
 }
 
 impl World {
-    fn new(tiers: &[&[&str]], script: impl FnMut(Instant, &Get) -> Answer + 'static) -> Self {
+    fn new(tiers: &[&[&str]], script: impl FnMut(Instant, &HttpGet) -> Answer + 'static) -> Self {
         let tiers: Vec<Vec<String>> =
             tiers.iter().map(|tier| tier.iter().map(|url| (*url).into()).collect()).collect();
         Self {
             announcer: Announcer::new(&tiers, Rng::stream(3, "announcer", 0)),
             now: Instant::START,
             script: Box::new(script),
+            udp_script: Box::new(|_, _, _| None),
+            tokens: Vec::new(),
+            url_data: Vec::new(),
+            external: Vec::new(),
             figures: Figures {
                 info_hash: InfoHash([1; 20]),
                 peer_id: PeerId([2; 20]),
@@ -45,7 +65,7 @@ impl World {
         }
     }
 
-    fn started(tiers: &[&[&str]], script: impl FnMut(Instant, &Get) -> Answer + 'static) -> Self {
+    fn started(tiers: &[&[&str]], script: impl FnMut(Instant, &HttpGet) -> Answer + 'static) -> Self {
         let mut world = Self::new(tiers, script);
         world.announcer.start(Instant::START);
         world.drain();
@@ -53,30 +73,47 @@ impl World {
     }
 
     fn drain(&mut self) {
-        while let Some(action) = self.announcer.poll_action(&self.figures) {
+        while let Some(action) = self.announcer.poll_action(self.now, &self.figures, true) {
+            let second = self.now.0 / 1_000_000_000;
+            let at = self.now + Duration::from_millis(100);
             match action {
-                // `v6.` names have a dead IPv6 address first; names with `local` lead to a local network.
-                Action::Resolve { token, host } => {
+                // `v6.` names have a dead IPv6 address first, `both.` ones a live one second; names with `local` lead to
+                // a local network.
+                Action::Call { token, call: Call::Resolve(host) } => {
                     let addresses = match host.as_str() {
                         "nowhere" => Err(NetError::NotFound),
                         "empty" => Ok(vec![]),
                         host if host.starts_with("v6.") => Ok(vec!["2001:db8::1".parse().unwrap(), PUBLIC]),
+                        host if host.starts_with("both.") => Ok(vec![PUBLIC, PUBLIC_V6]),
                         "localhost" => Ok(vec!["127.0.0.1".parse().unwrap()]),
                         host if host.contains("local") => Ok(vec!["192.168.1.1".parse().unwrap()]),
                         _ => Ok(vec![PUBLIC]),
                     };
                     self.announcer.handle_resolved(self.now, token, addresses);
                 }
-                Action::Get(get) => {
+                Action::Call { token, call: Call::Get(get) } => {
                     let event = get.path.split_once("event=").map_or("-", |(_, event)| event);
-                    self.log.push(format!("{} {} {event}", self.now.0 / 1_000_000_000, get.host));
+                    let family = if get.target.ip() == PUBLIC_V6 { "6" } else { "" };
+                    self.log.push(format!("{second} {}{family} {event}", get.host));
                     if let Some(answer) = (self.script)(self.now, &get) {
-                        self.answers.push((self.now + Duration::from_millis(100), get.token, answer));
+                        self.answers.push((at, token, Reply::Http(answer)));
                     }
                     self.gets.push((self.now, *get));
+                    self.tokens.push(token);
+                }
+                Action::Call { token, call: Call::Udp(target, ask) } => {
+                    let UdpAsk::Announce { announce, url_data } = ask else { panic!("no scrape: {ask:?}") };
+                    let event = announce.event.map_or("-", AnnounceEvent::as_str);
+                    self.log.push(format!("{second} {target} {event}"));
+                    if let Some(answer) = (self.udp_script)(self.now, target, &announce) {
+                        self.answers.push((at, token, Reply::Udp(answer)));
+                    }
+                    self.tokens.push(token);
+                    self.url_data.push(url_data);
                 }
                 Action::Cancel { .. } => self.log.push(format!("{} cancel", self.now.0 / 1_000_000_000)),
                 Action::Peers(peers) => self.peers.extend(peers),
+                Action::ExternalIp(ip) => self.external.push(ip),
                 Action::Report(report) => self.reports.push(*report),
                 Action::Stopped => self.log.push("stopped".into()),
             }
@@ -97,7 +134,10 @@ impl World {
             match self.answers.iter().position(|(at, ..)| *at <= self.now) {
                 Some(at) => {
                     let (_, token, answer) = self.answers.remove(at);
-                    self.announcer.handle_http(self.now, token, answer);
+                    match answer {
+                        Reply::Http(answer) => self.announcer.handle_http(self.now, token, answer),
+                        Reply::Udp(answer) => self.announcer.handle_udp(self.now, token, answer),
+                    }
                 }
                 None => self.announcer.handle_timeout(self.now),
             }
@@ -127,12 +167,13 @@ impl World {
 }
 
 const PUBLIC: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(9, 9, 9, 9));
+const PUBLIC_V6: IpAddr = IpAddr::V6(core::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9));
 
 fn body(status: u16, body: impl Into<Bytes>) -> Answer {
     Some(Ok(HttpResponse { status, location: None, body: body.into(), gzip: false }))
 }
 
-fn good(_: Instant, _: &Get) -> Answer {
+fn good(_: Instant, _: &HttpGet) -> Answer {
     body(200, &b"d8:intervali600e12:min intervali60e5:peers6:\x08\x08\x08\x08\x1a\xe1e"[..])
 }
 
@@ -462,7 +503,7 @@ fn on_this_machine_only_announce_paths_are_asked() {
 
 #[test]
 fn trackers_that_cannot_be_used_are_reported_once() {
-    let urls = ["udp://a:1", "nonsense", "http://a/?info_hash=x", "wss://b/", "http://c/announce"];
+    let urls = ["ws://a:1", "nonsense", "http://a/?info_hash=x", "wss://b/", "http://c/announce"];
     let tiers: Vec<&[&str]> = urls.chunks(1).collect();
     let mut world = World::started(&tiers, good);
     world.run(5000);
@@ -470,7 +511,7 @@ fn trackers_that_cannot_be_used_are_reported_once() {
     let unsupported = |scheme: &str| TrackerError::Unsupported(scheme.into());
     assert_eq!(
         errors,
-        [unsupported("udp"), TrackerError::BadUrl, TrackerError::Imitation, unsupported("wss")]
+        [unsupported("ws"), TrackerError::BadUrl, TrackerError::Imitation, unsupported("wss")]
     );
     assert!(world.count(" c ") > 5);
 }
@@ -495,7 +536,7 @@ fn every_address_is_tried_before_the_tracker_has_failed() {
 fn late_answers_change_nothing() {
     let mut world = World::started(&[&["http://a/announce"]], |_, _| None);
     world.run(31);
-    let token = world.gets[0].1.token;
+    let token = world.tokens[0];
     world.announcer.handle_http(world.now, token, good(world.now, &world.gets[0].1).unwrap());
     world.announcer.handle_resolved(world.now, token, Ok(vec![PUBLIC]));
     world.drain();
@@ -538,4 +579,218 @@ fn same_seed_same_announces() {
         world.log
     };
     assert_eq!(run(), run());
+}
+
+fn udp_answer(interval: u32, peers: &[&str]) -> UdpAnswered {
+    let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+    Some(Ok(UdpAnswer::Announced { transaction: 0, interval, leechers: 1, seeders: 2, peers }))
+}
+
+#[test]
+fn a_udp_tracker_has_the_same_life_cycle() {
+    let mut world = World::new(&[&["udp://a:6969/announce?pk=1"]], good);
+    world.udp_script = Box::new(|_, _, announce| {
+        assert_eq!((announce.port, announce.key), (6881, Some(3)));
+        udp_answer(600, &["8.8.8.8:6881", "10.0.0.1:6881", "8.8.4.4:0"])
+    });
+    world.announcer.start(Instant::START);
+    world.drain();
+    world.run(700);
+    world.completed();
+    world.run(10);
+    world.stop();
+    world.run(10);
+    assert_eq!(
+        world.log,
+        [
+            "0 9.9.9.9:6969 started",
+            "600 9.9.9.9:6969 -",
+            "700 9.9.9.9:6969 completed",
+            "710 9.9.9.9:6969 stopped",
+            "stopped"
+        ]
+    );
+    assert_eq!(world.peers, ["8.8.8.8:6881".parse().unwrap(); 3]);
+    assert!(world.url_data.iter().all(|data| data == b"/announce?pk=1"));
+    assert!(world.reports.iter().all(|report| report.result == Ok(3)));
+}
+
+#[test]
+fn intervals_over_udp_are_clamped_too() {
+    for (interval, seconds) in [(0, 30), (5, 30), (u32::MAX, 86_400)] {
+        let mut world = World::new(&[&["udp://a:1"]], good);
+        world.udp_script = Box::new(move |_, _, _| udp_answer(interval, &[]));
+        world.announcer.start(Instant::START);
+        world.drain();
+        world.run(seconds + 10);
+        assert_eq!(world.log.len(), 2);
+        assert!(world.log[1].starts_with(&format!("{seconds} ")), "{:?}", world.log);
+    }
+}
+
+#[test]
+fn a_udp_tracker_that_fails_leaves_the_turn_to_the_next_tier() {
+    let mut world = World::new(&[&["udp://a:1"], &["http://b/announce"]], good);
+    let mut asked = 0;
+    world.udp_script = Box::new(move |_, _, _| {
+        asked += 1;
+        Some(if asked == 1 {
+            Err(NetError::TimedOut)
+        } else {
+            Ok(UdpAnswer::Failed { transaction: 0, message: "no".into() })
+        })
+    });
+    world.announcer.start(Instant::START);
+    world.drain();
+    world.run(700);
+    assert_eq!(world.log[..2], ["0 9.9.9.9:1 started", "0 b started"]);
+    let errors: Vec<_> = world.reports.iter().filter_map(|report| report.result.clone().err()).collect();
+    assert_eq!(errors, [TrackerError::Net(NetError::TimedOut), TrackerError::Refused("no".into())]);
+}
+
+#[test]
+fn both_families_of_a_name_are_told() {
+    let mut world = World::started(&[&["http://both.a/announce"]], |_, get| {
+        let v6 = get.target.is_ipv6();
+        let body6 =
+            b"d8:intervali600e5:peers0:6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\x1a\xe1e";
+        if v6 { body(200, &body6[..]) } else { good(Instant::START, get) }
+    });
+    world.run(700);
+    world.completed();
+    world.run(10);
+    world.stop();
+    world.run(10);
+    assert_eq!(
+        world.log,
+        [
+            "0 both.a started",
+            "0 both.a6 started",
+            "600 both.a -",
+            "600 both.a6 -",
+            "700 both.a completed",
+            "700 both.a6 -",
+            "710 both.a stopped",
+            "710 both.a6 stopped",
+            "stopped"
+        ]
+    );
+    assert!(world.peers.contains(&"[2001:db8::7]:6881".parse().unwrap()));
+    assert_eq!(world.reports.len(), 4, "echoes are not reported");
+}
+
+#[test]
+fn a_dead_family_costs_nothing() {
+    let mut world = World::started(&[&["http://both.a/announce"]], |now, get| {
+        if get.target.is_ipv6() { None } else { good(now, get) }
+    });
+    world.run(620);
+    world.stop();
+    world.run(10);
+    assert_eq!(
+        world.log,
+        [
+            "0 both.a started",
+            "0 both.a6 started",
+            "30 cancel",
+            "600 both.a -",
+            "600 both.a6 started",
+            "620 both.a stopped",
+        ],
+        // The echo that hangs may have been taken; it is waited for until the time to stop is up.
+    );
+    world.announcer.give_up();
+    world.drain();
+    assert_eq!(world.log.last().unwrap(), "stopped");
+}
+
+#[test]
+fn what_comes_with_gzip_is_unpacked_to_the_cap() {
+    use std::io::Write as _;
+    let pack = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        Bytes::from(encoder.finish().unwrap())
+    };
+    let check = |body: Bytes| {
+        let mut world = World::started(&[&["http://a/announce"]], move |_, _| {
+            Some(Ok(HttpResponse { status: 200, location: None, body: body.clone(), gzip: true }))
+        });
+        world.run(1);
+        world.reports[0].result.clone()
+    };
+    assert_eq!(check(pack(b"d8:intervali600e5:peers6:\x08\x08\x08\x08\x1a\xe1e")), Ok(1));
+    assert_eq!(check(pack(&vec![b'0'; 2 << 20])), Err(InflateError::TooLarge.into()));
+    assert_eq!(check(Bytes::from_static(b"de")), Err(InflateError::Damaged.into()));
+    let bomb = include_bytes!("../../../../tests/fixtures/torrents/misc/zeroes.gz");
+    assert_eq!(check(Bytes::from_static(bomb)), Err(AnswerError::NotBencode.into()));
+}
+
+#[test]
+fn our_address_is_learnt_from_trackers_of_its_scope() {
+    let check = |url: &str, ip: &[u8]| {
+        let text =
+            [&b"d11:external ip"[..], format!("{}:", ip.len()).as_bytes(), ip, b"8:intervali60ee"].concat();
+        let mut world = World::started(&[&[url]], move |_, _| body(200, text.clone()));
+        world.run(1);
+        world.external.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(check("http://a/announce", &[1, 2, 3, 4]), ["1.2.3.4"]);
+    assert_eq!(check("http://a/announce", &PUBLIC_V6_OCTETS), ["2001:db8::9"]);
+    assert!(check("http://a/announce", &[10, 0, 0, 1]).is_empty());
+    assert!(check("http://a/announce", &[0, 0, 0, 0]).is_empty());
+    assert!(check("http://a/announce", &[1, 2, 3]).is_empty());
+    assert_eq!(check("http://local.a/announce", &[10, 0, 0, 1]), ["10.0.0.1"]);
+}
+
+const PUBLIC_V6_OCTETS: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+
+#[test]
+fn renewal_forgets_back_offs_and_keeps_the_minimum_interval() {
+    let mut world = World::started(&[&["http://a/announce"]], |now, get| {
+        if now.0 < 2_000_000_000_000 { Some(Err(NetError::Unreachable)) } else { good(now, get) }
+    });
+    world.run(2000);
+    assert_eq!(world.count("a started"), world.log.len());
+    world.announcer.renew(world.now);
+    world.drain();
+    assert_eq!(world.log.last().unwrap(), "2000 a started");
+    world.run(10);
+    world.announcer.renew(world.now);
+    world.drain();
+    world.run(200);
+    // It has slept for ten minutes within the interval of the second tracker below; here 60 s are the least.
+    assert_eq!(world.log.iter().rev().take(2).rev().collect::<Vec<_>>(), ["2000 a started", "2060 a -"]);
+    assert_eq!(world.announcer.trackers[0].failures, 0);
+}
+
+#[test]
+fn renewal_begins_anew_what_hangs_and_leaves_alone_who_asked_for_it() {
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| None);
+    world.run(3);
+    world.announcer.renew(world.now);
+    world.drain();
+    assert_eq!(world.log, ["0 a started", "3 cancel", "3 a started"]);
+    let never = b"d14:failure reason2:no8:retry in5:nevere";
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| body(200, &never[..]));
+    world.run(3);
+    world.announcer.renew(world.now);
+    world.drain();
+    world.run(1000);
+    assert_eq!(world.log, ["0 a started"]);
+}
+
+#[test]
+fn requests_wait_in_line_and_their_time_begins_when_they_go_out() {
+    let mut world = World::new(&[&["http://9.9.9.9/announce"], &["udp://9.9.9.9:1"]], good);
+    world.announcer.start(Instant::START);
+    assert_eq!(world.announcer.poll_action(world.now, &world.figures, false), None);
+    assert!(world.announcer.is_in_line());
+    assert_eq!(world.announcer.poll_timeout(), None);
+    world.now = Instant(1_000_000_000_000);
+    world.announcer.handle_timeout(world.now);
+    world.drain();
+    assert_eq!(world.log, ["1000 9.9.9.9 started"]);
+    assert!(!world.announcer.is_in_line());
+    assert_eq!(world.announcer.poll_timeout(), Some(world.now + Duration::from_secs(30)));
 }
