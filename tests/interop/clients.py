@@ -20,14 +20,25 @@ class Job:
     ip: str
     port: int
     trust: bool = False     # seed without looking at the files, where the client can
+    up: int = 0             # bytes per second to upload at most, where the client can; 0 is no limit
     more: list = field(default_factory=list)
 
 
-class Libtorrent:
+class Client:
+    """What holds for a client unless it says otherwise."""
+    name = ""
+    inside_name = True      # the files of a torrent lie in a directory named as the torrent
+    knows_pads = True       # pad files (BEP 47) are zeros by name; others store and want them as files like any
+    makes_empty_files = True
+    can_ipv6 = True
+
+    def env(self, job):
+        return {"HOME": job.home}
+
+
+class Libtorrent(Client):
     """libtorrent-rasterbar, by its Python wheel."""
     name = "libtorrent"
-    makes_empty_files = True
-    ipv6 = True
     python = os.path.join(CACHE, "venv", "bin", "python")
 
     def missing(self):
@@ -38,12 +49,15 @@ class Libtorrent:
     def version(self):
         return _output(self.python, "-c", "import libtorrent; print(libtorrent.__version__)")
 
-    def env(self, job):
-        return {"HOME": job.home}
-
     @staticmethod
     def by_peer(address):
         return ["--peer", address]
+
+    def create(self, path, torrent, announce, piece_length):
+        """Makes a torrent file with pad files."""
+        made = _output(self.python, os.path.join(HERE, "lt_create.py"), path, torrent, announce or "", str(piece_length))
+        if made is None:
+            raise RuntimeError(f"libtorrent made no torrent of {path}")
 
     def seed(self, job):
         return [*self._argv("seed", job), *(["--trust"] if job.trust else [])]
@@ -53,14 +67,63 @@ class Libtorrent:
 
     def _argv(self, verb, job):
         return [self.python, os.path.join(HERE, "lt_peer.py"), verb, job.torrent, "--dir", job.data, "--ip", job.ip,
-                "--port", job.port, *job.more]
+                "--port", job.port, "--up", job.up, *job.more]
 
 
-class Rqbit:
+class Transmission(Client):
+    """transmission-daemon, told what to do by tr_peer.py."""
+    name = "transmission"
+    knows_pads = False
+    makes_empty_files = False       # 3.00; 4 does
+
+    def missing(self):
+        return None if shutil.which("transmission-daemon") else "not installed (apt install transmission-daemon)"
+
+    def version(self):
+        return subprocess.run(["transmission-daemon", "--version"], capture_output=True, text=True, timeout=30).stderr.strip()
+
+    def seed(self, job):
+        return self._argv("seed", job)
+
+    def download(self, job):
+        return self._argv("download", job)
+
+    @staticmethod
+    def _argv(verb, job):
+        return [sys.executable, os.path.join(HERE, "tr_peer.py"), verb, job.torrent, "--dir", job.data, "--home", job.home,
+                "--ip", job.ip, "--port", job.port, "--up", job.up, *job.more]
+
+
+class Aria2(Client):
+    """aria2c. It asks UDP trackers with its DHT's socket alone, so that is on, though it knows no node."""
+    name = "aria2"
+    knows_pads = False
+    can_ipv6 = False
+
+    def missing(self):
+        return None if shutil.which("aria2c") else "not installed (apt install aria2)"
+
+    def version(self):
+        return (_output("aria2c", "--version") or "").partition("\n")[0]
+
+    def seed(self, job):
+        return [*self._argv(job), "--seed-ratio=0", "--bt-seed-unverified=true" if job.trust else "--check-integrity=true"]
+
+    def download(self, job):
+        return [*self._argv(job), "--seed-time=0"]
+
+    @staticmethod
+    def _argv(job):
+        return ["aria2c", "--no-conf", f"--dir={job.data}", f"--interface={job.ip}", f"--listen-port={job.port}",
+                f"--dht-listen-port={job.port}", f"--dht-file-path={job.home}/dht.dat", "--enable-dht=true",
+                "--enable-dht6=false", "--disable-ipv6=true", "--enable-peer-exchange=false", "--bt-enable-lpd=false",
+                "--file-allocation=none", "--allow-overwrite=true", "--show-console-readout=false", "--summary-interval=0",
+                f"--max-upload-limit={job.up}", *job.more, job.torrent]
+
+
+class Rqbit(Client):
     """rqbit. It has no source address to bind to, so it listens on all of the namespace's."""
     name = "rqbit"
-    makes_empty_files = True
-    ipv6 = True
     program = os.path.join(CACHE, "cargo", "bin", "rqbit")
 
     def missing(self):
@@ -84,76 +147,15 @@ class Rqbit:
         return [*self._argv(job), "--exit-on-finish"]
 
     def _argv(self, job):
-        family = ["--listen-ip", "::"] if ":" in job.ip else ["--ipv4-only", "--listen-ip", "0.0.0.0"]
+        listen = ["--listen-ip", "::"] if ":" in job.ip else ["--ipv4-only", "--listen-ip", "0.0.0.0"]
         return [self.program, "-v", "info", "--disable-dht", "--disable-lsd", "--disable-upnp-port-forward",
-                *family, "--listen-port", job.port,
+                *listen, "--listen-port", job.port,
                 "download", job.torrent, "-o", job.data, "--disable-http-api", *job.more]
 
 
-class Transmission:
-    """transmission-daemon. A seed of it needs the pad files of a torrent on disk: it does not know them."""
-    name = "transmission"
-    makes_empty_files = False       # as of 3.00
-    ipv6 = True
-    program = shutil.which("transmission-daemon") or "/usr/bin/transmission-daemon"
-
-    def missing(self):
-        return None if os.access(self.program, os.X_OK) else "not installed (apt install transmission-daemon)"
-
-    def version(self):
-        done = subprocess.run([self.program, "--version"], capture_output=True, text=True, timeout=10)
-        return (done.stdout + done.stderr).strip().splitlines()[0]
-
-    def env(self, job):
-        return {"HOME": job.home}
-
-    def seed(self, job):
-        return self._argv("seed", job)
-
-    def download(self, job):
-        return self._argv("download", job)
-
-    def _argv(self, verb, job):
-        return [sys.executable, os.path.join(HERE, "transmission_peer.py"), verb, job.torrent, "--program",
-                self.program, "--dir", job.data, "--home", os.path.join(job.home, "transmission"), "--ip", job.ip,
-                "--port", job.port]
-
-
-class Aria2:
-    """aria2. Without its DHT it knows no UDP trackers; nobody answers its DHT here."""
-    name = "aria2"
-    makes_empty_files = True
-    ipv6 = False
-    program = shutil.which("aria2c") or "/usr/bin/aria2c"
-
-    def missing(self):
-        return None if os.access(self.program, os.X_OK) else "not installed (apt install aria2)"
-
-    def version(self):
-        return (_output(self.program, "--version") or "").splitlines()[0]
-
-    def env(self, job):
-        return {"HOME": job.home}
-
-    def seed(self, job):
-        return [*self._argv(job), "--check-integrity=true", "--seed-ratio=0.0"]
-
-    def download(self, job):
-        return [*self._argv(job), "--seed-time=0"]
-
-    def _argv(self, job):
-        return [self.program, "--no-conf=true", f"--dir={job.data}", f"--listen-port={job.port}",
-                f"--dht-listen-port={job.port}", f"--dht-file-path={job.home}/dht.dat", "--enable-dht=true",
-                "--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false", f"--interface={job.ip}",
-                "--file-allocation=none", "--allow-overwrite=true", "--bt-stop-timeout=0", "--summary-interval=0",
-                "--enable-color=false", "--show-console-readout=false", "--bt-tracker-interval=5",
-                "--bt-remove-unselected-file=false", "--auto-save-interval=0", *job.more, job.torrent]
-
-
-class Taipei:
+class Taipei(Client):
     """Ours: TAIPEI_CLI, or the release build."""
     name = "taipei"
-    makes_empty_files = True
     program = os.path.abspath(os.environ.get("TAIPEI_CLI") or os.path.join(TARGET, "release", "taipei-cli"))
 
     def missing(self):

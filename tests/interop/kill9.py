@@ -20,7 +20,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ import clients      # noqa: E402
 import namespace    # noqa: E402
 import payload      # noqa: E402
 from payload import MIB     # noqa: E402
-from processes import Child, eventually, print_logs     # noqa: E402
+from processes import Child, eventually, listens, logs_of     # noqa: E402
 from relay import Relay     # noqa: E402
 
 SHAPE = payload.Shape("kill9", (("first.bin", 40 * MIB + 77), ("empty", 0), ("second.bin", 56 * MIB - 77)), 256 << 10)
@@ -129,7 +128,7 @@ def ordeal(seeder, leecher, seed, work, kills=KILLS, meddle=None):
     good_hashes = [hashlib.sha1(piece).digest() for piece in payload.pieces(SHAPE, source)]
     torrent = os.path.join(work, "kill9.torrent")
     with open(torrent, "wb") as file:
-        file.write(payload.torrent(SHAPE, source, None)[0])
+        file.write(payload.torrent(SHAPE, source, None))
 
     children, relay, figures = [], None, []
     try:
@@ -138,7 +137,7 @@ def ordeal(seeder, leecher, seed, work, kills=KILLS, meddle=None):
         children.append(Child(f"seeder-{seeder.name}", seeder.seed(job), job.home, seeder.env(job)))
         relay = Relay((relay_ip, namespace.free_port(relay_ip)), (seeder_ip, seeder_port), BYTES_PER_SECOND)
         relay_address = f"{relay_ip}:{relay.listen[1]}"
-        if not eventually(lambda: _listens(seeder_ip, seeder_port), 30):
+        if not eventually(lambda: listens(seeder_ip, seeder_port), 30):
             raise Wrong(f"the seeder {seeder.name} does not listen")
 
         job = clients.Job(torrent, arrived, os.path.join(work, "leecher"), leecher_ip,
@@ -176,7 +175,7 @@ def ordeal(seeder, leecher, seed, work, kills=KILLS, meddle=None):
         return {"seeder": seeder.name, "leecher": leecher.name, "seed": seed, "total": SHAPE.total, "runs": figures}
     except Wrong:
         if meddle is None and kills == KILLS:
-            print_logs(children)
+            print(logs_of(children), file=sys.stderr, flush=True)
         raise
     finally:
         for child in reversed(children):
@@ -223,15 +222,6 @@ def _bytes_read(pid):
             return int(file.readline().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
-
-
-def _listens(ip, port):
-    import socket
-    try:
-        socket.create_connection((ip, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _say(point):

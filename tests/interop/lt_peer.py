@@ -1,6 +1,7 @@
 """libtorrent as a seeder or leecher: one torrent, TCP only, run by the Python that has its wheel.
 
-`download` exits 0 when the torrent is whole, 3 when `--limit` seconds were not enough; `seed` runs until SIGINT.
+`download` exits 0 when the torrent is whole, 3 when `--limit` seconds were not enough; `seed` runs until SIGINT. Its
+last line is `uploaded N`, in bytes of payload.
 """
 import argparse
 import signal
@@ -8,8 +9,6 @@ import sys
 import time
 
 import libtorrent as lt
-
-import namespace
 
 ap = argparse.ArgumentParser()
 ap.add_argument("verb", choices=("seed", "download"))
@@ -19,6 +18,7 @@ ap.add_argument("--ip", required=True)
 ap.add_argument("--port", required=True)
 ap.add_argument("--trust", action="store_true", help="seed without looking at the files")
 ap.add_argument("--peer", help="IP:PORT to connect to")
+ap.add_argument("--up", type=int, default=0, help="bytes of payload per second to upload at most")
 ap.add_argument("--limit", type=float, default=600)
 args = ap.parse_args()
 
@@ -26,9 +26,10 @@ stopping = []
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: stopping.append(1))
 
+host = f"[{args.ip}]" if ":" in args.ip else args.ip
 parameters = lt.session_params()
 parameters.settings = {
-    "listen_interfaces": f"{namespace.literal(args.ip)}:{args.port}",
+    "listen_interfaces": f"{host}:{args.port}",
     "outgoing_interfaces": args.ip,
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_outgoing_utp": False, "enable_incoming_utp": False,
@@ -44,6 +45,8 @@ torrent.save_path = args.dir
 flags = lt.torrent_flags.default_flags & ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
 torrent.flags = flags | lt.torrent_flags.seed_mode if args.trust else flags
 handle = session.add_torrent(torrent)
+# Of the torrent: the session's own limit leaves local peers out.
+handle.set_upload_limit(args.up)
 if args.peer:
     ip, _, port = args.peer.rpartition(":")
     handle.connect_peer((ip, int(port)))
@@ -64,4 +67,5 @@ if finished:
     while not flushed and time.monotonic() < deadline:
         session.wait_for_alert(200)
         flushed = any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts())
+print(f"uploaded {handle.status().total_payload_upload}", flush=True)
 sys.exit(status)

@@ -1,141 +1,149 @@
 #!/usr/bin/env python3
-"""Real foreign clients give us files and take them from us.
+"""Real foreign clients give us files and take them from us, in pairs and in swarms.
 
-    matrix.py                     every client, both ways, every shape; over the trackers in turn, so that each client
-                                  meets each of them both ways; then over IPv6; then all in one swarm
-    matrix.py --self-test         proves the harness: foreign clients with each other, and everything that can be wrong
-    matrix.py --clients rqbit --roles leecher --trackers taipei-udp --shapes multi     a part of it
+    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6
+    matrix.py --self-test         proves the harness without us: foreign clients with each other, and wrong data
+    matrix.py --only pairs --clients rqbit --roles leecher --trackers taipei --shapes multi     a part of it
+    matrix.py --full              every client x direction x shape x tracker
     matrix.py --json FILE         the results as JSON as well
 
-Exit status: 0 all fine, 1 something is wrong, 2 nothing could be run.
+TAIPEI_CLI names the program to test; without it, it is the release build. Exit status: 0 all fine, 1 something is
+wrong, 2 nothing could be run.
 """
 import argparse
-import concurrent.futures
 import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 import clients      # noqa: E402
-import namespace    # noqa: E402
 import payload      # noqa: E402
 import transfer     # noqa: E402
 from trackers import TRACKERS   # noqa: E402
+from transfer import Cell       # noqa: E402
+
+PAIR_TRACKERS = [tracker for tracker in TRACKERS.values() if not tracker.ipv6]
+PARTS = ("pairs", "ipv6", "fast", "swarm")
+WORKERS = 6                     # they wait for announces and rounds of choking more than they compute
+SWARM_SHAPE = "single"
+SWARM_SEEDER_UP = 4 * payload.MIB
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--self-test", action="store_true")
+    ap.add_argument("--full", action="store_true")
+    ap.add_argument("--only", default=",".join(PARTS))
     ap.add_argument("--clients", default=",".join(clients.FOREIGN))
     ap.add_argument("--roles", default="seeder,leecher", help="of the foreign client")
-    ap.add_argument("--trackers", default=",".join(TRACKERS))
+    ap.add_argument("--trackers", default=",".join(tracker.name for tracker in PAIR_TRACKERS))
     ap.add_argument("--shapes", default=",".join(payload.SHAPES))
-    ap.add_argument("--seconds", type=float, default=90, help="for one transfer at most")
+    ap.add_argument("--seconds", type=float, default=60, help="for one transfer at most")
     ap.add_argument("--json", metavar="FILE")
     args = ap.parse_args()
     # So that `finally` runs, and our processes end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    namespace.enter()
-    work = tempfile.mkdtemp(prefix="taipei-interop-")
+    work, began = tempfile.mkdtemp(prefix="taipei-interop-"), time.monotonic()
     os.chmod(work, 0o755)
     try:
-        results, failed = (self_test if args.self_test else matrix)(args, work)
+        ours = clients.TAIPEI.missing()
+        if ours and not args.self_test:
+            print(f"taipei-cli: {ours}", file=sys.stderr)
+            return 1
+        foreign = available(clients.FOREIGN[name] for name in args.clients.split(","))
+        # Our own tracker is judged by the self test as well once it is built, by clients that are not ours.
+        used = available(TRACKERS[name] for name in args.trackers.split(",") if not ours or not name.startswith("taipei"))
+        shapes = [name for name in args.shapes.split(",") if can_make(payload.SHAPES[name])]
+        cells = (self_test_cells if args.self_test else real_cells)(args, foreign, used, shapes)
+        if not cells:
+            return 2
+        print(" | ".join(f"{client.name}: {client.version()}" for client in ([] if args.self_test else [clients.TAIPEI]) + foreign),
+              flush=True)
+        results = run(cells, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    unexpected = [result for cell, result in zip(cells, results) if result.is_ok != cell.is_ok_expected]
+    if not args.self_test:
+        show_table(foreign, shapes, results)
+    print(f"{len(results) - len(unexpected)} of {len(results)} as they must be, {time.monotonic() - began:.0f} s")
     if args.json:
         with open(args.json, "w") as file:
             json.dump([result.as_json() for result in results], file, indent=1)
-    return 1 if failed else (0 if results else 2)
+    return 1 if unexpected else 0
+
+
+def run(cells, work):
+    """The results of the cells, a row each as they come."""
+    results = []
+    print(f"{'seeder':<12} {'leecher':<12} {'tracker':<15} {'shape':<7} {'seconds':>7} {'MiB/s':>6}  verdict")
+    for cell, result in zip(cells, transfer.run_all(cells, transfer.Payloads(work), work, WORKERS)):
+        fast = {None: "", True: " fast", False: " no fast"}[result.fast]
+        print(f"{result.seeder:<12} {result.leecher:<12} {result.tracker + fast:<15} {result.shape:<7} {result.seconds:>7.2f} "
+              f"{result.mib_per_second:>6.1f}  {result.verdict}", flush=True)
+        if result.is_ok != cell.is_ok_expected:
+            print("!! the row above must " + (f"be right\n{result.logs}" if cell.is_ok_expected else "NOT be right"), flush=True)
+        results.append(result)
+    return results
 
 
 def available(things):
     """Those that are installed; says loudly which are not."""
-    out = []
+    out, told = [], set()
     for thing in things:
         if why := thing.missing():
-            clients.report_skip(thing.name, why)
+            if why not in told:
+                clients.report_skip(thing.name, why)
+            told.add(why)
         else:
             out.append(thing)
     return out
 
 
-def matrix(args, work):
-    ours = clients.TAIPEI
-    if why := ours.missing():
-        print(f"taipei-cli: {why}", file=sys.stderr)
-        return [], True
-    foreign = available(clients.FOREIGN[name] for name in args.clients.split(","))
-    used_trackers = available(TRACKERS[name] for name in args.trackers.split(","))
-    if not foreign or not used_trackers:
-        return [], False
-    show_versions([ours, *foreign])
-    shapes, payloads = args.shapes.split(","), transfer.Payloads(work)
-    cells = []
-    for number, client in enumerate(foreign):
+def can_make(shape):
+    """Whether a torrent of that shape can be made here; says so when not."""
+    why = clients.FOREIGN["libtorrent"].missing() if shape.is_padded else None
+    if why:
+        clients.report_skip(f"shape {shape.name}", f"libtorrent makes its torrent: {why}")
+    return why is None
+
+
+def real_cells(args, foreign, used_trackers, shapes):
+    ours, parts, cells = clients.TAIPEI, args.only.split(","), []
+
+    def both_ways(client):
         for role in args.roles.split(","):
-            pair = (client, ours) if role == "seeder" else (ours, client)
-            for at, shape in enumerate(shapes):
-                # Shifted by client and role, so that no tracker always meets the same shape.
-                tracker = used_trackers[(at + number + (role == "leecher")) % len(used_trackers)]
-                cells.append({"pair": pair, "shape": shape, "tracker": tracker})
-            if client.ipv6 and namespace.address_v6(1) and (over_http := by_scheme(used_trackers, "taipei-http")):
-                cells.append({"pair": pair, "shape": shapes[0], "tracker": over_http, "ipv6": True})
-    for shape in shapes:
-        payloads.source(shape)
-    head()
+            yield (client, ours) if role == "seeder" else (ours, client)
 
-    def cell(number, slot, what):
-        # `taipei-cli create` offers powers of two and no pad files; these are torrents that others made.
-        create = None if what["shape"] in ("odd", "pads") else create_by_us
-        seeder, leecher = what["pair"]
-        return transfer.run(seeder, leecher, what["tracker"], what["shape"], payloads,
-                            os.path.join(work, f"cell-{number}"), args.seconds, create, slot=slot,
-                            ipv6=what.get("ipv6", False))
-
-    results = side_by_side(cell, cells)
-    if len(foreign) >= 3:
-        # Slow to begin with: whoever ends first goes, so one that stays seeds.
-        seeder = foreign[0]
-        mixed = transfer.swarm(seeder, [ours, *foreign[1:]], used_trackers[0], "single", payloads,
-                               os.path.join(work, "swarm"))
-        for result in mixed:
-            row(result)
-        results += mixed
-    failed = [result for result in results if not result.is_ok]
-    fast = {client.name: {result.fast for result in results if result.seeder == client.name and result.fast is not None}
-            for client in foreign}
-    told = ", ".join(f"{name} {'yes' if True in said else 'no' if said else 'unknown'}" for name, said in fast.items())
-    print(f"the fast extension: {told}")
-    print(f"{len(results) - len(failed)} transfers right, {len(failed)} wrong")
-    return results, bool(failed)
-
-
-def by_scheme(used_trackers, name):
-    return next((tracker for tracker in used_trackers if tracker.name == name), None)
-
-
-def side_by_side(run, cells):
-    """`run(number, slot, cell)` for each, some at once, in slots of addresses of their own."""
-    free = queue.SimpleQueue()
-    for slot in range(AT_ONCE):
-        free.put(slot)
-
-    def one(numbered):
-        slot = free.get()
-        try:
-            result = run(numbered[0], slot, numbered[1])
-        finally:
-            free.put(slot)
-        row(result)
-        return result
-
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(one, enumerate(cells)))
+    if "pairs" in parts:
+        for shift, client in enumerate(foreign):
+            for turn, (seeder, leecher) in enumerate(both_ways(client)):
+                for at, shape in enumerate(shapes):
+                    # Not every tracker with every shape, but each client in each role with each tracker.
+                    one = used_trackers and [used_trackers[(at + shift + 2 * turn) % len(used_trackers)]]
+                    for tracker in used_trackers if args.full else one:
+                        # `taipei-cli create` offers powers of two; the others are torrents that others made.
+                        create = create_by_us if shape in ("single", "multi", "many") else None
+                        cells.append(Cell(seeder, (leecher,), tracker, shape, create=create, seconds=args.seconds))
+    if "ipv6" in parts:
+        cells += [Cell(seeder, (leecher,), TRACKERS["taipei-6"], "multi", seconds=args.seconds)
+                  for client in foreign if client.can_ipv6 for seeder, leecher in both_ways(client)]
+    by_name = {client.name: client for client in foreign}
+    if "fast" in parts and (libtorrent := by_name.get("libtorrent")):
+        cells += [Cell(seeder, (leecher,), TRACKERS["taipei"], "multi", fast=fast, seconds=args.seconds)
+                  for fast in (True, False) for seeder, leecher in both_ways(libtorrent)]
+    if "swarm" in parts:
+        for name in ("libtorrent", "transmission"):
+            if seeder := by_name.get(name):
+                leechers = tuple(client for client in foreign if client is not seeder) + (ours,)
+                cells.append(Cell(seeder, leechers, TRACKERS["taipei"], SWARM_SHAPE, seeder_up=SWARM_SEEDER_UP, seconds=90))
+        if foreign:
+            cells.append(Cell(ours, (*foreign, ours), TRACKERS["taipei"], "many", seconds=90))
+    return cells
 
 
 def create_by_us(path, torrent, announce, piece_length):
@@ -146,79 +154,101 @@ def create_by_us(path, torrent, announce, piece_length):
         raise RuntimeError(f"{' '.join(argv)}: status {done.returncode}\n{done.stdout}{done.stderr}")
 
 
-def self_test(args, work):
+def show_table(foreign, shapes, results):
+    """For each client and role, what went with which trackers: shapes across, then what is no plain pair."""
+    columns = [*shapes, "ipv6", "fast", "no fast", "swarm"]
+    print(f"\n{'client':<13}{'role':<9}" + "".join(f"{column:<18}" for column in columns))
+    for client in foreign:
+        for role in ("seeder", "leecher"):
+            fields = []
+            for column in columns:
+                told = [f"{result.tracker if column in shapes else 'ok'}" if result.is_ok else "WRONG" for result in results
+                        if column_of(result) == column and client.name in getattr(result, role).split("+")]
+                fields.append(",".join(dict.fromkeys(told)) or "-")
+            print(f"{client.name:<13}{role:<9}" + "".join(f"{field:<18}" for field in fields))
+    print()
+
+
+def column_of(result):
+    if "+" in result.leecher:
+        return "swarm"
+    if result.fast is not None:
+        return "fast" if result.fast else "no fast"
+    return "ipv6" if TRACKERS[result.tracker].ipv6 else result.shape
+
+
+class Idle(clients.Client):
+    """A leecher that never does anything."""
+    name = "idle"
+
+    def download(self, job):
+        return ["sleep", "600"]
+
+
+class Missing4(clients.Client):
+    """A client in a swarm of IPv6 that has only IPv4."""
+
+    def __init__(self, client):
+        self.client, self.name = client, f"{client.name}-4"
+
+    def download(self, job):
+        # An address that is not of the swarm's family.
+        job.ip = "127.0.0.1"
+        return self.client.download(job)
+
+
+def self_test_cells(args, foreign, used_trackers, shapes):
     """Foreign clients with each other must be right, and every kind of wrong must be noticed."""
-    foreign = available(clients.FOREIGN[name] for name in args.clients.split(","))
-    # Our own tracker is judged here as well once it is built, by clients that are not ours.
-    used_trackers = available(TRACKERS[name] for name in args.trackers.split(",")
-                              if name != "taipei" or not clients.TAIPEI.missing())
-    shapes, payloads, failed = args.shapes.split(","), transfer.Payloads(work), []
     if not foreign or not used_trackers:
-        return [], False
-    show_versions(foreign)
-    head()
+        return []
+    http = next((tracker for tracker in used_trackers if tracker.scheme == "http" and tracker.name != "taipei"), used_trackers[0])
+    first, last, cells = foreign[0], foreign[-1], []
 
-    def cell(number, slot, what):
-        what = dict(what)
-        want_ok = what.pop("want_ok")
-        seeder, leecher, tracker, shape = (what.pop(key) for key in ("seeder", "leecher", "tracker", "shape"))
-        result = transfer.run(seeder, leecher, tracker, shape, payloads, os.path.join(work, f"cell-{number}"),
-                              quiet=not want_ok, slot=slot, **what)
-        if result.is_ok != want_ok:
-            failed.append(result)
-            print(f"!! {result}: must " + ("be right" if want_ok else "NOT be right"))
-        return result
+    def wrong(seeder, *leechers, tracker=http, shape="odd", **more):
+        cells.append(Cell(seeder, leechers, tracker, shape, is_ok_expected=False, **{"seconds": 15, **more}))
 
-    cells = []
-    for number, (seeder, leecher) in enumerate(zip(foreign, [*foreign[1:], foreign[0]])):
-        for at, shape in enumerate(shapes):
-            # aria2 and Transmission of this age make pad files of their own: they do not tell them from others.
-            cells.append({"seeder": seeder, "leecher": leecher, "shape": shape, "want_ok": True,
-                          "tracker": used_trackers[(number + at) % len(used_trackers)]})
-    bad = {"seeder": foreign[0], "leecher": foreign[-1], "tracker": used_trackers[-1], "shape": "odd", "want_ok": False}
-    cells.append({**bad, "spoil": flip_a_byte})
-    cells.append({**bad, "spoil": remove_the_empty_file})
-    cells.append({**bad, "seeder": None, "seconds": 4})
-    if liar := next((client for client in foreign if client.name == "libtorrent"), None):
-        lies = os.path.join(work, "bad")
-        payload.write(payload.SHAPES["odd"], lies)
-        flip_a_byte(lies)
-        cells.append({**bad, "seeder": liar, "source": lies, "trust": True, "seconds": 8})
-    for shape in payload.SHAPES:
-        payloads.source(shape)
-    results = side_by_side(cell, cells)
-    print(f"harness: {len(results) - len(failed)} as expected, {len(failed)} not")
-    return results, bool(failed)
+    for at, (seeder, leecher) in enumerate(zip(foreign, foreign[1:] + foreign[:1])):
+        for turn, shape in enumerate(shapes):
+            cells.append(Cell(seeder, (leecher,), used_trackers[(at + turn) % len(used_trackers)], shape))
+    for shape in shapes:
+        wrong(first, last, shape=shape, spoil=flip_a_byte)
+    wrong(first, last, spoil=remove_the_empty_file)
+    wrong(first, Idle(), seconds=3)
+    wrong(first, Idle(), last, seconds=8)
+    wrong(first, last, *foreign[1:-1], spoil=flip_a_byte)
+    # One leecher takes all from the seeder: nobody exchanges anything.
+    for seeder in foreign:
+        if seeder.name in ("libtorrent", "transmission"):
+            wrong(seeder, last, seeder_up=SWARM_SEEDER_UP, seconds=40)
+    by_name = {client.name: client for client in foreign}
+    if libtorrent := by_name.get("libtorrent"):
+        wrong(libtorrent, last, spoil_source=flip_a_byte, seconds=8)
+        cells += [Cell(libtorrent, (libtorrent,), http, "odd", fast=fast) for fast in (True, False)]
+        wrong(libtorrent, libtorrent, fast=False, is_relay_idle=True)
+        if rqbit := by_name.get("rqbit"):
+            # It has no fast extension, which must not count as done with or without.
+            wrong(libtorrent, rqbit, fast=True)
+            wrong(libtorrent, rqbit, fast=False)
+        if not clients.TAIPEI.missing():
+            ipv6 = TRACKERS["taipei-6"]
+            cells += [Cell(libtorrent, (client,), ipv6, "odd") for client in foreign if client.can_ipv6]
+            wrong(libtorrent, Missing4(libtorrent), tracker=ipv6, seconds=5)
+    return cells
 
 
 def flip_a_byte(folder):
-    with open(os.path.join(folder, "odd", "third.bin"), "r+b") as file:
-        file.seek(1_000_000)
+    """In the longest file below the folder."""
+    path = max((os.path.join(at, name) for at, _, names in os.walk(folder) for name in names), key=os.path.getsize)
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
         byte = file.read(1)
-        file.seek(1_000_000)
+        file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
 
 
 def remove_the_empty_file(folder):
     os.remove(os.path.join(folder, "odd", "nothing"))
 
-
-def show_versions(used):
-    print(" | ".join(f"{client.name}: {client.version()}" for client in used), flush=True)
-
-
-def head():
-    print(f"{'seeder':<13} {'leecher':<13} {'tracker':<17} {'shape':<20} {'seconds':>8} {'MiB/s':>7}  verdict")
-
-
-def row(result):
-    shape = result.shape + (" over IPv6" if result.family == "IPv6" else "")
-    print(f"{result.seeder:<13} {result.leecher:<13} {result.tracker:<17} {shape:<20} {result.seconds:>8.2f} "
-          f"{result.mib_per_second:>7.1f}  {result.verdict}", flush=True)
-
-
-# Transfers side by side: most of their time they wait.
-AT_ONCE = 4
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ class Shape:
     name: str
     files: tuple            # (path or "", length)
     piece_length: int
-    pads: bool = False      # every file but the first begins with a piece, after a pad file (BEP 47)
+    is_padded: bool = False     # pad files (BEP 47) between the files, so that each begins with a piece
 
     @property
     def total(self):
@@ -22,14 +22,6 @@ class Shape:
     @property
     def is_single(self):
         return self.files[0][0] == ""
-
-    def listed(self):
-        """(path, length, is a pad file) as the torrent lists them."""
-        for path, length in self.files[:-1]:
-            yield path, length, False
-            if self.pads and (pad := -length % self.piece_length):
-                yield f".pad/{pad}", pad, True
-        yield *self.files[-1], False
 
 
 SHAPES = {
@@ -50,15 +42,15 @@ SHAPES = {
         ("second.bin", 49_999),
         ("third.bin", 4 * MIB + 3),
     ), 50_000),
-    "many": Shape("many", tuple(
-        (f"d{number % 7}/{number:03}.txt", number * number % 60_001) for number in sorted(range(300), key=lambda n: (n % 7, n))
-    ), 32 << 10),
+    # Pieces that hold many files, files that lie in a part of one piece.
+    "many": Shape("many", tuple((f"{at // 25:02}/{at:03}.bin", at * 7919 % 40_000) for at in range(300)), 32 << 10),
     "pads": Shape("pads", (
-        ("a.bin", 2 * MIB + 17),
-        ("b.bin", 3 * MIB + 70_001),
-        ("c/small", 5),
-        ("d.bin", 4 * MIB + 33_333),
-    ), 64 << 10, pads=True),
+        ("a.bin", 3 * MIB + 5),
+        ("b.bin", 0),
+        ("c/d.bin", 100_001),
+        ("c/e.bin", 128 << 10),
+        ("f.bin", 4 * MIB + 77),
+    ), 64 << 10, is_padded=True),
 }
 
 
@@ -67,23 +59,33 @@ def content(key, length):
     return hashlib.shake_128(key.encode()).digest(length).translate(NO_ZEROES)
 
 
-def write(shape, folder):
-    """Writes the payload below `folder`; returns the path of its file or directory."""
-    for path, length, is_pad in shape.listed():
+def write(shape, folder, with_pads=False):
+    """Writes the payload below `folder`; returns the path of its file or directory.
+
+    `with_pads`: pad files as well, named as libtorrent names them, for clients that take them for files like others.
+    """
+    if with_pads:
+        for _, length in shape.files:
+            if pad := -length % shape.piece_length:
+                path = os.path.join(folder, shape.name, ".pad", str(pad))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as file:
+                    file.write(bytes(pad))
+    for path, length in shape.files:
         target = os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
-            # Clients that do not know pad files look for them on disk.
-            file.write(bytes(length) if is_pad else content(f"{shape.name}/{path}", length))
+            file.write(content(f"{shape.name}/{path}", length))
     return os.path.join(folder, shape.name)
 
 
-def digests(shape, folder):
-    """sha256 per file, None where the file is missing."""
+def digests(shape, folder, inside_name=True):
+    """sha256 per file, None where the file is missing. `inside_name`: files lie in a directory named as the torrent."""
     out = {}
     for path, _ in shape.files:
+        parts = ([shape.name] if inside_name or not path else []) + ([path] if path else [])
         try:
-            with open(os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name), "rb") as file:
+            with open(os.path.join(folder, *parts), "rb") as file:
                 digest = hashlib.sha256()
                 while block := file.read(MIB):
                     digest.update(block)
@@ -93,16 +95,19 @@ def digests(shape, folder):
     return out
 
 
-def differences(shape, source, copy, empty_files=True):
-    """Words on what is missing or different in `copy`; empty when all is equal. Not all clients make empty files."""
-    want, got = digests(shape, source), digests(shape, copy)
+def differences(shape, source, copy, inside_name=True, with_empty_files=True):
+    """Words on what is missing or different in `copy`; empty when all is equal. Files without a byte may be left out."""
+    want, got = digests(shape, source), digests(shape, copy, inside_name)
     words = []
-    for path, length in shape.files:
-        if want[path] is None:
+    lengths = dict(shape.files)
+    for path, digest in want.items():
+        if not lengths[path] and got[path] is None and not with_empty_files:
+            continue
+        if digest is None:
             words.append(f"{path or shape.name}: missing in the source")
-        elif got[path] is None and (length or empty_files):
+        elif got[path] is None:
             words.append(f"{path or shape.name}: missing")
-        elif got[path] is not None and got[path] != want[path]:
+        elif got[path] != digest:
             words.append(f"{path or shape.name}: different content")
     return words
 
@@ -110,10 +115,7 @@ def differences(shape, source, copy, empty_files=True):
 def pieces(shape, folder):
     """The payload below `folder` piece by piece, as the torrent cuts it; missing bytes are zeroes."""
     buffer = bytearray()
-    for path, length, is_pad in shape.listed():
-        if is_pad:
-            buffer += bytes(length)
-            continue
+    for path, length in shape.files:
         try:
             with open(os.path.join(folder, shape.name, path) if path else os.path.join(folder, shape.name), "rb") as file:
                 data = file.read(length)
@@ -147,16 +149,19 @@ def info(shape, folder):
     if shape.is_single:
         out["length"] = shape.total
     else:
-        out["files"] = [{**({"attr": "p"} if is_pad else {}), "length": length, "path": path.split("/")}
-                        for path, length, is_pad in shape.listed()]
+        out["files"] = [{"length": length, "path": path.split("/")} for path, length in shape.files]
     return bencode(out)
 
 
 def torrent(shape, folder, announce):
-    """(torrent file, info-hash) for the payload below `folder`; `announce` may be None."""
-    raw = info(shape, folder)
+    """A torrent file for the payload below `folder`; `announce` may be None."""
     head = b"8:announce" + bencode(announce) if announce else b""
-    return b"d" + head + b"4:info" + raw + b"e", hashlib.sha1(raw).digest()
+    return b"d" + head + b"4:info" + info(shape, folder) + b"e"
+
+
+def info_hash(raw):
+    """Of the bytes of an info dictionary."""
+    return hashlib.sha1(raw).digest()
 
 
 def raw_info(torrent_file):

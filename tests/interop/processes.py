@@ -2,8 +2,8 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
-import sys
 import time
 
 PR_SET_PDEATHSIG = 1
@@ -81,10 +81,18 @@ def eventually(check, seconds, every=0.05):
         time.sleep(every)
 
 
-def print_logs(children):
-    for child in children:
-        print(f"---- {child.name}: {' '.join(child.argv)}\n{child.log().rstrip()}", file=sys.stderr)
-    sys.stderr.flush()
+def listens(ip, port):
+    """Whether somebody accepts TCP connections there."""
+    try:
+        socket.create_connection((ip, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def logs_of(children):
+    """The end of what each printed, under its command."""
+    return "\n".join(f"---- {child.name}: {' '.join(child.argv)}\n{child.log().rstrip()}" for child in children)
 
 
 _libc = ctypes.CDLL(None)

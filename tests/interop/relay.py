@@ -1,4 +1,5 @@
-"""A TCP relay that stands between a leecher and its seeder: slows the transfer, and counts what crosses it.
+"""A TCP relay that stands between a leecher and its seeder: slows the transfer, and counts what crosses it. It can
+also take the fast extension (BEP 6) out of both handshakes, so that two clients that have it do without.
 
 It reads the peer protocol that the seeder speaks (plain BEP 3 framing) and so knows each block that was delivered,
 whatever the clients say of themselves. The pace is kept with small buffers, so what is counted was really handed over.
@@ -14,13 +15,18 @@ SOCKET_BUFFER_BYTES = 64 << 10
 HANDSHAKE_BYTES = 68
 BODY_KEPT_BYTES = 1 << 10      # of the longest message kept whole: a bitfield of 8,000 pieces
 HAVE, BITFIELD, REQUEST, PIECE, HAVE_ALL = 4, 5, 6, 7, 14
+FAST_MESSAGES = range(13, 18)
+FAST_BYTE, FAST_BIT = 27, 0x04      # of the handshake
 
 
 class Relay:
     """Listens on `listen`, connects each comer to `target`. Runs in a thread of its own until `close`."""
 
-    def __init__(self, listen, target, bytes_per_second):
+    def __init__(self, listen, target, bytes_per_second, is_fast_cleared=False):
         self.listen, self.target, self.bytes_per_second = listen, target, bytes_per_second
+        self.is_fast_cleared = is_fast_cleared
+        self.fast_offers = {"leecher": 0, "seeder": 0}      # handshakes that offered the fast extension, by sender
+        self.fast_messages = {"leecher": 0, "seeder": 0}    # messages of the fast extension, by sender
         self.lock = threading.Lock()
         self.delivered = {}         # (piece, begin) -> bytes, of all runs
         self.earlier = frozenset()  # blocks that were delivered before the present run
@@ -101,15 +107,17 @@ class Relay:
             leecher_out.transport.abort()
 
     async def _up(self, source, sink):
-        frames = _Frames()
+        frames, at = _Frames(), 0
         while data := await source.read(READ_BYTES):
             for kind, _, body in frames.handle_bytes(data):
                 self._note_claim(kind, body)
+                self._note_fast("leecher", kind)
+            data, at = self._handshake("leecher", data, at), at + len(data)
             sink.write(data)
             await sink.drain()
 
     async def _down(self, source, sink):
-        frames = _Frames()
+        frames, at = _Frames(), 0
         while data := await source.read(READ_BYTES):
             # One clock for all connections: each read books its time on it.
             now = time.monotonic()
@@ -117,11 +125,29 @@ class Relay:
             self.free_at = begin + len(data) / self.bytes_per_second
             if begin > now:
                 await asyncio.sleep(begin - now)
+            data, at = self._handshake("seeder", data, at), at + len(data)
             sink.write(data)
             await sink.drain()
             for kind, length, body in frames.handle_bytes(data):
+                self._note_fast("seeder", kind)
                 if kind == PIECE:
                     self._count(*struct.unpack_from(">II", body), length - 8)
+
+    def _handshake(self, sender, data, at):
+        """`data`, which begins at `at` of the stream, without the fast extension's bit when that is to be cleared."""
+        index = FAST_BYTE - at
+        if not 0 <= index < len(data) or not data[index] & FAST_BIT:
+            return data
+        with self.lock:
+            self.fast_offers[sender] += 1
+        if not self.is_fast_cleared:
+            return data
+        return data[:index] + bytes([data[index] & ~FAST_BIT]) + data[index + 1:]
+
+    def _note_fast(self, sender, kind):
+        if kind in FAST_MESSAGES:
+            with self.lock:
+                self.fast_messages[sender] += 1
 
     def _note_claim(self, kind, body):
         with self.lock:

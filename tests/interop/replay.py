@@ -36,7 +36,7 @@ class Recording(clients.Taipei):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--seeders", default=",".join(clients.FOREIGN))
+    ap.add_argument("--seeders", default="libtorrent,rqbit")
     ap.add_argument("--json", metavar="FILE")
     args = ap.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -71,9 +71,10 @@ def main():
 def one(seeder, simulator, work):
     """(what is wrong, figures)"""
     record = os.path.join(work, f"{seeder.name}.record")
-    result = transfer.run(seeder, Recording(record), TRACKERS["taipei-http"], SHAPE, transfer.Payloads(work),
-                          os.path.join(work, "cell"))
+    cell = transfer.Cell(seeder, (Recording(record),), TRACKERS["taipei"], SHAPE)
+    result = transfer.run(cell, transfer.Payloads(work), os.path.join(work, "cell"))
     if not result.is_ok:
+        print(result.logs, file=sys.stderr, flush=True)
         return [f"the download itself: {result.verdict}"], {}
     if not os.path.exists(record):
         return ["no recording was written"], {}

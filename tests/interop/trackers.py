@@ -1,21 +1,28 @@
 """Trackers as processes, and the one question that the harness asks them: is a seeder there?"""
 import os
 import re
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
 
 import clients
-import namespace
-from processes import Child, eventually
+from namespace import host_port
+from processes import Child, eventually, listens
 
 
-class Opentracker:
-    """opentracker as Debian packages it: built with a whitelist, run chrooted and as nobody when we are root."""
+class Tracker:
+    """A program at one address, and how peers ask it. TCP and UDP have the same port; ours looks at the TCP one."""
 
-    def __init__(self, scheme):
-        self.scheme, self.name = scheme, f"opentracker-{scheme}"
+    def __init__(self, suffix="", scheme="http", ipv6=False):
+        self.name, self.scheme, self.ipv6 = self.name + suffix, scheme, ipv6
+
+    def announce(self, ip, port):
+        return f"{self.scheme}://{host_port(ip, port)}/announce"
+
+
+class Opentracker(Tracker):
+    """opentracker as Debian packages it: IPv4 alone, with a whitelist, run chrooted and as nobody when we are root."""
+    name = "opentracker"
 
     def missing(self):
         return None if clients.opentracker() else "not installed (apt install opentracker)"
@@ -31,31 +38,28 @@ class Opentracker:
             with open(os.path.join(folder, "whitelist"), "w") as file:
                 file.writelines(info_hash.hex() + "\n" for info_hash in info_hashes)
             argv += ["-w", "whitelist"]
-        return _started(Child("opentracker", argv, folder), ip, port)
+        return _started(Child("tracker", argv, folder), ip, port)
 
 
-class TaipeiTracker:
+class TaipeiTracker(Tracker):
     """`taipei-cli tracker`."""
-
-    def __init__(self, scheme):
-        self.scheme, self.name = scheme, f"taipei-{scheme}"
+    name = "taipei"
 
     def missing(self):
         return clients.TAIPEI.missing()
 
     def start(self, ip, port, folder, info_hashes):
-        argv = [clients.TAIPEI.program, "tracker", "--listen", f"{namespace.literal(ip)}:{port}"]
+        argv = [clients.TAIPEI.program, "tracker", "--listen", host_port(ip, port)]
         return _started(Child("tracker", argv, folder), ip, port)
 
 
-# What clients announce to over `scheme`; both trackers answer scrapes over HTTP on the same port.
-TRACKERS = {tracker.name: tracker for tracker in
-            (TaipeiTracker("http"), Opentracker("udp"), TaipeiTracker("udp"), Opentracker("http"))}
+TRACKERS = {tracker.name: tracker for tracker in (
+    TaipeiTracker(), Opentracker(), Opentracker("-udp", "udp"), TaipeiTracker("-udp", "udp"), TaipeiTracker("-6", ipv6=True))}
 
 
 def seeders(ip, port, info_hash):
     """How many seeders it counts for the torrent, by scrape; 0 when it does not say."""
-    url = f"http://{namespace.literal(ip)}:{port}/scrape?info_hash={urllib.parse.quote(info_hash)}"
+    url = f"http://{host_port(ip, port)}/scrape?info_hash={urllib.parse.quote(info_hash)}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as answer:
@@ -70,13 +74,9 @@ def _started(child, ip, port):
     def accepts():
         if not child.is_running():
             return "gone"
-        try:
-            socket.create_connection((ip, port), timeout=1).close()
-        except OSError:
-            return None
-        return "yes"
+        return "yes" if listens(ip, port) else None
 
     if eventually(accepts, 10) != "yes":
         child.kill()
-        raise RuntimeError(f"{child.name} does not listen on {ip}:{port}:\n{child.log()}")
+        raise RuntimeError(f"{child.name} does not listen on {host_port(ip, port)}:\n{child.log()}")
     return child

@@ -1,18 +1,44 @@
-"""One transfer between two clients through a tracker, judged by what lies on the disk afterwards."""
+"""One swarm of a seeder and its leechers, met through a tracker, judged by what lies on the disks afterwards."""
+import multiprocessing
 import os
+import re
 import shutil
-import socket
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any, Callable
 
+import clients
 import namespace
 import payload
 import trackers
-from clients import Job
-from processes import Child, eventually, print_logs
+from processes import Child, eventually, listens, logs_of
+from relay import Relay
 
 SEEDER_READY_SECONDS = 45
-ADDRESSES_A_CELL = 7      # a tracker, a seeder, leechers
+SOURCES = ("sources", "padded")     # folders of payloads, without pad files and with
+STOP_SECONDS = 15
+TRACKER, SEEDER, RELAY, LEECHER = 2, 3, 4, 5        # numbers of addresses, the first leecher's last
+RELAY_BYTES_PER_SECOND = 1 << 30
+# Of all that the leechers of a swarm got, so much at most may be from the seeder, or nobody exchanged anything.
+SEEDER_SHARE_MAX = 0.8
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One swarm to run. What stands below `seconds` is there to do harm, and to prove that the judge notices."""
+    seeder: Any
+    leechers: tuple
+    tracker: Any
+    shape: str
+    fast: bool | None = None    # with (True) or without (False) the fast extension, through a relay that sees to it
+    seeder_up: int = 0          # bytes per second; with it most must come from other leechers
+    create: Callable | None = None
+    seconds: float = 60
+    spoil_source: Callable | None = None    # spoil_source(folder) changes a copy of the data, and the seeder trusts it
+    spoil: Callable | None = None       # spoil(folder) changes what arrived before it is judged
+    is_relay_idle: bool = False         # the relay leaves the handshakes as they are
+    is_ok_expected: bool = True
 
 
 @dataclass
@@ -22,195 +48,209 @@ class Result:
     leecher: str
     tracker: str
     shape: str
-    verdict: str
+    fast: bool | None
+    verdict: str = "?"
     seconds: float = 0.0
     mib_per_second: float = 0.0
-    family: str = "IPv4"
-    fast: bool | None = None    # whether the seeder offers the fast extension
+    logs: str = ""
 
     @property
     def is_ok(self):
         return self.verdict == "ok"
 
     def as_json(self):
-        return {**asdict(self), "ok": self.is_ok}
+        return {name: value for name, value in {**asdict(self), "ok": self.is_ok}.items() if name != "logs"}
 
 
 class Payloads:
     """The sources, written once, and the torrent files over them."""
 
     def __init__(self, folder):
-        self.folder = os.path.join(folder, "sources")
-        self.written = {}
+        self.folder, self.written = folder, {}
 
-    def source(self, name):
-        """The folder that holds the payload of a shape."""
-        if name not in self.written:
-            payload.write(payload.SHAPES[name], self.folder)
-            self.written[name] = payload.torrent(payload.SHAPES[name], self.folder, None)
-        return self.folder
+    def source(self, name, with_pads=False):
+        """The folder that holds the payload of a shape, with its pad files for who takes them for files."""
+        with_pads = with_pads and payload.SHAPES[name].is_padded
+        if (name, with_pads) not in self.written:
+            folder = os.path.join(self.folder, SOURCES[with_pads])
+            payload.write(payload.SHAPES[name], folder, with_pads)
+            self.written[name, with_pads] = folder
+        return self.written[name, with_pads]
 
     def torrent(self, name, announce, path, create=None):
         """Writes a torrent file, by `create(source, path, announce, piece_length)` when given; its info-hash."""
         shape, source = payload.SHAPES[name], self.source(name)
-        data, info_hash = payload.torrent(shape, source, announce)
+        if shape.is_padded:
+            create = clients.FOREIGN["libtorrent"].create
         if create:
             create(os.path.join(source, shape.name), path, announce, shape.piece_length)
-            with open(path, "rb") as file:
-                made = payload.raw_info(file.read())
-            if made != payload.info(shape, source):
-                raise RuntimeError(f"{path}: its info dictionary is not what this payload has")
         else:
             with open(path, "wb") as file:
-                file.write(data)
-        return info_hash
+                file.write(payload.torrent(shape, source, announce))
+        with open(path, "rb") as file:
+            made = payload.raw_info(file.read())
+        if shape.is_padded and b"4:attr1:p" not in made:
+            raise RuntimeError(f"{path}: has no pad file")
+        if not shape.is_padded and made != payload.info(shape, source):
+            raise RuntimeError(f"{path}: its info dictionary is not what this payload has")
+        return payload.info_hash(made)
 
 
-class Cell:
-    """The place of one transfer: a fresh folder and addresses that no other one uses at the same time."""
-
-    def __init__(self, work, slot=0, ipv6=False):
-        self.work, self.children = work, []
-        address = namespace.address_v6 if ipv6 else namespace.address
-        self.addresses = [address(2 + slot * ADDRESSES_A_CELL + number) for number in range(ADDRESSES_A_CELL)]
-        for name in ("tracker", "arrived"):
-            os.makedirs(os.path.join(work, name))
-        for folder in (work, os.path.join(work, "tracker")):
-            os.chmod(folder, 0o755)         # opentracker reads its whitelist as nobody
-
-    def announce(self, tracker):
-        """Chooses where the tracker will be; the announce URL."""
-        self.tracker_ip = self.addresses[0]
-        self.tracker_port = namespace.free_port(self.tracker_ip)
-        return f"{tracker.scheme}://{namespace.literal(self.tracker_ip)}:{self.tracker_port}/announce"
-
-    def start_tracker(self, tracker, info_hash):
-        self.children.append(tracker.start(self.tracker_ip, self.tracker_port, os.path.join(self.work, "tracker"),
-                                           [info_hash]))
-
-    def start(self, client, verb, number, torrent, data, trust=False, more=()):
-        """Starts a peer at address `number`; gives its process and its job."""
-        home = os.path.join(self.work, f"{verb}-{number}-{client.name}")
-        ip = self.addresses[number]
-        job = Job(torrent, data, home, ip, namespace.free_port(ip), trust, list(more))
-        child = Child(f"{verb}-{client.name}", getattr(client, verb)(job), home, client.env(job))
-        self.children.append(child)
-        return child, job
-
-    def seeder_is_known(self, child, info_hash):
-        known = eventually(lambda: trackers.seeders(self.tracker_ip, self.tracker_port, info_hash)
-                           or not child.is_running(), SEEDER_READY_SECONDS)
-        return known and child.is_running()
-
-    def end(self, show):
-        """Ends every process and removes what is left."""
-        for child in reversed(self.children):
-            child.kill() if "tracker" in child.name else child.stop(3)
-        if show:
-            print_logs(self.children)
-        shutil.rmtree(self.work, ignore_errors=True)
+def run_all(cells, payloads, work, workers):
+    """The results of all cells in their order, several at a time, each worker in a namespace of its own."""
+    for cell in cells:
+        payloads.source(cell.shape, not cell.seeder.knows_pads)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), namespace.enter) as pool:
+        done = [pool.submit(run, cell, payloads, os.path.join(work, f"cell-{number}")) for number, cell in enumerate(cells)]
+        for future in done:
+            yield future.result()
 
 
-def run(seeder, leecher, tracker, shape_name, payloads, work, seconds=90, create=None, source=None, trust=False,
-        quiet=False, spoil=None, slot=0, ipv6=False):
-    """Runs one cell of the matrix in the fresh folder `work`, which is removed afterwards.
-
-    `source` replaces the seeder's data and `trust` keeps it from looking at them; `spoil(folder)` may change what
-    arrived before it is judged; without a seeder nobody has anything. These exist to prove that this function notices.
-    """
-    shape = payload.SHAPES[shape_name]
-    result = Result(seeder.name if seeder else "nobody", leecher.name, tracker.name, shape_name, "?",
-                    family="IPv6" if ipv6 else "IPv4")
-    cell = Cell(work, slot, ipv6)
-    arrived = os.path.join(work, "arrived")
+def run(cell, payloads, work):
+    """Runs one cell in the fresh folder `work`, which is gone afterwards."""
+    result = Result(cell.seeder.name, "+".join(leecher.name for leecher in cell.leechers), cell.tracker.name, cell.shape,
+                    cell.fast)
+    swarm = _Swarm(cell, payloads, work)
     try:
-        torrent = os.path.join(work, f"{shape.name}.torrent")
-        info_hash = payloads.torrent(shape_name, cell.announce(tracker), torrent, create)
-        # Linked, not copied: what a client writes beside the payload is its own.
-        source = source or shutil.copytree(payloads.source(shape_name), os.path.join(work, "source"),
-                                           ignore=shutil.ignore_patterns(".taipei"), copy_function=os.link)
-        cell.start_tracker(tracker, info_hash)
-        if seeder:
-            child, job = cell.start(seeder, "seed", 1, torrent, source, trust)
-            if not cell.seeder_is_known(child, info_hash):
-                result.verdict = "the seeder never announced itself as whole"
-                return result
-            result.fast = offers_fast(job.ip, job.port, info_hash)
-        began = time.monotonic()
-        child, _ = cell.start(leecher, "download", 2, torrent, arrived)
-        status = child.wait(seconds)
-        result.seconds = time.monotonic() - began
-        if spoil:
-            spoil(arrived)
-        judge(result, shape, source, arrived, leecher, status, seconds)
-        for child in cell.children[1:]:
-            if child.is_running() and child.stop() is None and result.is_ok and status is not None:
-                result.verdict = f"{child.name} did not stop within 15 s of SIGINT"
+        result.verdict = swarm.run() or "ok"
     except (OSError, RuntimeError) as error:
         result.verdict = str(error)
     finally:
-        show = not result.is_ok and not quiet
-        if show:
-            print(f"==== {result}")
-        cell.end(show)
+        swarm.end()
+        result.seconds = swarm.seconds
+        if result.is_ok:
+            result.mib_per_second = payload.SHAPES[cell.shape].total * len(cell.leechers) / payload.MIB / swarm.seconds
+        elif cell.is_ok_expected:
+            result.logs = logs_of(swarm.children)
+        shutil.rmtree(work, ignore_errors=True)
     return result
 
 
-def judge(result, shape, source, arrived, leecher, status, seconds):
-    """Writes the verdict on what lies in `arrived` after the leecher ended with `status`, None when it did not."""
-    wrong = payload.differences(shape, source, arrived, leecher.makes_empty_files)
-    if status is None:
-        result.verdict = f"not complete after {seconds} s" + ("" if wrong else ", though all the data are there")
-    elif status != 0:
-        result.verdict = f"the leecher ended with status {status}"
-    elif wrong:
-        result.verdict = "says complete, but " + "; ".join(wrong)
-    else:
-        result.mib_per_second = shape.total / payload.MIB / result.seconds
-        result.verdict = "ok"
+class _Swarm:
+    """The processes of one cell and the folders they work in."""
 
+    def __init__(self, cell, payloads, work):
+        self.cell, self.payloads, self.work = cell, payloads, work
+        self.shape = payload.SHAPES[cell.shape]
+        self.children, self.relay, self.seconds = [], None, 0.0
 
-def swarm(seeder, leechers, tracker, shape_name, payloads, work, seconds=120, slot=0):
-    """One seeder and several leechers that begin together; a result for each leecher."""
-    shape = payload.SHAPES[shape_name]
-    results = [Result(seeder.name, leecher.name, tracker.name, f"{shape_name}, {len(leechers)} at once", "?")
-               for leecher in leechers]
-    cell = Cell(work, slot)
-    try:
-        torrent = os.path.join(work, f"{shape.name}.torrent")
-        info_hash = payloads.torrent(shape_name, cell.announce(tracker), torrent)
-        source = payloads.source(shape_name)
-        cell.start_tracker(tracker, info_hash)
-        child, _ = cell.start(seeder, "seed", 1, torrent, source)
-        if not cell.seeder_is_known(child, info_hash):
-            raise RuntimeError("the seeder never announced itself as whole")
+    def run(self):
+        """What is wrong; nothing when all is well."""
+        cell = self.cell
+        ip = self._address(TRACKER)
+        port = namespace.free_port(ip)
+        torrent = os.path.join(self.work, f"{self.shape.name}.torrent")
+        source = self._source()
+        for folder in (self.work, self._folder("tracker")):
+            os.makedirs(folder, exist_ok=True)
+            os.chmod(folder, 0o755)         # opentracker reads its whitelist as nobody
+        info_hash = self.payloads.torrent(cell.shape, cell.tracker.announce(ip, port), torrent, cell.create)
+        self.children.append(cell.tracker.start(ip, port, self._folder("tracker"), [info_hash]))
+
+        seeder_job = self._job(torrent, source, "seeder", SEEDER, trust=cell.spoil_source is not None,
+                               up=cell.seeder_up)
+        seeder = self._start("seeder", cell.seeder, cell.seeder.seed(seeder_job), seeder_job)
+        if not eventually(lambda: trackers.seeders(ip, port, info_hash) or not seeder.is_running(), SEEDER_READY_SECONDS) \
+                or not seeder.is_running():
+            return "the seeder never announced itself as whole"
+        if not eventually(lambda: listens(seeder_job.ip, seeder_job.port), STOP_SECONDS):
+            return "the seeder does not listen"
+
         began = time.monotonic()
-        under_way = []
-        for number, leecher in enumerate(leechers):
-            arrived = os.path.join(work, f"arrived-{number}")
+        leechers = self._start_leechers(torrent, seeder_job)
+        problems = []
+        for number, (client, child, arrived) in enumerate(leechers):
+            status = child.wait(max(0.0, began + cell.seconds - time.monotonic()))
+            self.seconds = time.monotonic() - began
+            if cell.spoil and number == 0:
+                cell.spoil(arrived)
+            if problem := self._judge(client, status, self.payloads.source(cell.shape), arrived):
+                problems.append(f"{client.name}: {problem}" if len(leechers) > 1 else problem)
+        for child in self.children[1:]:
+            if not problems and child.is_running() and child.stop(STOP_SECONDS) is None:
+                problems.append(f"{child.name} did not stop within {STOP_SECONDS} s of SIGINT")
+        return "; ".join(problems) or self._judge_relay() or self._judge_exchange(seeder)
+
+    def end(self):
+        """Ends what still runs, the tracker last."""
+        for child in reversed(self.children):
+            child.kill() if child.name == "tracker" else child.stop(3)
+        if self.relay:
+            self.relay.close()
+
+    def _source(self):
+        """A copy of the payload for the seeder alone: some keep their state and their lock beside the data."""
+        copy = self._folder("source")
+        shutil.copytree(self.payloads.source(self.cell.shape, not self.cell.seeder.knows_pads), copy,
+                        ignore=lambda at, names: set(names) - {self.shape.name} if os.path.basename(at) in SOURCES else ())
+        if self.cell.spoil_source:
+            self.cell.spoil_source(copy)
+        return copy
+
+    def _start_leechers(self, torrent, seeder_job):
+        cell, more, started = self.cell, [], []
+        if cell.fast is not None:
+            ip = self._address(RELAY)
+            self.relay = Relay((ip, namespace.free_port(ip)), (seeder_job.ip, seeder_job.port), RELAY_BYTES_PER_SECOND,
+                               is_fast_cleared=not cell.fast and not cell.is_relay_idle)
+            # No tracker, or it would find the way past the relay.
+            torrent = os.path.join(self.work, "trackerless.torrent")
+            self.payloads.torrent(cell.shape, None, torrent)
+        for number, client in enumerate(cell.leechers):
+            if self.relay:
+                more = client.by_peer(namespace.host_port(*self.relay.listen))
+            arrived = self._folder(f"arrived-{number}")
             os.makedirs(arrived)
-            under_way.append((cell.start(leecher, "download", 2 + number, torrent, arrived)[0], arrived))
-        for result, leecher, (child, arrived) in zip(results, leechers, under_way):
-            status = child.wait(max(0, seconds - (time.monotonic() - began)))
-            result.seconds = time.monotonic() - began
-            judge(result, shape, source, arrived, leecher, status, seconds)
-    except (OSError, RuntimeError) as error:
-        for result in results:
-            result.verdict = str(error)
-    finally:
-        cell.end(not all(result.is_ok for result in results))
-    return results
+            job = self._job(torrent, arrived, f"leecher-{number}", LEECHER + number, more=more)
+            started.append((client, self._start(f"leecher-{number}", client, client.download(job), job), arrived))
+        return started
 
+    def _judge(self, client, status, source, arrived):
+        wrong = payload.differences(self.shape, source, arrived, client.inside_name, client.makes_empty_files)
+        if status is None:
+            return f"not complete after {self.cell.seconds:.0f} s" + ("" if wrong else ", though all the data are there")
+        if status != 0:
+            return f"the leecher ended with status {status}"
+        return "says complete, but " + "; ".join(wrong[:3]) if wrong else None
 
-def offers_fast(ip, port, info_hash):
-    """Whether the peer there says in its handshake that it speaks the fast extension (BEP 6); None: no answer."""
-    hello = b"\x13BitTorrent protocol" + bytes(5) + b"\x10\0\4" + info_hash + b"-XX0000-" + os.urandom(12)
-    try:
-        with socket.create_connection((ip, port), timeout=5) as peer:
-            peer.sendall(hello)
-            answer = b""
-            while len(answer) < 28 and (part := peer.recv(28 - len(answer))):
-                answer += part
-    except OSError:
+    def _judge_relay(self):
+        """Whether the fast extension was there, or not, on both sides."""
+        if not self.relay:
+            return None
+        for side in ("seeder", "leecher"):
+            messages = self.relay.fast_messages[side]
+            if not self.relay.fast_offers[side]:
+                return f"the {side} never offered the fast extension, so this shows nothing"
+            if self.cell.fast and not messages:
+                return f"the {side} sent no message of the fast extension"
+            if not self.cell.fast and messages:
+                return f"the {side} sent {messages} messages of the fast extension though it was not agreed"
         return None
-    return bool(answer[27] & 4) if len(answer) == 28 else None
+
+    def _judge_exchange(self, seeder):
+        """Whether leechers gave each other a part."""
+        if not self.cell.seeder_up:
+            return None
+        found = re.search(r"^uploaded (\d+)$", seeder.log(), re.MULTILINE)
+        if not found:
+            return "the seeder did not say what it uploaded"
+        share = int(found.group(1)) / (self.shape.total * len(self.cell.leechers))
+        if share > SEEDER_SHARE_MAX:
+            return f"{share:.0%} of everything came from the seeder: the leechers exchanged next to nothing"
+        return None
+
+    def _start(self, role, client, argv, job):
+        child = Child(f"{role}-{client.name}", argv, job.home, client.env(job))
+        self.children.append(child)
+        return child
+
+    def _job(self, torrent, data, name, number, **more):
+        os.makedirs(self._folder(name))
+        ip = self._address(number)
+        return clients.Job(torrent, data, self._folder(name), ip, namespace.free_port(ip), **more)
+
+    def _folder(self, name):
+        return os.path.join(self.work, name)
+
+    def _address(self, number):
+        return namespace.address(number, self.cell.tracker.ipv6)
