@@ -411,9 +411,10 @@ fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
         .collect()
 }
 
-/// Public addresses: what comes from a tracker in another scope would be refused.
+/// Public addresses, each in a range of its own: what comes from a tracker in another scope would be refused, and who
+/// shares a range shares a slot.
 fn host_address(number: usize) -> IpAddr {
-    Ipv4Addr::from_bits((93 << 24) | (number as u32 + 1)).into()
+    Ipv4Addr::from_bits((93 << 24) | ((number as u32 + 1) << 8) | 1).into()
 }
 
 /// Where every host keeps its files.

@@ -1,7 +1,7 @@
 //! Magnet links (BEP 9, 52, 53): which torrent, and where to ask for it.
 
-use std::collections::BTreeSet;
 use core::net::SocketAddr;
+use std::collections::BTreeSet;
 
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
 

@@ -1,6 +1,6 @@
 //! What may be said on one connection, seen from our end: S4, S5 and S6.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::limits::{BLOCK_BYTES, REQUESTS_OUT_MAX};
 use taipei_engine::wire::{Message, Request};
@@ -19,8 +19,10 @@ pub(super) struct ConnectionWatch {
     peer_has_all: bool,
     peer_choking: bool,
     fast_for_us: BTreeSet<u32>,
+    /// What we asked for and did not take back; after that, the same may be asked again.
     asked: BTreeSet<Request>,
-    wanted: BTreeSet<Request>,
+    /// What was asked of us, and how often: each request has its answer (BEP 6).
+    wanted: BTreeMap<Request, u32>,
 }
 
 /// What a message claims to have, for the owner of the truth to check.
@@ -51,7 +53,7 @@ impl ConnectionWatch {
             peer_choking: true,
             fast_for_us: BTreeSet::new(),
             asked: BTreeSet::new(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
         }
     }
 
@@ -87,7 +89,7 @@ impl ConnectionWatch {
                 self.fast_for_us.insert(*piece);
             }
             Message::Request(request) => {
-                self.wanted.insert(*request);
+                *self.wanted.entry(*request).or_default() += 1;
             }
             Message::Piece { piece, begin, data } => {
                 self.asked.remove(&Request { piece: *piece, begin: *begin, length: data.len() });
@@ -155,14 +157,12 @@ impl ConnectionWatch {
                 self.on_request_sent(*request, material).map(|()| Claim::None)
             }
             Message::Cancel(request) => {
-                if !self.fast() {
-                    self.asked.remove(request);
-                }
+                self.asked.remove(request);
                 Ok(Claim::None)
             }
             Message::Piece { piece, begin, data } => {
                 let request = Request { piece: *piece, begin: *begin, length: data.len() };
-                if !self.wanted.remove(&request) {
+                if !self.is_answer(&request) {
                     return Err((
                         "S5",
                         format!("a block that nobody asked for, or of one choked: {request:?}"),
@@ -171,13 +171,23 @@ impl ConnectionWatch {
                 Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Piece(number, *piece)))
             }
             Message::RejectRequest(request) => {
-                if !self.fast() || !self.wanted.remove(request) {
+                if !self.fast() || !self.is_answer(request) {
                     return Err(("S5", format!("a rejection that answers nothing: {request:?}")));
                 }
                 Ok(Claim::None)
             }
             _ => Ok(Claim::None),
         }
+    }
+
+    /// Whether that request waits for an answer; it has one now.
+    fn is_answer(&mut self, request: &Request) -> bool {
+        let Some(count) = self.wanted.get_mut(request) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            self.wanted.remove(request);
+        }
+        true
     }
 
     fn on_request_sent(&mut self, request: Request, material: &Material) -> Result<(), Broken> {
