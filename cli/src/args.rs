@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::on_complete;
 use crate::output::Failure;
+use crate::scrape::ScrapeArgs;
 use crate::tracker::TrackerArgs;
 
 /// Downloads and seeds torrents, makes and checks them.
@@ -71,6 +73,13 @@ pub(crate) enum CliCommand {
     Verify(VerifyArgs),
     /// Run a tracker
     Tracker(TrackerArgs),
+    /// Ask trackers how many there are in a swarm
+    Scrape(ScrapeArgs),
+    /// Print a script that completes our commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
     /// Show a real download on this machine alone
     Demo(DemoArgs),
 }
@@ -220,6 +229,10 @@ pub(crate) struct TransferArgs {
     /// Torrents active at once; the others wait
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = LIMITS)]
     pub(crate) max_active: u32,
+    /// Run this when a torrent becomes complete: a program and its arguments, without a shell; TORRENT_NAME, TORRENT_DIR
+    /// and TORRENT_INFOHASH are in its environment
+    #[arg(long, value_name = "COMMAND", value_parser = command_words)]
+    pub(crate) on_complete: Option<Words>,
     /// No distributed hash table (not there yet)
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_dht: bool,
@@ -382,6 +395,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The words of a command.
+pub(crate) type Words = std::sync::Arc<[String]>;
+
+fn command_words(text: &str) -> Result<Words, String> {
+    on_complete::words(text).map(Words::from)
+}
+
 /// Numbers of files, from 1: ranges with both ends.
 pub(crate) type Numbers = std::sync::Arc<[RangeInclusive<u32>]>;
 
@@ -532,7 +552,9 @@ mod tests {
         let mut cli = command_line().term_width(100).max_term_width(100);
         cli.build();
         let mut all = cli.render_long_help().to_string();
-        for name in ["download", "seed", "create", "info", "verify", "tracker", "demo"] {
+        for name in
+            ["download", "seed", "create", "info", "verify", "tracker", "scrape", "completions", "demo"]
+        {
             let command = cli.find_subcommand_mut(name).expect("it exists");
             all += &format!("\n==== {name}\n{}", command.clone().term_width(100).render_help());
         }

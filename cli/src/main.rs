@@ -9,9 +9,11 @@ mod create;
 mod demo;
 mod hashing;
 mod info;
+mod on_complete;
 mod output;
 mod paced;
 mod progress;
+mod scrape;
 mod tracker;
 mod transfer;
 mod verify;
@@ -35,6 +37,11 @@ fn main() -> ExitCode {
         CliCommand::Info(args) => info::run(&args),
         CliCommand::Verify(args) => verify::run(&args),
         CliCommand::Tracker(args) => return tracker::run(&args),
+        CliCommand::Scrape(args) => scrape::run(&args),
+        CliCommand::Completions { shell } => {
+            clap_complete::generate(shell, &mut command_line(), "taipei-cli", &mut std::io::stdout());
+            Exit::Done
+        }
         CliCommand::Demo(args) => demo::run(&args, &cli.log),
     };
     if exit == Exit::InterruptedTwice {

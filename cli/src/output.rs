@@ -69,10 +69,9 @@ pub(crate) enum Failure {
     Changed(PathBuf),
     #[error("{}: neither a file nor a directory", Shown(.0))]
     NoFile(PathBuf),
-    #[error(
-        "{}: magnet links and addresses of torrent files come with a later version: give a torrent file",
-        escape(.0)
-    )]
+    #[error("{host}: {error}")]
+    Fetch { host: String, error: taipei_net::FetchError },
+    #[error("{}: magnet links come with a later version: give a torrent file, or its address", escape(.0))]
     NotYet(String),
     #[error(
         "--encryption require: encryption does not exist yet, and nothing is sent plain when it is required"
@@ -103,7 +102,7 @@ impl Failure {
             Self::Exists(_) => "exists",
             Self::Changed(_) => "changed",
             Self::NotYet(_) | Self::Encryption => "not-supported",
-            Self::Start(_) | Self::Tracker(_) => "network",
+            Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
             Self::Seed { .. } => "not-whole",
             Self::Select { .. } => "selection",
             Self::Add { .. } => "refused",
@@ -266,8 +265,19 @@ pub(crate) fn read_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> 
 pub(crate) fn read_any_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
     use io::Read as _;
     let text = path.to_string_lossy();
-    if !path.exists() && ["magnet:", "http://", "https://"].iter().any(|start| text.starts_with(start)) {
+    if !path.exists() && text.starts_with("magnet:") {
         return Err(Failure::NotYet(text.into_owned()));
+    }
+    if !path.exists() && ["http://", "https://"].iter().any(|start| text.starts_with(start)) {
+        let failed = |error| Failure::Fetch { host: host_of(&text).into_owned(), error };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // The same setting that --bind has.
+        let bind = std::env::var("TAIPEI_BIND").ok();
+        let fetched = runtime.map_err(Failure::System)?.block_on(taipei_net::fetch(&text, bind.as_deref()));
+        let torrent_file = fetched.map_err(failed)?.to_vec();
+        let metainfo = Metainfo::parse(&torrent_file, path_rules())
+            .map_err(|error| Failure::Torrent { path: host_of(&text).into_owned().into(), error })?;
+        return Ok((torrent_file, metainfo));
     }
     let failed = |error| Failure::File { path: path.to_owned(), error };
     let file = std::fs::File::open(path).map_err(failed)?;

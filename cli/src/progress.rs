@@ -149,7 +149,7 @@ impl View {
     fn done(&self) -> (u64, u64) {
         match &self.stats {
             Some(stats) if self.state == TorrentState::Checking => (stats.bytes_checked, stats.bytes_total),
-            Some(stats) => (stats.bytes_have, stats.bytes_total),
+            Some(stats) => (stats.bytes_wanted.saturating_sub(stats.bytes_left), stats.bytes_wanted),
             None => (0, 0),
         }
     }
@@ -157,7 +157,7 @@ impl View {
     /// The time left at the present rate.
     fn eta(&self) -> Option<Duration> {
         let stats = self.stats.as_ref().filter(|stats| stats.download_rate > 0)?;
-        let left = stats.bytes_total.saturating_sub(stats.bytes_have);
+        let left = stats.bytes_left;
         (self.state == TorrentState::Downloading)
             .then(|| Duration::from_secs(left.div_ceil(stats.download_rate)))
     }

@@ -18,7 +18,8 @@ use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentSt
 use taipei_net::{EndSignals, Options, Session, start_values};
 use tokio::runtime::Runtime;
 
-use crate::args::{DownloadArgs, Encryption, LogArgs, SeedArgs, TransferArgs};
+use crate::args::{DownloadArgs, Encryption, LogArgs, SeedArgs, TransferArgs, Words};
+use crate::on_complete::Running;
 use crate::output::{
     Exit, Failure, Shown, bytes, escape, fail, host_of, print, print_json, read_torrent, took,
 };
@@ -241,6 +242,8 @@ pub(crate) async fn transfer(
         complete_after: None,
         last_progress: (Instant::now(), 0),
         stopping: None,
+        on_complete: args.on_complete.clone(),
+        running: Running::default(),
     };
     transfer.run(session, args, signals).await
 }
@@ -282,6 +285,8 @@ fn state_directory() -> Option<PathBuf> {
 enum Outcome {
     UnderWay,
     Complete,
+    /// Its seeding goal is reached.
+    Finished,
     /// It is not in the session any more, or never was.
     Failed,
 }
@@ -303,6 +308,9 @@ struct Transfer<'a> {
     last_progress: (Instant, u64),
     /// Since when it stops, and how it ends then.
     stopping: Option<(Instant, Exit)>,
+    /// What is run when a torrent is complete, and what of it runs.
+    on_complete: Option<Words>,
+    running: Running,
 }
 
 impl Transfer<'_> {
@@ -357,6 +365,7 @@ impl Transfer<'_> {
         let exit = self.stopping.map_or(Exit::Failed, |(_, exit)| exit);
         // The recording, if there is one, is finished by the owner's end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
+        self.running.wait().await;
         if let Some(failure) = self.failure.take() {
             self.progress.finish();
             return Err(failure);
@@ -368,6 +377,11 @@ impl Transfer<'_> {
     fn is_over(&mut self) -> Option<Exit> {
         if self.failure.is_some() && !self.states.contains(&Outcome::UnderWay) {
             return Some(Exit::Failed);
+        }
+        let over = |outcome: &Outcome| matches!(outcome, Outcome::Finished | Outcome::Failed);
+        if self.states.iter().all(over) {
+            self.complete_after.get_or_insert_with(|| self.began.elapsed());
+            return Some(Exit::Done);
         }
         let Until::Complete { stop_timeout, then_seed } = self.until else { return None };
         let waiting = self.states.contains(&Outcome::UnderWay);
@@ -426,6 +440,13 @@ impl Transfer<'_> {
                     json!({ "path": error.path, "error": error.kind.to_string(), "needed_bytes": needed_bytes }),
                 );
             }
+            Alert::Completed { torrent } => {
+                if let (Some(words), Some(torrent)) =
+                    (&self.on_complete, self.torrents.get(torrent.0 as usize))
+                {
+                    self.running.begin(words, &torrent.metainfo, &torrent.root);
+                }
+            }
             Alert::PieceFailed { torrent, piece } => {
                 let words = format!("piece {piece} was wrong and is fetched again");
                 self.note(torrent, &words, "piece-failed", json!({ "piece": piece.get() }));
@@ -460,11 +481,17 @@ impl Transfer<'_> {
             (TorrentState::Seeding, _) => {
                 // Figures come later; that everything is there is known now.
                 if let Some(stats) = &mut view.stats {
-                    (stats.pieces_have, stats.bytes_have) = (stats.pieces_total, stats.bytes_total);
+                    stats.bytes_left = 0;
                 }
                 view.is_done = !stays;
                 if let Some(outcome @ Outcome::UnderWay) = self.states.get_mut(index) {
                     *outcome = Outcome::Complete;
+                }
+            }
+            (TorrentState::Finished, _) => {
+                view.is_done = true;
+                if let Some(outcome) = self.states.get_mut(index) {
+                    *outcome = Outcome::Finished;
                 }
             }
             (TorrentState::Downloading, Until::Interrupted) => {
@@ -573,7 +600,7 @@ impl Transfer<'_> {
                     stats.uploaded_bytes,
                 )
             });
-        let is_whole = pieces_have == pieces && view.stats.is_some();
+        let is_whole = view.stats.as_ref().is_some_and(|stats| stats.bytes_left == 0);
         let path = torrent.root.join(&torrent.metainfo.name);
         if self.progress.is_json() {
             let outcome = match exit {
