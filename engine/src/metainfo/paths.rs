@@ -132,39 +132,46 @@ pub(super) fn is_void(raw: &[u8]) -> bool {
 /// `FILE.EXT` becomes `FILE.1.EXT`, and so on up. Takes about as long as sorting the paths.
 pub fn make_unique(paths: &mut [StoragePath], last: impl Fn(usize) -> bool) {
     let keys: Vec<String> = paths.iter().map(|path| unique_key(path.as_str())).collect();
-    let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-    let is_directory = |key: &str| {
-        let below = format!("{key}\0");
-        wanted.range(below.as_str()..).next().is_some_and(|next| next.starts_with(&below))
-    };
-    let mut kept = BTreeSet::new();
+    let mut directories = BTreeSet::new();
+    for key in &keys {
+        // From the lowest up; above one that is known, all are.
+        let mut above = key.rmatch_indices('\0').map(|(at, _)| &key[..at]);
+        while above.next().is_some_and(|directory| directories.insert(directory)) {}
+    }
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.sort_unstable_by(|a, b| keys[*a].cmp(&keys[*b]).then_with(|| (last(*a), a).cmp(&(last(*b), b))));
+    let wanted: Vec<&str> = order.iter().map(|index| keys[*index].as_str()).collect();
+    let mut keeps = vec![false; paths.len()];
+    for (at, index) in order.iter().enumerate() {
+        let is_first = at == 0 || wanted[at - 1] != wanted[at];
+        keeps[*index] = is_first && !directories.contains(wanted[at]);
+    }
     let mut renamed = BTreeSet::new();
     // The number to try next, by the name without it. It only goes up, so no name is tried twice.
     let mut next_number: BTreeMap<String, u32> = BTreeMap::new();
     let (late, early): (Vec<usize>, Vec<usize>) = (0..paths.len()).partition(|index| last(*index));
-    for index in early.into_iter().chain(late) {
-        if kept.insert(keys[index].as_str()) && !is_directory(&keys[index]) {
-            continue;
-        }
+    for index in early.into_iter().chain(late).filter(|index| !keeps[*index]) {
         let path = &mut paths[index];
         let (directory, name) =
             path.0.rsplit_once('/').map_or(("", path.as_str()), |(dir, name)| (dir, name));
         let (stem, extension) = split_extension(name);
         let stem = cut(stem, PATH_COMPONENT_BYTES_MAX - extension.len() - NUMBER_BYTES_MAX);
         let front = if directory.is_empty() { stem.to_owned() } else { format!("{directory}/{stem}") };
-        let number = next_number.entry(unique_key(&format!("{front}.{extension}"))).or_insert(1);
+        // Nothing composes with a dot or a digit, so the key of the whole is made of those of its parts.
+        let (front_key, extension_key) = (unique_key(&front), unique_key(extension));
+        let next = next_number.entry(format!("{front_key}.{extension_key}")).or_insert(1);
         let free = loop {
-            let candidate = format!("{front}.{number}{extension}");
-            *number += 1;
-            let candidate_key = unique_key(&candidate);
-            if !wanted.contains(candidate_key.as_str())
-                && !is_directory(&candidate_key)
-                && renamed.insert(candidate_key)
+            let number = *next;
+            *next += 1;
+            let key = format!("{front_key}.{number}{extension_key}");
+            if wanted.binary_search(&key.as_str()).is_err()
+                && !directories.contains(key.as_str())
+                && renamed.insert(key)
             {
-                break candidate;
+                break number;
             }
         };
-        path.0 = free;
+        path.0 = format!("{front}.{free}{extension}");
     }
 }
 

@@ -654,7 +654,6 @@ mod tests {
             let start = std::time::Instant::now();
             let metainfo = Metainfo::parse(&text, rules).unwrap();
             let took = start.elapsed();
-            println!("{COUNT} names, {rules:?}: {took:?}");
             // A debug build on a loaded machine gets room; what is quadratic takes minutes.
             assert!(took.as_secs() < if cfg!(debug_assertions) { 20 } else { 1 }, "{took:?}");
             metainfo
