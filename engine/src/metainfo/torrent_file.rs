@@ -417,7 +417,7 @@ mod tests {
             "",
         ];
         let tiers = Value::List(odd.iter().map(|url| list(&[*url])).collect());
-        let seeds = Value::List(odd.iter().chain(&["udp://a:1"]).map(|url| Value::text(url)).collect());
+        let seeds = Value::List(odd.iter().chain(&["udp://a:1"]).copied().map(Value::text).collect());
         let read = read(
             &[],
             &[("announce-list", tiers), ("url-list", seeds), ("announce", Value::text("wss://a/"))],
@@ -441,7 +441,7 @@ mod tests {
             "udp://[2001:db8::1]:80",
             "http://192.0.2.1/xn--/\u{e4}",
         ];
-        let tier = Value::List(odd.iter().chain(&plain).map(|url| Value::text(url)).collect());
+        let tier = Value::List(odd.iter().chain(&plain).copied().map(Value::text).collect());
         let read = read(&[], &[("announce-list", Value::List(vec![tier.clone()])), ("url-list", tier)]);
         let owned = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
         assert_eq!(read.tracker_tiers, [owned(&plain)]);
