@@ -538,7 +538,18 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(check(text), Err(error), "{text}");
         }
-        assert_eq!(check("i1e\r\n").as_deref(), Ok("i1e"));
+    }
+
+    /// Real torrent files have one, and a client refused them for it.
+    #[test]
+    fn a_newline_after_the_end_is_passed_over_and_nothing_else() {
+        for end in ["", "\n", "\r\n", " \t\n"] {
+            assert_eq!(check(&format!("i1e{end}")).as_deref(), Ok("i1e"));
+            assert_eq!(check(&format!("d1:bi1e1:ai2ee{end}")).as_deref(), Ok("d1:ai2e1:bi1ee"));
+        }
+        for end in ["e", "i2e", "\0", "\nx", "\u{a0}", "0:"] {
+            assert!(matches!(check(&format!("i1e{end}")), Err(BencodeError::Trailing(_))), "{end:?}");
+        }
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde::Deserialize;
-use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo, PathRules};
+use taipei_engine::limits::{PIECES_MAX, TOTAL_BYTES_MAX};
+use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo, PathRules, merkle};
 
 const RULES: [PathRules; 2] = [PathRules::Unix, PathRules::Windows];
 
@@ -205,6 +207,111 @@ fn damaged_torrents_are_refused_or_read_never_worse() {
                 let _ = Metainfo::parse(&damaged, PathRules::Windows);
             }
         }
+    }
+}
+
+/// Reads it both ways. What is accepted has no more in it than its bytes can say, and took no longer than it may.
+fn read_bounded(bytes: &[u8], file: &str) {
+    for rules in RULES {
+        let start = Instant::now();
+        let result = Metainfo::parse(bytes, rules);
+        assert!(start.elapsed() < Duration::from_secs(5), "{file}: {:?}", start.elapsed());
+        let Ok(metainfo) = result else { continue };
+        let layout = &metainfo.layout;
+        assert!(layout.piece_count() <= PIECES_MAX && layout.total_bytes() <= TOTAL_BYTES_MAX, "{file}");
+        assert!(metainfo.piece_hashes.len() * 20 <= bytes.len(), "{file}");
+        let not_added = layout.files().iter().filter(|entry| !entry.pad).count();
+        assert!(not_added * 4 <= bytes.len() && layout.files().len() <= 2 * bytes.len(), "{file}");
+        for entry in layout.files() {
+            let names: Vec<&str> = entry.path.components().collect();
+            assert!(names.len() <= 100, "{file}: {}", entry.path);
+            assert!(names.iter().all(|name| *name != ".." && name.len() <= 255), "{file}: {}", entry.path);
+        }
+    }
+}
+
+/// What is done to a torrent file: where in it (in thousandths), and what.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(u8),
+    Put(u8),
+    Cut(usize),
+    Repeat(usize),
+    Digits,
+    End,
+}
+
+fn damage() -> impl Strategy<Value = (usize, Damage)> {
+    let kind = prop_oneof![
+        4 => (0..8u32).prop_map(|bit| Damage::Flip(1 << bit)),
+        4 => prop_oneof![any::<u8>(), proptest::sample::select(b"dlei0123456789:-".as_slice())].prop_map(Damage::Put),
+        2 => (1..64usize).prop_map(Damage::Cut),
+        2 => (1..64usize).prop_map(Damage::Repeat),
+        1 => Just(Damage::Digits),
+        1 => Just(Damage::End),
+    ];
+    // The keys stand at the head and around the long strings; most of the damage goes where they are.
+    (prop_oneof![3 => 0..400usize, 1 => 0..1_000_000usize], kind)
+}
+
+fn apply(bytes: &mut Vec<u8>, (place, damage): (usize, Damage)) {
+    let Some(at) = place.checked_rem(bytes.len()) else { return };
+    let end = |length: usize| (at + length).min(bytes.len());
+    match damage {
+        Damage::Flip(bits) => bytes[at] ^= bits,
+        Damage::Put(byte) => bytes[at] = byte,
+        Damage::Cut(length) => drop(bytes.drain(at..end(length))),
+        Damage::Repeat(length) => {
+            let again = bytes[at..end(length)].to_vec();
+            bytes.splice(at..at, again);
+        }
+        Damage::Digits => drop(bytes.splice(at..at, *b"9999999999")),
+        Damage::End => bytes.truncate(at),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Every fixture in each case, so that none is left to chance.
+    #[test]
+    fn any_damage_to_any_torrent_leaves_it_bounded(damages in proptest::collection::vec(damage(), 1..6)) {
+        for (row, bytes) in originals() {
+            let mut damaged = bytes.clone();
+            for damage in &damages {
+                apply(&mut damaged, damage.clone());
+            }
+            read_bounded(&damaged, &row.file);
+        }
+    }
+}
+
+/// Read once; those too large to read thousands of times are left to the others.
+fn originals() -> &'static [(Row, Vec<u8>)] {
+    static ROWS: std::sync::OnceLock<Vec<(Row, Vec<u8>)>> = std::sync::OnceLock::new();
+    ROWS.get_or_init(|| rows().into_iter().filter(|(row, _)| row.bytes < 200_000).collect())
+}
+
+#[derive(Deserialize)]
+struct Zeros {
+    file: Vec<ZeroFile>,
+}
+
+#[derive(Deserialize)]
+struct ZeroFile {
+    length: usize,
+    pieces_root: String,
+}
+
+#[test]
+fn files_of_zeros_have_the_roots_that_the_vectors_say() {
+    let zeros: Zeros = vector("bep52-merkle-zeros.toml");
+    assert_eq!(zeros.file.len(), 11);
+    for file in zeros.file {
+        let leaves: Vec<_> = vec![0; file.length].chunks(16384).map(merkle::leaf).collect();
+        let root = merkle::root(leaves, 0).expect("it has a byte");
+        let root: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(root, file.pieces_root, "{} bytes", file.length);
     }
 }
 

@@ -72,7 +72,9 @@ pub enum CreateError {
     #[error("{0:?} is no name that other systems can store: rename it")]
     Name(String),
     /// On other systems the two would be one file.
-    #[error("{0:?} has the same path as another file but for upper and lower case: rename it")]
+    #[error(
+        "{0:?} has the same path as another file but for upper and lower case or how accents are written: rename it"
+    )]
     Clash(String),
     /// No URL of a tracker.
     #[error("{0:?} is no tracker URL: it should begin with http://, https:// or udp://")]
@@ -241,6 +243,44 @@ mod tests {
         };
         let plan = CreatePlan::new("t", Content::File { length: 1 }, odd(&["http://a/", "b"]));
         assert_eq!(plan.unwrap_err(), CreateError::Tracker("b".to_owned()));
+    }
+
+    /// What another program got wrong (`features.md` 1.4, 24).
+    #[test]
+    fn a_directory_has_a_name_and_paths_below_it() {
+        let files = vec![source("t/a", 3), source("b", 0), source("sub/c", 4)];
+        let options = CreateOptions { creation_date: Some(1_700_000_000), ..CreateOptions::default() };
+        let plan = CreatePlan::new("t", Content::Directory(files), options).unwrap();
+        let text = plan.encode(&[[b'h'; 20]]);
+        let root = bencode::parse(&text).unwrap();
+        let info = root.get(b"info").unwrap();
+        assert_eq!(info.get(b"name").and_then(Value::as_str), Some("t"));
+        let entry = |path: &[&'static str], length| {
+            let path = Value::List(path.iter().map(|name| Value::text(name)).collect());
+            Value::dict([(b"length".as_slice(), Value::Int(length)), (b"path", path)])
+        };
+        // The `t` in the first but one is a directory of that name in it.
+        let expected = Value::List(vec![entry(&["b"], 0), entry(&["sub", "c"], 4), entry(&["t", "a"], 3)]);
+        assert_eq!(info.get(b"files"), Some(&expected), "no md5sum, nor anything else");
+        assert_eq!(root.get(b"creation date"), Some(&Value::Int(1_700_000_000)));
+        let keys: Vec<_> =
+            info.as_dict().unwrap().iter().map(|(key, _)| key.escape_ascii().to_string()).collect();
+        assert_eq!(keys, ["files", "name", "piece length", "pieces"]);
+    }
+
+    #[test]
+    fn a_torrent_without_a_byte_is_made_and_read_back() {
+        let empty = vec![source("a", 0), source("d/b", 0)];
+        for content in [Content::File { length: 0 }, Content::Directory(empty)] {
+            let plan = CreatePlan::new("n", content, CreateOptions::default()).unwrap();
+            let metainfo = Metainfo::parse(&plan.encode(&[]), PathRules::Unix).unwrap();
+            assert_eq!((&metainfo.layout, metainfo.layout.piece_count()), (plan.layout(), 0));
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_composition_only_are_refused() {
+        assert_eq!(refused(&["e\u{301}", "\u{e9}"]), CreateError::Clash("t/\u{e9}".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
 
-use super::torrent_file::{tracker_url, web_seed_url};
+use super::torrent_file::{has_plain_host, tracker_url, web_seed_url};
 use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
 use crate::limits::{
     MAGNET_BYTES_MAX, MAGNET_FILE_INDEX_MAX, MAGNET_FILES_MAX, MAGNET_PEERS_MAX, TRACKER_URL_BYTES_MAX,
@@ -100,7 +100,8 @@ impl Magnet {
                     magnet.name.get_or_insert(value);
                 }
                 "tr" => {
-                    let url = tracker_url(&value).filter(|url| url.len() <= TRACKER_URL_BYTES_MAX);
+                    let url = tracker_url(&value)
+                        .filter(|url| url.len() <= TRACKER_URL_BYTES_MAX && has_plain_host(url));
                     if let Some(url) = url
                         && magnet.trackers.len() < TRACKERS_MAX
                         && trackers.insert(url.to_owned())
@@ -109,7 +110,8 @@ impl Magnet {
                     }
                 }
                 "ws" if magnet.web_seeds.len() < WEB_SEEDS_MAX => {
-                    magnet.web_seeds.extend(web_seed_url(&value).map(str::to_owned));
+                    let url = web_seed_url(&value).filter(|url| has_plain_host(url));
+                    magnet.web_seeds.extend(url.map(str::to_owned));
                 }
                 "x.pe" if magnet.peers.len() < MAGNET_PEERS_MAX => {
                     magnet.peers.extend(value.parse().ok().filter(|peer: &SocketAddr| peer.port() != 0));
@@ -197,6 +199,49 @@ mod tests {
         let magnet = Magnet::parse(&link).unwrap();
         assert_eq!((magnet.trackers, magnet.web_seeds), (vec!["http://t/?k=a+b".to_owned()], vec![]));
         assert_eq!((magnet.peers, magnet.select_only), (vec![], vec![1]));
+    }
+
+    #[test]
+    fn a_malformed_parameter_is_passed_over_and_a_malformed_hash_refused() {
+        for odd in [
+            "so=100000000",
+            "so=0-4294967296",
+            "so=9-1",
+            "so=",
+            "x.pe=1.2.3.4:99999",
+            "x.pe=",
+            "tr=",
+            "tr=wss://a",
+            "tr=http://xn--a/",
+            "ws=udp://a",
+            "dn",
+            "&&",
+            "=",
+            "%",
+            "xl=-1",
+            "xt=urn:sha1:x",
+        ] {
+            let magnet = Magnet::parse(&format!("magnet:?{odd}&{HASH}")).unwrap();
+            let empty = magnet.trackers.is_empty()
+                && magnet.web_seeds.is_empty()
+                && magnet.peers.is_empty()
+                && magnet.select_only.is_empty();
+            assert!(empty && magnet.info_hashes.v1.is_some(), "{odd}");
+        }
+        for hash in [
+            "urn:btih:",
+            "urn:btih:722fe65b2aa26d14f35b4ad627d20236e481d92",
+            "urn:btih:zz2fe65b2aa26d14f35b4ad627d20236e481d924",
+            "urn:btih:\u{e4}22fe65b2aa26d14f35b4ad627d20236e481d92",
+            "urn:btmh:1120",
+            "urn:btmh:1220ff",
+        ] {
+            assert_eq!(
+                Magnet::parse(&format!("magnet:?xt={hash}&{HASH}")),
+                Err(MagnetError::InfoHash),
+                "{hash}"
+            );
+        }
     }
 
     proptest! {

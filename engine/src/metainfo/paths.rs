@@ -3,14 +3,15 @@
 //! Whatever a torrent says, [`storage_path`] gives a path whose components are each storable, none of them `.` or `..`,
 //! and whose first is not the directory of our own files. Nothing is resolved and nothing is looked up: every component
 //! stays a component, so the path lies below the download directory by construction. [`make_unique`] then renames so
-//! that no two files of a torrent share a path, on file systems that ignore case either, and no file is where another
-//! needs a directory.
+//! that no two files of a torrent share a path, on file systems that ignore case or how accents are composed either, and
+//! no file is where another needs a directory.
 //!
 //! The rules are a value, so that both sets are tested everywhere, and the result is the same on every run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use icu_normalizer::DecomposingNormalizer;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{PATH_BYTES_MAX, PATH_COMPONENT_BYTES_MAX, PATH_COMPONENTS_MAX};
@@ -125,55 +126,63 @@ pub(super) fn is_void(raw: &[u8]) -> bool {
     trimmed.is_empty() || trimmed == b"." || trimmed == b".."
 }
 
-/// Renames files so that no two share a path when case is ignored, and none is where another needs a directory. Earlier
-/// ones keep their names; `last` marks those that give way to all others (pad files, which are never on disk).
+/// Renames files so that no two share a path when case and Unicode normalisation are ignored, and none is where another
+/// needs a directory. Earlier ones keep their names; `last` marks those that give way to all others (pad files, which are never on disk).
 ///
 /// `FILE.EXT` becomes `FILE.1.EXT`, and so on up. Takes about as long as sorting the paths.
 pub fn make_unique(paths: &mut [StoragePath], last: impl Fn(usize) -> bool) {
     let keys: Vec<String> = paths.iter().map(|path| unique_key(path.as_str())).collect();
-    let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-    let is_directory = |key: &str| {
-        let below = format!("{key}\0");
-        wanted.range(below.as_str()..).next().is_some_and(|next| next.starts_with(&below))
-    };
-    let mut kept = BTreeSet::new();
+    let mut directories = BTreeSet::new();
+    for key in &keys {
+        // From the lowest up; above one that is known, all are.
+        let mut above = key.rmatch_indices('\0').map(|(at, _)| &key[..at]);
+        while above.next().is_some_and(|directory| directories.insert(directory)) {}
+    }
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    order.sort_unstable_by(|a, b| keys[*a].cmp(&keys[*b]).then_with(|| (last(*a), a).cmp(&(last(*b), b))));
+    let wanted: Vec<&str> = order.iter().map(|index| keys[*index].as_str()).collect();
+    let mut keeps = vec![false; paths.len()];
+    for (at, index) in order.iter().enumerate() {
+        let is_first = at == 0 || wanted[at - 1] != wanted[at];
+        keeps[*index] = is_first && !directories.contains(wanted[at]);
+    }
     let mut renamed = BTreeSet::new();
     // The number to try next, by the name without it. It only goes up, so no name is tried twice.
     let mut next_number: BTreeMap<String, u32> = BTreeMap::new();
     let (late, early): (Vec<usize>, Vec<usize>) = (0..paths.len()).partition(|index| last(*index));
-    for index in early.into_iter().chain(late) {
-        if kept.insert(keys[index].as_str()) && !is_directory(&keys[index]) {
-            continue;
-        }
+    for index in early.into_iter().chain(late).filter(|index| !keeps[*index]) {
         let path = &mut paths[index];
         let (directory, name) =
             path.0.rsplit_once('/').map_or(("", path.as_str()), |(dir, name)| (dir, name));
         let (stem, extension) = split_extension(name);
         let stem = cut(stem, PATH_COMPONENT_BYTES_MAX - extension.len() - NUMBER_BYTES_MAX);
         let front = if directory.is_empty() { stem.to_owned() } else { format!("{directory}/{stem}") };
-        let number = next_number.entry(unique_key(&format!("{front}.{extension}"))).or_insert(1);
+        // Nothing composes with a dot or a digit, so the key of the whole is made of those of its parts.
+        let (front_key, extension_key) = (unique_key(&front), unique_key(extension));
+        let next = next_number.entry(format!("{front_key}.{extension_key}")).or_insert(1);
         let free = loop {
-            let candidate = format!("{front}.{number}{extension}");
-            *number += 1;
-            let candidate_key = unique_key(&candidate);
-            if !wanted.contains(candidate_key.as_str())
-                && !is_directory(&candidate_key)
-                && renamed.insert(candidate_key)
+            let number = *next;
+            *next += 1;
+            let key = format!("{front_key}.{number}{extension_key}");
+            if wanted.binary_search(&key.as_str()).is_err()
+                && !directories.contains(key.as_str())
+                && renamed.insert(key)
             {
-                break candidate;
+                break number;
             }
         };
-        path.0 = free;
+        path.0 = format!("{front}.{free}{extension}");
     }
 }
 
-/// What two paths have in common that cannot be two files. With NUL for the slash (it is in no path), all that lies below
-/// a directory follows it directly in order.
+/// What two paths have in common that cannot be two files: the case folded, accents apart from their letters. With NUL
+/// for the slash (it is in no path), all that lies below a directory follows it directly in order.
 fn unique_key(path: &str) -> String {
     if path.is_ascii() {
         return path.to_ascii_lowercase().replace('/', "\0");
     }
-    path.chars().map(|c| if c == '/' { '\0' } else { fold(c) }).collect()
+    let decomposed = DecomposingNormalizer::new_nfd().normalize(path);
+    decomposed.chars().map(|c| if c == '/' { '\0' } else { fold(c) }).collect()
 }
 
 /// Makes one component safe; it is never empty.
@@ -320,8 +329,55 @@ mod tests {
             assert_eq!(check("a|../../x", rules), "a/.._.._x");
             assert_eq!(check("a|..\\..\\x", rules), "a/.._.._x");
             assert_eq!(check("a|\\|/|\\x", rules), "a/_/_/x");
-            assert_eq!(check("foo... bar|...", Unix), "foo... bar/...");
+            assert_eq!(check("a|C:\\Windows\\x", rules).split('/').count(), 2);
         }
+    }
+
+    /// Dots are looked at as a whole component. A client that looked for `..` in the text refused such names.
+    #[test]
+    fn dots_within_a_name_stay() {
+        for rules in [Unix, Windows] {
+            for name in ["foo... bar", "a..b", "..a", "...a", "a.b..c", "..{x}"] {
+                assert_eq!(check(&format!("{name}|x..y"), rules), format!("{name}/x..y"));
+            }
+        }
+        assert_eq!(check("...|a..|..a", Unix), ".../a../..a");
+        assert_eq!(check("...|a..|..a", Windows), "_/a/..a");
+    }
+
+    #[test]
+    fn absolute_paths_drives_shares_and_streams_become_names() {
+        for (raw, unix, windows) in [
+            ("/etc/passwd", "etc_passwd", "etc_passwd"),
+            ("//server/share", "server_share", "server_share"),
+            ("\\\\?\\C:\\x", "?_C:_x", "__C__x"),
+            ("\\\\.\\PIPE\\x", "._PIPE_x", "._PIPE_x"),
+            ("C:\\x", "C:_x", "C__x"),
+            ("C:", "C:", "C_"),
+            ("C:x", "C:x", "C_x"),
+            ("file:stream", "file:stream", "file_stream"),
+            ("file::$DATA", "file::$DATA", "file__$DATA"),
+            ("a\0.txt", "a_.txt", "a_.txt"),
+            ("~", "~", "~"),
+        ] {
+            assert_eq!((check(raw, Unix).as_str(), check(raw, Windows).as_str()), (unix, windows), "{raw}");
+            let below = format!("t|{raw}");
+            assert_eq!(check(&below, Unix), format!("t/{unix}"));
+            assert_eq!(check(&below, Windows), format!("t/{windows}"));
+        }
+    }
+
+    #[test]
+    fn a_path_into_the_startup_folder_stays_below() {
+        let startup = "Microsoft\\Windows\\Start Menu\\Programs\\Startup\\x.exe";
+        for rules in [Unix, Windows] {
+            let up = check(&format!("t|..\\..\\AppData\\Roaming\\{startup}"), rules);
+            assert_eq!(up, format!("t/.._.._AppData_Roaming_{}", startup.replace('\\', "_")));
+            let names = check(&format!("..|..|AppData|{}", startup.replace('\\', "|")), rules);
+            assert_eq!(names, format!("_/_/AppData/{}", startup.replace('\\', "/")));
+        }
+        let absolute = check(&format!("C:\\ProgramData\\{startup}"), Windows);
+        assert_eq!(absolute, format!("C__ProgramData_{}", startup.replace('\\', "_")));
     }
 
     #[test]
@@ -347,6 +403,15 @@ mod tests {
         assert_eq!(check("a\u{1b}[31m\0\n\u{7f}\u{85}", Unix), "a_[31m____");
         assert_eq!(check("photo\u{202e}gpj.exe", Unix), "photo_gpj.exe");
         assert_eq!(check("a\u{200b}\u{feff}b\u{200d}c", Unix), "a__b\u{200d}c");
+        for bidi in
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}"
+                .chars()
+        {
+            assert_eq!((check(&format!("a{bidi}"), Unix), is_hidden(bidi)), ("a_".to_owned(), true));
+        }
+        // Longer than it need be: no `/` comes of it.
+        let overlong = storage_path([b"..\xc0\xaf..".as_slice()], Unix).map(|path| path.to_string());
+        assert_eq!(overlong.as_deref(), Ok("..%C0%AF.."));
     }
 
     #[test]
@@ -384,6 +449,11 @@ mod tests {
         let safe = check(&long, Unix);
         assert_eq!(safe, "ä".repeat(126) + ".gz");
         assert!(safe.len() <= 255);
+        for at in 240..260 {
+            let safe = check(&("x".repeat(at) + "\u{1f600}\u{1f600}\u{1f600}.mkv"), Windows);
+            assert!(safe.len() <= 255 && safe.len() > 250 && safe.ends_with(".mkv"), "{safe}");
+        }
+        assert_eq!(check(&"y".repeat(255), Unix), "y".repeat(255));
         let no_extension = ".".to_owned() + &"x".repeat(400);
         assert_eq!(check(&no_extension, Unix).len(), 255);
     }
@@ -416,6 +486,20 @@ mod tests {
         assert_eq!(unique("x x"), "x x.1");
     }
 
+    /// Apple's file systems take both for one name; the text of each stays as it came.
+    #[test]
+    fn composed_and_decomposed_accents_are_one_name() {
+        assert_eq!(unique("t/\u{e9}.txt t/e\u{301}.txt"), "t/\u{e9}.txt t/e\u{301}.1.txt");
+        assert_eq!(unique("t/E\u{301} t/\u{e9}"), "t/E\u{301} t/\u{e9}.1");
+        assert_eq!(unique("t/\u{e9} t/e\u{301}/x"), "t/\u{e9}.1 t/e\u{301}/x");
+        assert_eq!(unique("t/e\u{301}/x t/\u{e9}/x"), "t/e\u{301}/x t/\u{e9}/x.1");
+        assert_eq!(unique("t/\u{1100}\u{1161} t/\u{ac00}"), "t/\u{1100}\u{1161} t/\u{ac00}.1");
+        assert_eq!(unique("t/q\u{323}\u{307} t/q\u{307}\u{323}"), "t/q\u{323}\u{307} t/q\u{307}\u{323}.1");
+        assert_eq!(unique("t/e t/\u{e9} t/\u{e8}"), "t/e t/\u{e9} t/\u{e8}");
+        // The compatible forms (NFKC) are names of their own.
+        assert_eq!(unique("t/\u{fb01} t/fi"), "t/\u{fb01} t/fi");
+    }
+
     #[test]
     fn a_file_gives_way_to_a_directory() {
         assert_eq!(unique("t/a t/a/b t/A/c"), "t/a.1 t/a/b t/A/c");
@@ -441,7 +525,12 @@ mod tests {
     }
 
     fn no_clash(paths: &[StoragePath]) {
-        let lower: BTreeSet<String> = paths.iter().map(|path| path.as_str().to_lowercase()).collect();
+        let composed = |path: &StoragePath| {
+            icu_normalizer::ComposingNormalizer::new_nfc()
+                .normalize(&path.as_str().to_lowercase())
+                .into_owned()
+        };
+        let lower: BTreeSet<String> = paths.iter().map(composed).collect();
         assert_eq!(lower.len(), paths.len(), "no two files share a path");
         for path in &lower {
             for (at, _) in path.match_indices('/') {
@@ -475,7 +564,7 @@ mod tests {
                 proptest::collection::vec(
                     prop_oneof![
                         "[abA.]{0,2}".prop_map(String::into_bytes),
-                        proptest::sample::select(&[".", "..", "/", "con", "\\x", ".taipei", "a.1", "a.1.b", "ä", "Ä"][..])
+                        proptest::sample::select(&[".", "..", "/", "con", "\\x", ".taipei", "a.1", "a.1.b", "ä", "Ä", "A\u{308}"][..])
                             .prop_map(|name| name.as_bytes().to_vec()),
                         proptest::collection::vec(any::<u8>(), 0..300),
                     ],

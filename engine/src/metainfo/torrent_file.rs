@@ -4,7 +4,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::layout::{Layout, LayoutError, ListedFile};
-use super::paths::{self, PathRules};
+use super::paths::{self, PathRules, is_hidden};
 use super::{Metainfo, MetainfoError, v2};
 use crate::bencode::{self, Dict, Value};
 use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
@@ -213,12 +213,12 @@ fn tracker_tiers(root: &Dict<'_>) -> Vec<Vec<String>> {
 }
 
 fn tracker(value: &Value<'_>) -> Option<String> {
-    tracker_url(value.as_str()?).map(str::to_owned)
+    tracker_url(value.as_str()?).filter(|url| has_plain_host(url)).map(str::to_owned)
 }
 
 /// The URL trimmed, if it could be a tracker's.
 pub(super) fn tracker_url(url: &str) -> Option<&str> {
-    trim_url(url, &["http", "https", "udp", "ws", "wss"])
+    trim_url(url, &["http", "https", "udp"])
 }
 
 /// The URL trimmed, if it could be a web seed's.
@@ -233,11 +233,27 @@ fn trim_url<'u>(url: &'u str, schemes: &[&str]) -> Option<&'u str> {
     (!rest.is_empty() && schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known))).then_some(url)
 }
 
+/// Whether the host is written in ASCII and none of its labels stands for other letters (`xn--`): one that another wrote
+/// may look like a host that it is not (`reliability.md` A13).
+pub(super) fn has_plain_host(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let stands_for_others =
+        |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
+    !host.is_empty()
+        && authority.chars().all(|c| !is_hidden(c))
+        && host.chars().all(is_plain)
+        && !host.split('.').any(stands_for_others)
+}
+
 /// BEP 19: a string or a list of strings. The URL of a torrent with several files names a directory.
 fn web_seeds(root: &Dict<'_>, is_multi: bool) -> Vec<String> {
     let Some(list) = root.get(b"url-list") else { return Vec::new() };
     let urls = list.as_list().unwrap_or(std::slice::from_ref(list));
-    let seeds = urls.iter().filter_map(|value| web_seed_url(value.as_str()?));
+    let seeds =
+        urls.iter().filter_map(|value| web_seed_url(value.as_str()?)).filter(|url| has_plain_host(url));
     let named =
         seeds.map(|seed| if is_multi && !seed.ends_with('/') { format!("{seed}/") } else { seed.to_owned() });
     named.take(WEB_SEEDS_MAX).collect()
@@ -382,6 +398,57 @@ mod tests {
     }
 
     #[test]
+    fn only_http_https_and_udp_are_schemes_of_trackers() {
+        let odd = [
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "javascript://a/%0aalert(1)",
+            "data:text/html,x",
+            "ftp://a/",
+            "ws://a/",
+            "wss://a/",
+            "gopher://a:70/",
+            "dht://a/",
+            "//a/",
+            "a:80",
+            "http:/a",
+            "http://",
+            "ht\ttp://a/",
+            "",
+        ];
+        let tiers = Value::List(odd.iter().map(|url| list(&[*url])).collect());
+        let seeds = Value::List(odd.iter().chain(&["udp://a:1"]).copied().map(Value::text).collect());
+        let read = read(
+            &[],
+            &[("announce-list", tiers), ("url-list", seeds), ("announce", Value::text("wss://a/"))],
+        );
+        assert_eq!((read.tracker_tiers, read.web_seeds), (Vec::<Vec<String>>::new(), Vec::new()));
+    }
+
+    #[test]
+    fn hosts_that_may_look_like_others_are_passed_over() {
+        let odd = [
+            "http://p\u{430}ypal.example/announce",
+            "http://xn--pypal-4ve.example/announce",
+            "http://a.XN--pypal-4ve/announce",
+            "http://tracker.example\u{202e}/x",
+            "http://%D0%B0.example/",
+            "http:///xn--pypal-4ve.example/",
+            "udp://\u{ff41}.example:80",
+        ];
+        let plain = [
+            "http://u:p@a-b.example:80/announce?k=1",
+            "udp://[2001:db8::1]:80",
+            "http://192.0.2.1/xn--/\u{e4}",
+        ];
+        let tier = Value::List(odd.iter().chain(&plain).copied().map(Value::text).collect());
+        let read = read(&[], &[("announce-list", Value::List(vec![tier.clone()])), ("url-list", tier)]);
+        let owned = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        assert_eq!(read.tracker_tiers, [owned(&plain)]);
+        assert_eq!(read.web_seeds, owned(&[plain[0], plain[2]]));
+    }
+
+    #[test]
     fn utf8_names_are_preferred_where_they_are_valid() {
         let files = Value::List(vec![
             entry(&["latin"], &[("path.utf-8", list(&["ütf"]))]),
@@ -411,6 +478,194 @@ mod tests {
         assert_eq!(paths_of(&metainfo)[5], "n/.pad/7.1");
         let target = metainfo.layout.files()[3].symlink.as_ref().map(StoragePath::as_str);
         assert_eq!(target, Some("n/d/_/b"));
+    }
+
+    /// Links are told to whoever asks and never made: what they point at is below the torrent's directory, and a loop is
+    /// two links without a byte.
+    #[test]
+    fn symlinks_point_inside_the_torrent_and_are_not_stored() {
+        let link = |path: &[&'static str], target: &[&'static str]| {
+            entry(path, &[("attr", Value::text("l")), ("symlink path", list(target))])
+        };
+        let files = Value::List(vec![
+            link(&["a"], &["b"]),
+            link(&["b"], &["a"]),
+            link(&["self"], &["self"]),
+            link(&["up"], &["..", "..", "etc", "passwd"]),
+            link(&["root"], &["/etc/passwd"]),
+            link(&["d"], &[".."]),
+            entry(&["d", "x"], &[]),
+            entry(&["c"], &[]),
+        ]);
+        for rules in [PathRules::Unix, PathRules::Windows] {
+            let info = [("files", files.clone()), ("pieces", Value::bytes(vec![7; 40]))];
+            let metainfo = Metainfo::parse(&torrent(&info, &[]), rules).unwrap();
+            let targets: Vec<_> = metainfo
+                .layout
+                .files()
+                .iter()
+                .filter_map(|file| file.symlink.as_ref()?.as_str().into())
+                .collect();
+            assert_eq!(targets, ["n/b", "n/a", "n/self", "n/_/_/etc/passwd", "n/etc_passwd", "n/_"]);
+            let stored: Vec<_> = metainfo
+                .layout
+                .files()
+                .iter()
+                .filter(|file| file.is_stored())
+                .map(|file| file.path.as_str())
+                .collect();
+            assert_eq!((stored, metainfo.layout.total_bytes()), (vec!["n/d/x", "n/c"], 20_000));
+            // No file is written through a link: it gives way to the directory.
+            assert_eq!(paths_of(&metainfo)[5], "n/d.1");
+        }
+        assert_eq!(
+            refused(&[(
+                "files",
+                Value::List(vec![entry(&["a"], &[("attr", Value::text("l")), ("symlink path", list(&[]))])])
+            )]),
+            "bad-path"
+        );
+    }
+
+    #[test]
+    fn sums_of_lengths_do_not_overflow() {
+        let files = |lengths: &[i64]| {
+            let file = |(index, length): (usize, &i64)| {
+                entry(&[["a", "b", "c", "d"][index]], &[("length", Value::Int(*length))])
+            };
+            refused(&[("files", Value::List(lengths.iter().enumerate().map(file).collect()))])
+        };
+        assert_eq!(files(&[i64::MAX, i64::MAX]), "bad-length");
+        assert_eq!(files(&[i64::MAX, i64::MAX, 2]), "bad-length", "2^64 in all");
+        assert_eq!(files(&[1 << 62; 4]), "bad-length");
+        assert_eq!(files(&[1 << 47, 1 << 47, 1]), "bad-length", "beyond 2^48");
+        assert_eq!(files(&[1 << 47, 1 << 46]), "too-many-pieces");
+        assert_eq!(files(&[0, -1]), "bad-length");
+        assert_eq!(files(&[i64::MIN]), "bad-length");
+    }
+
+    /// Refused by the numbers alone, before there is anything of that size.
+    #[test]
+    fn millions_of_pieces_in_a_small_file_are_refused() {
+        let pieces = |length: i64, piece_length: i64| {
+            let info = [
+                ("length", Value::Int(length)),
+                ("piece length", Value::Int(piece_length)),
+                ("pieces", Value::bytes(vec![7; 20])),
+            ];
+            let text = torrent(&info, &[]);
+            assert!(text.len() < 160);
+            Metainfo::parse(&text, PathRules::Unix).map(|_| ())
+        };
+        assert_eq!(pieces(107_000_000, 1), Err(MetainfoError::TooManyPieces(107_000_000)));
+        assert_eq!(pieces(1 << 48, 1), Err(MetainfoError::TooManyPieces(1 << 48)));
+        let most = i64::from(crate::limits::PIECES_MAX);
+        assert_eq!(pieces(most + 1, 1), Err(MetainfoError::TooManyPieces(most as u64 + 1)));
+        assert!(matches!(pieces(most, 1), Err(MetainfoError::PieceCount { .. })));
+        assert_eq!(pieces(20, 1 << 29), Ok(()));
+    }
+
+    #[test]
+    fn directories_have_a_depth_with_an_error() {
+        let deep = |depth: usize| {
+            let path = Value::List(vec![Value::text("d"); depth]);
+            let file = Value::dict([(b"path".as_slice(), path), (b"length", Value::Int(40_000))]);
+            Metainfo::parse(&torrent(&[("files", Value::List(vec![file]))], &[]), PathRules::Unix).map(|_| ())
+        };
+        assert_eq!(deep(99), Ok(()));
+        let error = deep(200).unwrap_err();
+        assert_eq!(error.class(), "bad-path");
+        assert!(error.to_string().contains("directories deep, at most 100"), "{error}");
+    }
+
+    /// Nothing in it is dropped or trusted: whoever shows it, shows it as text.
+    #[test]
+    fn markup_in_texts_comes_through_as_text() {
+        let markup = "<img src=x onerror=alert(1)>&amp;\"'";
+        let value = || Value::text(markup);
+        let tracker = Value::text("http://a/<script>");
+        let metainfo = read(
+            &[("name", value()), ("source", value())],
+            &[("comment", value()), ("created by", value()), ("announce", tracker)],
+        );
+        assert_eq!(metainfo.name, markup);
+        for text in [&metainfo.comment, &metainfo.created_by, &metainfo.source] {
+            assert_eq!(text.as_deref(), Some(markup));
+        }
+        assert_eq!(metainfo.tracker_tiers, [["http://a/<script>"]]);
+        let windows = Metainfo::parse(&torrent(&[("name", value())], &[]), PathRules::Windows).unwrap();
+        assert!(!windows.name.contains(['<', '>', '"']), "{}", windows.name);
+    }
+
+    /// What crashed a client from afar (`features.md` 1.4, 4).
+    #[test]
+    fn a_torrent_without_a_byte_has_no_piece() {
+        let none = ("pieces", Value::bytes(Vec::new()));
+        let single = read(&[("length", Value::Int(0)), none.clone()], &[]);
+        let empty = || entry(&["a"], &[("length", Value::Int(0))]);
+        let several = read(&[("files", Value::List(vec![empty(), empty()])), none], &[]);
+        for metainfo in [&single, &several] {
+            let layout = &metainfo.layout;
+            assert_eq!((layout.piece_count(), layout.total_bytes(), layout.piece(0)), (0, 0, None));
+            assert_eq!((layout.pieces().count(), metainfo.piece_hashes.len()), (0, 0));
+        }
+        assert_eq!(paths_of(&several), ["n/a", "n/a.1"]);
+        assert_eq!(refused(&[("length", Value::Int(0))]), "piece-count-mismatch");
+    }
+
+    /// (`features.md` 1.4, 27)
+    #[test]
+    fn other_encodings_load_and_the_creation_date_is_a_number() {
+        let gbk = Value::bytes(b"\xc4\xe3\xba\xc3".to_vec());
+        let root = [
+            ("encoding", Value::text("GBK")),
+            ("creation date", Value::Int(1_290_000_000)),
+            ("comment", gbk.clone()),
+        ];
+        let metainfo = read(&[("name", gbk.clone())], &root);
+        assert_eq!((metainfo.name.as_str(), metainfo.creation_date), ("%C4%E3%BA%C3", Some(1_290_000_000)));
+        assert!(metainfo.comment.is_some_and(|comment| comment.contains('\u{fffd}')));
+        assert_eq!(
+            read(&[("name", gbk), ("name.utf-8", Value::text("\u{4f60}\u{597d}"))], &root).name,
+            "\u{4f60}\u{597d}"
+        );
+        let text = read(&[], &[("creation date", Value::text("1290000000"))]);
+        assert_eq!(text.creation_date, None, "malformed, and no reason to refuse");
+    }
+
+    /// A third of the names equal, a third equal but for case, a third but for how their accent is composed.
+    #[test]
+    fn two_hundred_thousand_names_are_read_in_a_second() {
+        const COUNT: usize = 200_000;
+        let names: Vec<String> = (0..COUNT)
+            .map(|n| match n % 3 {
+                0 => "same.txt".to_owned(),
+                1 => ["Case.txt", "cASE.txt", "CASE.TXT", "case.txt"][n / 3 % 4].to_owned(),
+                _ => format!("{}{}.txt", ["\u{e9}", "e\u{301}", "\u{c9}", "E\u{301}"][n / 3 % 4], n / 12),
+            })
+            .collect();
+        let mut text = b"d4:infod5:filesl".to_vec();
+        for name in &names {
+            text.extend_from_slice(format!("d6:lengthi0e4:pathl3:dir{}:{name}ee", name.len()).as_bytes());
+        }
+        text.extend_from_slice(b"e4:name1:n12:piece lengthi16384e6:pieces0:ee");
+        let results = [PathRules::Unix, PathRules::Windows].map(|rules| {
+            #[expect(clippy::disallowed_types, reason = "a test may measure")]
+            let start = std::time::Instant::now();
+            let metainfo = Metainfo::parse(&text, rules).unwrap();
+            let took = start.elapsed();
+            // A debug build on a loaded machine gets room; what is quadratic takes minutes.
+            assert!(took.as_secs() < if cfg!(debug_assertions) { 20 } else { 1 }, "{took:?}");
+            metainfo
+        });
+        assert_eq!(paths_of(&results[0]), paths_of(&results[1]), "the rules agree on names that both take");
+        let mut seen: Vec<_> = paths_of(&results[0]).into_iter().map(str::to_lowercase).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), COUNT);
+        let first = &paths_of(&results[0])[..6];
+        assert_eq!(first[..3], ["n/dir/same.txt", "n/dir/Case.txt", "n/dir/\u{e9}0.txt"]);
+        assert_eq!(first[3..], ["n/dir/same.1.txt", "n/dir/cASE.1.txt", "n/dir/e\u{301}0.1.txt"]);
     }
 
     #[test]
