@@ -30,7 +30,7 @@ pub(crate) struct ScrapeArgs {
 
 /// Asks and shows. 0: a tracker answered, 1: none did.
 pub(crate) fn run(args: &ScrapeArgs) -> Exit {
-    match asked(args).and_then(|(trackers, hashes)| Ok(runtime()?.block_on(ask(args, trackers, hashes))?)) {
+    match asked(args).and_then(|(trackers, hashes)| runtime()?.block_on(ask(args, trackers, hashes))) {
         Ok(exit) => exit,
         Err(failure) => fail(&failure, args.json),
     }

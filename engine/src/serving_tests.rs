@@ -266,7 +266,7 @@ fn a_bitfield_goes_out_once_and_without_waiting_for_an_extended_handshake() {
     let is_bitfield = |message: &Message| matches!(message, Message::Bitfield(_));
     assert_eq!(bench.take_sent(peer).iter().filter(|message| is_bitfield(message)).count(), 1);
     bench.say(peer, vec![hello(), hello(), Message::Extended { id: 1, payload: Bytes::new() }]);
-    assert!(!bench.take_sent(peer).iter().any(|message| is_bitfield(message)));
+    assert!(!bench.take_sent(peer).iter().any(is_bitfield));
 }
 
 #[test]
@@ -420,4 +420,25 @@ fn who_was_banned_can_be_talked_to_again() {
     bench.input(Input::Closed { connection: liar, reason: CloseReason::EndOfStream });
     bench.input(Input::Command(Command::Unban { torrent: TORRENT, address: address(1) }));
     assert_eq!(bench.dialled.len(), 2);
+}
+
+/// After a power cut: the old connection says nothing any more, but nobody told us that it ended.
+#[test]
+fn who_came_anew_from_an_address_is_served_at_once_though_its_old_connection_has_a_slot() {
+    let mut bench = Bench::new(2, &[0, 1], &[]);
+    let come = |bench: &mut Bench, number: u64, id: u8| {
+        let connection = ConnectionId::accepted(number);
+        let remote = SocketAddr::from(([9, 9, 9, 9], 1000 + number as u16));
+        bench.input(Input::Accepted { connection, remote });
+        let hello = bench.handshake(PeerId([id; 20]));
+        bench.say(connection, vec![hello, Message::HaveNone, Message::Interested]);
+        connection
+    };
+    let old = come(&mut bench, 0, 1);
+    assert!(bench.sent[&old].contains(&Message::Unchoke));
+    bench.pass(Duration::from_secs(5));
+    let new = come(&mut bench, 1, 2);
+    assert!(bench.sent[&new].contains(&Message::Unchoke));
+    bench.pass(Duration::from_secs(15));
+    assert!(!bench.sent[&new].contains(&Message::Choke));
 }

@@ -206,6 +206,11 @@ impl Peer {
         std::mem::take(&mut self.outbox)
     }
 
+    /// When it last said anything.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.last_received
+    }
+
     pub(crate) fn on_received(&mut self, now: Instant) {
         self.last_received = now;
     }

@@ -131,7 +131,7 @@ impl Torrent {
     /// A peer wants something of us.
     pub(super) fn on_interested(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
         let slots = self.slots(context);
-        let unchoked = self.peers.values().filter(|peer| !peer.am_choking);
+        let unchoked = self.peers.values().filter(|peer| !peer.am_choking && !self.is_superseded(peer));
         let unchoked: Vec<_> = unchoked.map(|peer| Range::of(peer.remote.ip())).collect();
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.peer_interested = true;
@@ -145,6 +145,17 @@ impl Torrent {
         {
             self.unsent.push(connection);
         }
+    }
+
+    /// Whether somebody came from its address later than it last said anything: it began anew, and its old connection
+    /// is dead without knowing. It must not keep the slot from the new one.
+    fn is_superseded(&self, peer: &crate::peer::Peer) -> bool {
+        self.peers.values().any(|other| {
+            other.connection != peer.connection
+                && other.is_up()
+                && other.remote.ip() == peer.remote.ip()
+                && other.since > peer.heard_at()
+        })
     }
 
     /// How many are served at once.
@@ -168,7 +179,7 @@ impl Torrent {
         let interested: Vec<_> = self
             .peers
             .values()
-            .filter(|peer| peer.peer_interested && downloads(peer))
+            .filter(|peer| peer.peer_interested && downloads(peer) && !self.is_superseded(peer))
             .map(contender)
             .collect();
         let piece_bytes = self.place.layout.piece_length();

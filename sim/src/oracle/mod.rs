@@ -352,6 +352,7 @@ impl Watch {
                 if now < at + UDP_PATIENCE {
                     let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                     watch.on_taken(now, &announce, u64::from(interval));
+                    process.tiers.entry(torrent).or_default().on_answered(&tracker, true);
                     self.announces += 1;
                     if !announce.event().is_empty() {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
@@ -538,9 +539,7 @@ impl Watch {
                 let whole = process.whole_from_start.contains(&torrent);
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
-                    let tiers = materials.torrents[torrent].tiers.iter();
-                    let names =
-                        tiers.map(|tier| tier.iter().map(|one| self.plan.trackers[*one].name.as_str()));
+                    let names = tiers_of(&materials, &self.plan, torrent);
                     process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
                 });
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
@@ -562,7 +561,10 @@ impl Watch {
                 let tracker = self.plan.tracker_name(*remote);
                 let whole = process.whole_from_start.contains(&torrent);
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                let asked = watch.on_asked(now, &announce, whole);
+                let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
+                    let names = tiers_of(&materials, &self.plan, torrent);
+                    process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
+                });
                 process.udp.insert((*remote, transaction), (now, torrent, tracker.clone(), announce));
                 asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
             }
@@ -862,6 +864,16 @@ fn output_number(output: &Output) -> u64 {
         Output::SendDatagram { .. } => 10,
         Output::Revoke { .. } => 11,
     }
+}
+
+/// The trackers of a torrent by name, tier by tier.
+fn tiers_of<'a>(
+    materials: &'a Materials,
+    plan: &'a Plan,
+    torrent: usize,
+) -> impl Iterator<Item = impl Iterator<Item = &'a str>> {
+    let tiers = materials.torrents[torrent].tiers.iter();
+    tiers.map(|tier| tier.iter().map(|one| plan.trackers[*one].name.as_str()))
 }
 
 /// Everything a host claims is compared with its disk this often.
