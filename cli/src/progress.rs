@@ -310,7 +310,7 @@ fn progress_json(view: &View) -> Value {
     if let (Some(stats), Value::Object(object)) = (&view.stats, &mut object) {
         let figures = json!({
             "info_hash": stats.info_hash.to_string(), "pieces_have": stats.pieces_have, "pieces_total": stats.pieces_total,
-            "bytes_have": stats.bytes_have, "bytes_total": stats.bytes_total, "bytes_checked": stats.bytes_checked,
+            "bytes_have": stats.bytes_have, "bytes_wanted": stats.bytes_wanted, "bytes_left": stats.bytes_left, "bytes_total": stats.bytes_total, "bytes_checked": stats.bytes_checked,
             "downloaded_bytes": stats.downloaded_bytes, "uploaded_bytes": stats.uploaded_bytes,
             "wasted_bytes": stats.wasted_bytes, "download_rate": stats.download_rate, "upload_rate": stats.upload_rate,
             "peers": stats.peers, "seeds": stats.seeds, "candidates": stats.candidates, "endgame": stats.endgame,
@@ -409,10 +409,8 @@ mod tests {
             line(Downloading, &|stats| (stats.peers, stats.download_rate) = (0, 0)),
             line(Downloading, &|stats| (stats.peers, stats.download_rate) = (1, 0)),
             line(Downloading, &|stats| stats.endgame = true),
-            line(Downloading, &|stats| stats.bytes_have = stats.bytes_total - 1),
-            line(Seeding, &|stats| {
-                (stats.bytes_have, stats.pieces_have) = (stats.bytes_total, stats.pieces_total)
-            }),
+            line(Downloading, &|stats| stats.bytes_left = 1),
+            line(Seeding, &|stats| (stats.bytes_left, stats.pieces_have) = (0, stats.pieces_total)),
             line(DiskError, &|_| {}),
             line(Stopping, &|_| {}),
         ];
