@@ -32,7 +32,7 @@ import clients      # noqa: E402
 import namespace    # noqa: E402
 import payload      # noqa: E402
 from payload import MIB     # noqa: E402
-from processes import Child, eventually, print_logs     # noqa: E402
+from processes import Child, eventually, logs_of     # noqa: E402
 from relay import Relay     # noqa: E402
 
 CLONE_NEWNS = 0x20000
@@ -94,7 +94,7 @@ class Run(threading.Thread):
         for relay in self.relays:
             relay.close()
         if self.wrong:
-            print_logs(self.children)
+            print(logs_of(self.children), file=sys.stderr, flush=True)
         for target in self.mounts:
             _libc.umount2(target.encode(), 2)
 
@@ -119,7 +119,7 @@ class Run(threading.Thread):
         payload.write(shape, source)
         torrent = os.path.join(self.work, f"{shape.name}.torrent")
         with open(torrent, "wb") as file:
-            file.write(payload.torrent(shape, source, None)[0])
+            file.write(payload.torrent(shape, source, None))
         ip, relay_ip = self.address(), self.address()
         port = namespace.free_port(ip)
         job = clients.Job(torrent, source, self.folder("seeder"), ip, port)
