@@ -17,7 +17,7 @@ pub(crate) fn tell(plan: &Plan, host: usize, job: &Job, result: JobResult) -> Jo
     let (Some(share), Work::Read { blocks }) = (plan.hosts[host].lies, &job.work) else { return result };
     let JobResult::Read(Ok(read)) = result else { return result };
     let told = blocks.iter().zip(read).map(|(asked, data)| {
-        let which = digest(&(host, job.place.info_hash.0, asked.piece.get(), asked.begin));
+        let which = digest(&(plan.hosts[host].id, job.place.info_hash.0, asked.piece.get(), asked.begin));
         if is_lie(plan.seed, which, share) { lie(&data) } else { data }
     });
     JobResult::Read(Ok(told.collect()))

@@ -14,7 +14,7 @@ use taipei_engine::{BlockData, InfoHash};
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
-use crate::scenario::{Access, Answer, DiskModel, FaultKind, Has, Outage, Proto, Scenario, Torrent};
+use crate::scenario::{Access, Answer, DiskModel, Fault, FaultKind, Has, Outage, Proto, Scenario, Torrent};
 use crate::units::{SECOND, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
@@ -80,6 +80,8 @@ pub struct Plan {
 pub struct HostPlan {
     /// `GROUP-1` and so on.
     pub name: String,
+    /// Its place among all that the scenario ever had: what it draws from, so that one host fewer shifts nobody.
+    pub id: u64,
     /// Its group's.
     pub group: String,
     /// Where it is.
@@ -110,39 +112,117 @@ pub struct TrackerPlan {
 }
 
 /// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultPlan {
     /// When; none when as soon as one copy is out among those that had nothing.
     pub at: Option<u64>,
-    /// What.
-    pub kind: FaultKind,
-    /// To which host, or tracker.
-    pub target: Target,
     /// How long until the host begins again, or it is over; nothing for what stays.
     pub lasts: u64,
-    /// What still fits on a disk that fills up.
-    pub space_bytes: u64,
-    /// How a tracker is away.
-    pub how: Option<Outage>,
-    /// How far a wall clock jumps, nanoseconds.
-    pub jump_ns: i64,
+    /// What, and to whom.
+    pub action: Action,
 }
 
-/// Whom a fault hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One of [`Plan::hosts`].
-    Host(usize),
-    /// One of [`Plan::trackers`].
-    Tracker(usize),
+/// What a fault does. Hosts and trackers by their place in [`Plan::hosts`] and [`Plan::trackers`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The process dies.
+    Crash {
+        /// Where.
+        host: usize,
+    },
+    /// The machine dies.
+    PowerCut {
+        /// Which.
+        host: usize,
+    },
+    /// The user ends it, for good.
+    Leave {
+        /// Where.
+        host: usize,
+    },
+    /// Little more fits on the disk.
+    DiskFull {
+        /// Whose.
+        host: usize,
+        /// What still fits.
+        space_bytes: u64,
+    },
+    /// A tracker is away.
+    TrackerOutage {
+        /// Which.
+        tracker: usize,
+        /// How.
+        how: Outage,
+    },
+    /// Nothing that a host sends arrives before the end of it.
+    Silence {
+        /// Which.
+        host: usize,
+    },
+    /// The machine sleeps.
+    Suspend {
+        /// Which.
+        host: usize,
+    },
+    /// The wall clock is wrong.
+    ClockJump {
+        /// Whose.
+        host: usize,
+        /// By how much, nanoseconds.
+        by_ns: i64,
+    },
 }
 
-impl FaultPlan {
-    /// The host that it hits; none for a tracker.
+impl Action {
+    /// As the scenario calls it.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Self::Crash { .. } => FaultKind::Crash,
+            Self::PowerCut { .. } => FaultKind::PowerCut,
+            Self::Leave { .. } => FaultKind::Leave,
+            Self::DiskFull { .. } => FaultKind::DiskFull,
+            Self::TrackerOutage { .. } => FaultKind::TrackerOutage,
+            Self::Silence { .. } => FaultKind::Silence,
+            Self::Suspend { .. } => FaultKind::Suspend,
+            Self::ClockJump { .. } => FaultKind::ClockJump,
+        }
+    }
+
+    /// The host that it hits; none for what hits another party.
     pub fn host(&self) -> Option<usize> {
-        match self.target {
-            Target::Host(host) => Some(host),
-            Target::Tracker(_) => None,
+        match self {
+            Self::Crash { host }
+            | Self::PowerCut { host }
+            | Self::Leave { host }
+            | Self::DiskFull { host, .. }
+            | Self::Silence { host }
+            | Self::Suspend { host }
+            | Self::ClockJump { host, .. } => Some(*host),
+            Self::TrackerOutage { .. } => None,
+        }
+    }
+
+    /// Of a fault that was settled: everything in it is drawn.
+    fn new(fault: &Fault, hosts: &[HostPlan], trackers: &[TrackerPlan]) -> Self {
+        let host =
+            || hosts.iter().position(|host| host.name == fault.pick).expect("a settled fault picks a host");
+        match fault.kind {
+            FaultKind::Crash => Self::Crash { host: host() },
+            FaultKind::PowerCut => Self::PowerCut { host: host() },
+            FaultKind::Leave => Self::Leave { host: host() },
+            FaultKind::DiskFull => {
+                Self::DiskFull { host: host(), space_bytes: fault.space.map_or(0, |space| space.0) }
+            }
+            FaultKind::TrackerOutage => {
+                let tracker = trackers.iter().position(|tracker| tracker.name == fault.pick);
+                Self::TrackerOutage {
+                    tracker: tracker.expect("a checked fault picks a tracker"),
+                    how: fault.how[0],
+                }
+            }
+            FaultKind::Silence => Self::Silence { host: host() },
+            FaultKind::Suspend => Self::Suspend { host: host() },
+            FaultKind::ClockJump => Self::ClockJump { host: host(), by_ns: fault.by[0].0 },
         }
     }
 }
@@ -268,35 +348,17 @@ impl Plan {
 
     /// Writes out what this scenario comes to with this seed.
     pub fn new(scenario: &Scenario, seed: u64) -> Arc<Self> {
-        let mut hosts = Vec::new();
-        for group in &scenario.groups {
-            for number in 1..=group.count {
-                hosts.push(HostPlan {
-                    name: format!("{}-{number}", group.name),
-                    group: group.name.clone(),
-                    address: host_address(hosts.len()),
-                    access: group.access,
-                    disk: group.disk,
-                    has_all: group.has == Has::All,
-                    lies: group.lies.map(|share| (share.part, share.of)),
-                });
-            }
-        }
-        let trackers = trackers(scenario);
-        let mut faults: Vec<FaultPlan> = Vec::new();
-        for (number, fault) in (0u64..).zip(&scenario.faults) {
-            let mut rng = Rng::stream(seed, "fault", number);
-            let at = fault.at.map(|at| draw(&mut rng, at));
-            let lasts = fault.back_after.or(fault.lasts).map_or(0, |lasts| draw(&mut rng, lasts));
-            let target = match trackers.iter().position(|tracker| tracker.name == fault.pick) {
-                Some(tracker) if fault.kind == FaultKind::TrackerOutage => Target::Tracker(tracker),
-                _ => Target::Host(pick(&mut rng, &hosts, &faults, &fault.pick, at, lasts)),
-            };
-            let how = fault.how.get(rng.below(fault.how.len() as u64) as usize).copied();
-            let jump_ns = fault.by.get(rng.below(fault.by.len() as u64) as usize).map_or(0, |jump| jump.0);
-            let space_bytes = fault.space.map_or(0, |space| space.0);
-            faults.push(FaultPlan { at, kind: fault.kind, target, lasts, space_bytes, how, jump_ns });
-        }
+        let scenario = &settle(scenario, seed);
+        let (hosts, trackers) = (hosts(scenario), trackers(scenario));
+        let mut faults: Vec<FaultPlan> = scenario
+            .faults
+            .iter()
+            .map(|fault| FaultPlan {
+                at: fault.at.map(|at| at.low),
+                lasts: fault.back_after.or(fault.lasts).map_or(0, |lasts| lasts.low),
+                action: Action::new(fault, &hosts, &trackers),
+            })
+            .collect();
         faults.sort_by_key(|fault| fault.at.unwrap_or(u64::MAX));
         Arc::new(Self {
             seed,
@@ -351,27 +413,76 @@ pub fn draw(rng: &mut Rng, range: TimeRange) -> u64 {
     range.low + rng.below(range.high - range.low + 1)
 }
 
-/// One of those called `name`, by group or by host. Who is down then already would not notice, and is spared.
-fn pick(
-    rng: &mut Rng,
-    hosts: &[HostPlan],
-    faults: &[FaultPlan],
-    name: &str,
-    at: Option<u64>,
-    lasts: u64,
-) -> usize {
-    let named: Vec<usize> =
-        (0..hosts.len()).filter(|host| hosts[*host].group == name || hosts[*host].name == name).collect();
-    let down = |host: &usize| {
-        let mut others = faults.iter().filter(|other| other.host() == Some(*host) && other.kind.takes_down());
-        others.any(|other| match (at, other.at) {
-            (Some(at), Some(other_at)) => other_at <= at + lasts && at <= other_at + other.lasts,
+/// The same scenario with everything drawn that faults leave to chance: when, for how long, whom, how.
+pub fn settle(scenario: &Scenario, seed: u64) -> Scenario {
+    let mut settled = Scenario { faults: Vec::new(), ..scenario.clone() };
+    let hosts = hosts(scenario);
+    for (number, fault) in (0u64..).zip(&scenario.faults) {
+        let mut rng = Rng::stream(seed, "fault", number);
+        let mut drawn = |range: TimeRange| {
+            let time = draw(&mut rng, range);
+            TimeRange { low: time, high: time }
+        };
+        let mut fault = fault.clone();
+        fault.at = fault.at.map(&mut drawn);
+        fault.back_after = fault.back_after.map(&mut drawn);
+        fault.lasts = fault.lasts.map(&mut drawn);
+        if fault.kind != FaultKind::TrackerOutage {
+            fault.pick = pick(&mut rng, &hosts, &settled.faults, &fault);
+        }
+        keep_one(&mut rng, &mut fault.how);
+        keep_one(&mut rng, &mut fault.by);
+        settled.faults.push(fault);
+    }
+    settled
+}
+
+fn keep_one<T: Copy>(rng: &mut Rng, choices: &mut Vec<T>) {
+    if !choices.is_empty() {
+        *choices = vec![choices[rng.below(choices.len() as u64) as usize]];
+    }
+}
+
+/// One of those that a fault may pick, by group or by host. Who is down then already would not notice, and is spared.
+fn pick(rng: &mut Rng, hosts: &[HostPlan], settled: &[Fault], fault: &Fault) -> String {
+    let named = hosts.iter().filter(|host| host.group == fault.pick || host.name == fault.pick);
+    let named: Vec<&str> = named.map(|host| host.name.as_str()).collect();
+    let span = |fault: &Fault| {
+        let lasts = fault.back_after.or(fault.lasts).map_or(0, |lasts| lasts.low);
+        fault.at.map(|at| (at.low, at.low + lasts))
+    };
+    let is_down = |host: &&&str| {
+        let mut others = settled.iter().filter(|other| other.pick == ***host && other.kind.takes_down());
+        others.any(|other| match (span(fault), span(other)) {
+            (Some((from, to)), Some((other_from, other_to))) => other_from <= to && from <= other_to,
             _ => false,
         })
     };
-    let up: Vec<usize> = named.iter().copied().filter(|host| !down(host)).collect();
+    let up: Vec<&str> = named.iter().filter(|host| !is_down(host)).copied().collect();
     let choices = if up.is_empty() { named } else { up };
-    choices[rng.below(choices.len() as u64) as usize]
+    choices[rng.below(choices.len() as u64) as usize].to_owned()
+}
+
+fn hosts(scenario: &Scenario) -> Vec<HostPlan> {
+    let mut first = 0;
+    let mut hosts = Vec::new();
+    for group in &scenario.groups {
+        hosts.extend(group.numbers().map(|number| {
+            let id = first + u64::from(number) - 1;
+            HostPlan {
+                name: format!("{}-{number}", group.name),
+                id,
+                group: group.name.clone(),
+                address: host_address(id),
+                access: group.access,
+                disk: group.disk,
+                has_all: group.has == Has::All,
+                lies: group.lies.map(|share| (share.part, share.of)),
+            }
+        }));
+        first += u64::from(group.count);
+    }
+    hosts
 }
 
 /// The trackers of a torrent, in tiers.
@@ -413,8 +524,8 @@ fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
 
 /// Public addresses, each in a range of its own: what comes from a tracker in another scope would be refused, and who
 /// shares a range shares a slot.
-fn host_address(number: usize) -> IpAddr {
-    Ipv4Addr::from_bits((93 << 24) | ((number as u32 + 1) << 8) | 1).into()
+fn host_address(id: u64) -> IpAddr {
+    Ipv4Addr::from_bits((93 << 24) | ((id as u32 + 1) << 8) | 1).into()
 }
 
 /// Where every host keeps its files.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Simulated time or a length of it, in nanoseconds: `20 ms`, `5 s`, `90 min`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
@@ -204,6 +204,68 @@ impl TryFrom<String> for Share {
     }
 }
 
+/// As a scenario file would write it, so that it reads back as the same number: the largest unit that it is whole in.
+fn write_exact(number: u64, units: &[(&str, u64)]) -> String {
+    let whole = units.iter().filter(|(_, factor)| number.is_multiple_of(*factor));
+    let (name, factor) = whole.max_by_key(|(_, factor)| *factor).expect("every table has a unit of one");
+    format!("{} {name}", number / factor)
+}
+
+impl Time {
+    /// As a scenario file would write it; to the nanosecond, unlike what is displayed.
+    pub fn exact(self) -> String {
+        write_exact(self.0, TIMES)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.exact())
+    }
+}
+
+impl Serialize for TimeRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let low = write_exact(self.low, TIMES);
+        if self.low == self.high {
+            serializer.serialize_str(&low)
+        } else {
+            serializer.collect_str(&format_args!("{low} .. {}", write_exact(self.high, TIMES)))
+        }
+    }
+}
+
+impl Serialize for Jump {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        serializer.collect_str(&format_args!("{sign}{}", write_exact(self.0.unsigned_abs(), TIMES)))
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&write_exact(self.0, SIZES))
+    }
+}
+
+impl Serialize for SizeMax {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("<= {}", write_exact(self.0, SIZES)))
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&write_exact(self.0, RATES))
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.part, self.of))
+    }
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03} s", self.0 / SECOND, self.0 % SECOND / MILLISECOND)
@@ -241,6 +303,23 @@ mod tests {
             assert_eq!(Rate::try_from(text.to_owned()), Ok(Rate(want)), "{text}");
         }
         assert_eq!(SizeMax::try_from("<= 4 MiB".to_owned()), Ok(SizeMax(4 << 20)));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same() {
+        for text in ["7 ns", "90 min", "2500 us", "1 ms .. 20 ms"] {
+            let range = TimeRange::try_from(text.to_owned()).expect("reads");
+            let written = toml::Value::try_from(range).expect("writes");
+            let again = written.as_str().map(|text| TimeRange::try_from(text.to_owned()));
+            assert_eq!(again, Some(Ok(range)), "{text}");
+        }
+        for number in [0, 1, 8, 8_000, 1 << 23, 10_000_000, 10_000_001] {
+            assert_eq!(Rate::try_from(write_exact(number.max(1), RATES)), Ok(Rate(number.max(1))));
+            assert_eq!(Size::try_from(write_exact(number, SIZES)), Ok(Size(number)));
+        }
+        assert_eq!(toml::Value::try_from(Jump(-60_000_000_000)), Ok(toml::Value::from("-1 min")));
+        assert_eq!(toml::Value::try_from(SizeMax(4 << 20)), Ok(toml::Value::from("<= 4 MiB")));
+        assert_eq!(toml::Value::try_from(Share { part: 1, of: 10 }), Ok(toml::Value::from("1/10")));
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Watch {
         let materials = self.materials.clone();
         for expect in &materials.scenario.expects {
             if let Some(resume) = &expect.resume {
-                let hit: BTreeSet<usize> = self.plan.faults.iter().filter_map(|fault| fault.host()).collect();
+                let hit: BTreeSet<usize> =
+                    self.plan.faults.iter().filter_map(|fault| fault.action.host()).collect();
                 let bad: u32 = hit.iter().map(|host| self.hosts[*host].claimed_but_bad).sum();
                 if resume.claimed_but_bad.is_some_and(|most| bad > most) {
                     self.break_rule("S12", now, None, format!("{bad} pieces were claimed that were bad"));
@@ -201,10 +202,10 @@ impl Watch {
     fn finish_vacuity(&mut self, now: u64) {
         for number in 0..self.fault_effects.len() {
             if self.fault_effects[number].unwrap_or(0) == 0 {
-                let fault = self.plan.faults[number];
-                let at = self.fault_began[number].unwrap_or(0);
-                let message = format!("the {} at {at} ns did nothing", fault.kind.name());
-                self.break_rule("V1", now, fault.host(), message);
+                let action = &self.plan.faults[number].action;
+                let (at, host) = (self.fault_began[number].unwrap_or(0), action.host());
+                let message = format!("the {} at {at} ns did nothing", action.kind().name());
+                self.break_rule("V1", now, host, message);
             }
         }
         let materials = self.materials.clone();

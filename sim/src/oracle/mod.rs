@@ -30,7 +30,7 @@ use self::announce::{Announce, AnnounceWatch, TierWatch};
 use self::liars::LiarWatch;
 use self::wire::{Claim, ConnectionWatch};
 use crate::disk::{Payload, SimDisk};
-use crate::plan::{FaultPlan, Materials, Plan, ROOT, Target};
+use crate::plan::{Action, FaultPlan, Materials, Plan, ROOT};
 use crate::scenario::FaultKind;
 use crate::trace::{Kind, Trace, digest};
 
@@ -201,9 +201,9 @@ impl Watch {
 
     /// A fault takes a process away; `effects` is what it destroyed.
     pub fn on_killed(&mut self, now: u64, fault: usize, effects: u64) {
-        let FaultPlan { kind, target, .. } = self.plan.faults[fault];
+        let action = &self.plan.faults[fault].action;
         (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
-        let Target::Host(host) = target else { return };
+        let (kind, Some(host)) = (action.kind(), action.host()) else { return };
         let watch = &mut self.hosts[host];
         watch.process = None;
         watch.last_end = Some(kind);
@@ -218,23 +218,23 @@ impl Watch {
 
     /// A fault begins that leaves processes alone.
     pub fn on_fault_begun(&mut self, now: u64, fault: usize) {
-        let plan = self.plan.faults[fault];
+        let action = &self.plan.faults[fault].action;
         self.fault_began[fault] = Some(now);
-        let host = plan.host().map_or(0, |host| host as u32 + 1);
-        self.trace.event(now, host, Kind::Fault, [plan.kind as u64 + 1, 0, 0]);
+        let host = action.host().map_or(0, |host| host as u32 + 1);
+        self.trace.event(now, host, Kind::Fault, [action.kind() as u64 + 1, 0, 0]);
     }
 
     /// Such a fault is over; `effects` is how often anybody met it.
     pub fn on_fault_over(&mut self, now: u64, fault: usize, effects: u64) {
-        let plan = self.plan.faults[fault];
+        let action = &self.plan.faults[fault].action;
         self.fault_effects[fault] = Some(effects);
-        if let (FaultKind::DiskFull, Some(host)) = (plan.kind, plan.host())
-            && let Some(process) = &mut self.hosts[host].process
+        if let Action::DiskFull { host, .. } = action
+            && let Some(process) = &mut self.hosts[*host].process
         {
             process.full.clear();
         }
-        let host = plan.host().map_or(0, |host| host as u32 + 1);
-        self.trace.event(now, host, Kind::Fault, [plan.kind as u64 + 1, effects, 1]);
+        let host = action.host().map_or(0, |host| host as u32 + 1);
+        self.trace.event(now, host, Kind::Fault, [action.kind() as u64 + 1, effects, 1]);
     }
 
     /// A fault whose condition is met now, once.

@@ -31,9 +31,9 @@ use crate::disk::SimDisk;
 use crate::events::{STOP_WITHIN, begin_commands, job_cost, start_values, wall_ns};
 use crate::lies;
 use crate::oracle::Watch;
-use crate::plan::{Materials, PEER_PORT, Plan, Target, WALL_SECONDS, draw};
+use crate::plan::{Action, Materials, PEER_PORT, Plan, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
-use crate::scenario::{FaultKind, World as WorldName};
+use crate::scenario::World as WorldName;
 use crate::trace::{Kind, digest};
 use crate::units::TimeRange;
 
@@ -191,15 +191,15 @@ enum Change {
 
 /// Books all that a fault comes to, from `at` on.
 fn plan_fault(shared: &Shared, number: usize, at: u64, changes: &mut Vec<(u64, Change)>) {
-    let fault = shared.plan.faults[number];
+    let fault = &shared.plan.faults[number];
     let (tick, over) = (shared.tick(), at + fault.lasts);
-    match fault.kind {
-        FaultKind::Crash | FaultKind::PowerCut => {
+    match fault.action {
+        Action::Crash { .. } | Action::PowerCut { .. } => {
             changes.push((at, Change::Kill(number)));
             changes.push((at + tick, Change::Killed(number)));
             changes.push((over.max(at + 2 * tick), Change::Back(number)));
         }
-        FaultKind::Leave => changes.push((at, Change::Begin(number))),
+        Action::Leave { .. } => changes.push((at, Change::Begin(number))),
         _ => {
             changes.push((at, Change::Begin(number)));
             changes.push((over, Change::Over(number)));
@@ -209,100 +209,116 @@ fn plan_fault(shared: &Shared, number: usize, at: u64, changes: &mut Vec<(u64, C
 }
 
 fn apply(sim: &mut Sim<'_>, shared: &Arc<Shared>, change: Change, now: u64) {
-    let (Change::Kill(number)
-    | Change::Killed(number)
-    | Change::Back(number)
-    | Change::Begin(number)
-    | Change::Over(number)) = change;
-    let fault = shared.plan.faults[number];
-    match (change, fault.target) {
-        (Change::Kill(_), Target::Host(host)) => {
-            if fault.kind == FaultKind::PowerCut {
-                // What dies says goodbye here; a machine without power does not.
-                let address = shared.plan.hosts[host].address;
-                shared.net.set_dark(address, true);
-                for other in others(shared, address) {
-                    sim.partition(address, other);
-                }
-            }
-            shared.kill[host].send_replace(lock(&shared.lives)[host].incarnation);
-        }
-        (Change::Killed(_), Target::Host(host)) => {
-            let was_up = lock(&shared.watch).is_up(host);
-            if was_up {
-                lock(&shared.lives)[host].back = Some(number);
-            }
-            let mut effects = u64::from(was_up);
-            sim.crash(shared.plan.hosts[host].address);
-            let mut disk = lock(&shared.disks[host]);
-            effects += if fault.kind == FaultKind::PowerCut {
-                lock(&shared.lives)[host].boots += 1;
-                disk.power_cut(&mut Rng::stream(shared.plan.seed, "power-cut", number as u64))
-            } else {
-                disk.crash()
-            } as u64;
-            lock(&shared.watch).on_killed(now, number, effects);
-        }
-        // Whoever was down already comes back in its own time.
-        (Change::Back(_), Target::Host(host)) if lock(&shared.lives)[host].back == Some(number) => {
-            let address = shared.plan.hosts[host].address;
-            shared.net.set_dark(address, false);
-            for other in others(shared, address) {
-                sim.repair(address, other);
-            }
-            sim.bounce(address);
-        }
-        (Change::Begin(_), target) => begin(shared, number, target, now),
-        (Change::Over(_), target) => {
-            let effects = match (fault.kind, target) {
-                (FaultKind::DiskFull, Target::Host(host)) => lock(&shared.disks[host]).make_room(),
-                (FaultKind::Suspend, Target::Host(host)) => lock(&shared.lives)[host].put_off,
-                (FaultKind::ClockJump, Target::Host(host)) => {
-                    let life = &mut lock(&shared.lives)[host];
-                    life.clock_error_ns = 0;
-                    life.misdated
-                }
-                (_, Target::Host(host)) => shared.net.silenced(shared.plan.hosts[host].address),
-                (_, Target::Tracker(tracker)) => lock(&shared.net.trackers)[tracker].come_back(),
+    match change {
+        Change::Kill(number) | Change::Killed(number) | Change::Back(number) => {
+            let (host, is_power_cut) = match shared.plan.faults[number].action {
+                Action::Crash { host } => (host, false),
+                Action::PowerCut { host } => (host, true),
+                _ => return,
             };
-            lock(&shared.watch).on_fault_over(now, number, effects);
+            match change {
+                Change::Kill(_) => kill(sim, shared, host, is_power_cut),
+                Change::Killed(_) => killed(sim, shared, number, host, is_power_cut, now),
+                _ => back(sim, shared, number, host),
+            }
         }
-        _ => {}
+        Change::Begin(number) => begin(shared, number, now),
+        Change::Over(number) => over(shared, number, now),
     }
 }
 
+/// A process is to end itself, before turmoil ends it.
+fn kill(sim: &mut Sim<'_>, shared: &Shared, host: usize, is_power_cut: bool) {
+    if is_power_cut {
+        // What dies says goodbye here; a machine without power does not.
+        let address = shared.plan.hosts[host].address;
+        shared.net.set_dark(address, true);
+        for other in others(shared, address) {
+            sim.partition(address, other);
+        }
+    }
+    shared.kill[host].send_replace(lock(&shared.lives)[host].incarnation);
+}
+
+fn killed(sim: &mut Sim<'_>, shared: &Shared, number: usize, host: usize, is_power_cut: bool, now: u64) {
+    let was_up = lock(&shared.watch).is_up(host);
+    if was_up {
+        lock(&shared.lives)[host].back = Some(number);
+    }
+    let mut effects = u64::from(was_up);
+    sim.crash(shared.plan.hosts[host].address);
+    let mut disk = lock(&shared.disks[host]);
+    effects += if is_power_cut {
+        let boots = {
+            let life = &mut lock(&shared.lives)[host];
+            life.boots += 1;
+            life.boots
+        };
+        let id = shared.plan.hosts[host].id;
+        disk.power_cut(&mut Rng::stream(shared.plan.seed, "power-cut", (id << 32) | boots))
+    } else {
+        disk.crash()
+    } as u64;
+    lock(&shared.watch).on_killed(now, number, effects);
+}
+
+/// Whoever was down already comes back in its own time.
+fn back(sim: &mut Sim<'_>, shared: &Shared, number: usize, host: usize) {
+    if lock(&shared.lives)[host].back != Some(number) {
+        return;
+    }
+    let address = shared.plan.hosts[host].address;
+    shared.net.set_dark(address, false);
+    for other in others(shared, address) {
+        sim.repair(address, other);
+    }
+    sim.bounce(address);
+}
+
 /// Begins a fault that leaves the process alone, or asks it to end.
-fn begin(shared: &Shared, number: usize, target: Target, now: u64) {
-    let fault = shared.plan.faults[number];
+fn begin(shared: &Shared, number: usize, now: u64) {
+    let fault = &shared.plan.faults[number];
     let mut watch = lock(&shared.watch);
-    match (fault.kind, target) {
-        (FaultKind::Leave, Target::Host(host)) => {
+    match fault.action {
+        Action::Leave { host } => {
             shared.stop[host].send_replace(true);
             let effects = watch.connection_count(host);
             watch.on_left(now, number, effects);
             return;
         }
-        (FaultKind::DiskFull, Target::Host(host)) => {
-            lock(&shared.disks[host]).fill_up(fault.space_bytes);
-        }
-        (FaultKind::Suspend, Target::Host(host)) => {
+        Action::DiskFull { host, space_bytes } => lock(&shared.disks[host]).fill_up(space_bytes),
+        Action::Suspend { host } => {
             let life = &mut lock(&shared.lives)[host];
             (life.asleep_until, life.put_off) = (now + fault.lasts, 0);
         }
-        (FaultKind::ClockJump, Target::Host(host)) => {
+        Action::ClockJump { host, by_ns } => {
             let life = &mut lock(&shared.lives)[host];
-            (life.clock_error_ns, life.misdated) = (fault.jump_ns, 0);
+            (life.clock_error_ns, life.misdated) = (by_ns, 0);
         }
-        (_, Target::Host(host)) => {
+        Action::Silence { host } => {
             shared.net.silence(shared.plan.hosts[host].address, now + fault.lasts);
         }
-        (_, Target::Tracker(tracker)) => {
-            if let Some(how) = fault.how {
-                lock(&shared.net.trackers)[tracker].go_away(how);
-            }
-        }
+        Action::TrackerOutage { tracker, how } => lock(&shared.net.trackers)[tracker].go_away(how),
+        Action::Crash { .. } | Action::PowerCut { .. } => return,
     }
     watch.on_fault_begun(now, number);
+}
+
+/// Such a fault is over.
+fn over(shared: &Shared, number: usize, now: u64) {
+    let effects = match shared.plan.faults[number].action {
+        Action::DiskFull { host, .. } => lock(&shared.disks[host]).make_room(),
+        Action::Suspend { host } => lock(&shared.lives)[host].put_off,
+        Action::ClockJump { host, .. } => {
+            let life = &mut lock(&shared.lives)[host];
+            life.clock_error_ns = 0;
+            life.misdated
+        }
+        Action::Silence { host } => shared.net.silenced(shared.plan.hosts[host].address),
+        Action::TrackerOutage { tracker, .. } => lock(&shared.net.trackers)[tracker].come_back(),
+        Action::Crash { .. } | Action::PowerCut { .. } | Action::Leave { .. } => return,
+    };
+    lock(&shared.watch).on_fault_over(now, number, effects);
 }
 
 fn others(shared: &Shared, address: core::net::IpAddr) -> Vec<core::net::IpAddr> {
@@ -341,7 +357,7 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
         clock: clock.clone(),
         host,
         latency: plan.hosts[host].disk.latency,
-        rng: Rng::stream(plan.seed, "disk", ((host as u64) << 32) | u64::from(life.incarnation)),
+        rng: Rng::stream(plan.seed, "disk", (plan.hosts[host].id << 32) | u64::from(life.incarnation)),
         lanes: [0; DISK_LANES],
     };
     let recorder = Watcher { shared: shared.clone(), clock: clock.clone(), host, now };

@@ -1,0 +1,150 @@
+//! What no file may say, though its syntax is right.
+
+use super::error::Wrong;
+use super::{Expect, Fault, FaultKind, Scenario, Torrent};
+use crate::units::MILLISECOND;
+
+impl Scenario {
+    /// Whether it contradicts itself.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        self.check_names()?;
+        self.check_head()?;
+        for (number, torrent) in self.torrents.iter().enumerate() {
+            self.check_torrent(torrent)
+                .map_err(|(key, message)| Wrong::in_entry("torrent", number, key, message))?;
+        }
+        for (number, fault) in self.faults.iter().enumerate() {
+            self.check_fault(fault)
+                .map_err(|(key, message)| Wrong::in_entry("fault", number, key, message))?;
+        }
+        for (number, expect) in self.expects.iter().enumerate() {
+            self.check_expect(expect)
+                .map_err(|(key, message)| Wrong::in_entry("expect", number, key, message))?;
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), Wrong> {
+        let torrents = self.torrents.iter().map(|torrent| ("torrent", torrent.name.as_str()));
+        let groups = self.groups.iter().map(|group| ("group", group.name.as_str()));
+        let actors = self.actors.iter().map(|actor| ("actor", actor.name.as_str()));
+        let mut parties: Vec<&str> = Vec::new();
+        let (mut list, mut number) = ("", 0);
+        for (kind, name) in torrents.chain(groups).chain(actors) {
+            number = if list == kind { number + 1 } else { 0 };
+            list = kind;
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            if name.is_empty() || !name.bytes().all(fits) {
+                return Err(Wrong::in_entry(kind, number, "name", "wants letters, digits, `-` and `_`"));
+            }
+            if kind != "torrent" {
+                if parties.contains(&name) {
+                    let message = format!("two parties are called `{name}`");
+                    return Err(Wrong::in_entry(kind, number, "name", message));
+                }
+                parties.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_head(&self) -> Result<(), Wrong> {
+        if self.torrents.is_empty() {
+            return Err(Wrong::at("torrent", "", "wants at least one"));
+        }
+        let hosts: u64 = self.groups.iter().map(|group| group.numbers().count() as u64).sum();
+        if hosts == 0 || hosts > HOSTS_MAX {
+            return Err(Wrong::at("group", "", format!("wants between 1 and {HOSTS_MAX} hosts in all")));
+        }
+        if self.scenario.worlds.is_empty() {
+            return Err(Wrong::at("scenario", "worlds", "wants \"events\", \"turmoil\" or both"));
+        }
+        let tick = self.scenario.tick.0;
+        if tick == 0 || !tick.is_multiple_of(MILLISECOND) {
+            return Err(Wrong::at("scenario", "tick", "wants whole milliseconds"));
+        }
+        Ok(())
+    }
+
+    fn check_torrent(&self, torrent: &Torrent) -> Result<(), At> {
+        if torrent.size.0 == 0 || torrent.size.0 > TORRENT_BYTES_MAX {
+            return Err(("size", "wants between 1 B and 4 GiB".to_owned()));
+        }
+        if torrent.files == 0 || u64::from(torrent.files) > torrent.size.0 {
+            return Err(("files", format!("wants between 1 and {}, one for each byte", torrent.size.0)));
+        }
+        if let Some(name) = torrent.tiers.iter().flatten().find(|name| !self.is_tracker(name)) {
+            return Err(("tiers", format!("no tracker `{name}`")));
+        }
+        crate::plan::create_plan(torrent, Vec::new())
+            .map(|_| ())
+            .map_err(|error| ("piece", error.to_string()))
+    }
+
+    fn check_fault(&self, fault: &Fault) -> Result<(), At> {
+        fault.check()?;
+        let there = match fault.kind {
+            FaultKind::TrackerOutage => self.is_tracker(&fault.pick),
+            _ => self.is_group(&fault.pick) || self.host_group(&fault.pick).is_some(),
+        };
+        if there {
+            Ok(())
+        } else {
+            Err(("pick", format!("no such group, host or tracker: `{}`", fault.pick)))
+        }
+    }
+
+    fn check_expect(&self, expect: &Expect) -> Result<(), At> {
+        if let Some(name) = expect.complete.as_deref().filter(|name| !self.is_group(name)) {
+            return Err(("complete", format!("no such group: `{name}`")));
+        }
+        if expect.within_bound.is_some_and(|bound| !(1.0..=1000.0).contains(&bound)) {
+            return Err(("within_bound", "wants between 1 and 1000".to_owned()));
+        }
+        for (key, has) in
+            [("within_bound", expect.within_bound.is_some()), ("wasted", expect.wasted.is_some())]
+        {
+            if has && expect.complete.is_none() {
+                return Err((key, "wants `complete` beside it".to_owned()));
+            }
+        }
+        for (key, has) in [("within", expect.within.is_some()), ("by", expect.by.is_some())] {
+            if has && expect.complete.is_none() && expect.announces.is_none() {
+                return Err((key, "wants `complete` or `announces` beside it".to_owned()));
+            }
+        }
+        if let Some(announces) = &expect.announces {
+            if !self.is_group(&announces.of) {
+                return Err(("announces", format!("`of`: no such group: `{}`", announces.of)));
+            }
+            if !self.is_tracker(&announces.to) {
+                return Err(("announces", format!("`to`: no such tracker: `{}`", announces.to)));
+            }
+        }
+        if expect.banned.is_some() && self.groups.iter().all(|group| group.lies.is_none()) {
+            return Err(("banned", "wants a group that lies".to_owned()));
+        }
+        for (key, marks) in [("mark", &expect.mark), ("never", &expect.never)] {
+            if let Some(mark) = marks.iter().find(|mark| !super::MARKS.contains(&mark.as_str())) {
+                return Err((key, format!("no `{mark}` (there are {})", super::MARKS.join(" "))));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_group(&self, name: &str) -> bool {
+        self.groups.iter().any(|group| group.name == name)
+    }
+
+    fn is_tracker(&self, name: &str) -> bool {
+        self.actors.iter().any(|actor| actor.name == name)
+    }
+}
+
+/// A key of an entry, and what is wrong there.
+pub(super) type At = (&'static str, String);
+
+/// More hosts than this would be a mistake in the file.
+const HOSTS_MAX: u64 = 10_000;
+/// Content is kept once in memory, as one slice.
+const TORRENT_BYTES_MAX: u64 = 4 << 30;

@@ -1,0 +1,80 @@
+//! What must be true at the end, and until when.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Share, SizeMax, Time};
+
+/// `[[expect]]`: all that is written in one entry must hold.
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The group whose hosts all have everything.
+    pub complete: Option<String>,
+    /// How many times the fluid bound the entry may take, after the last fault has healed.
+    pub within_bound: Option<f64>,
+    /// How long the entry may take after the last fault has healed.
+    pub within: Option<Time>,
+    /// When the entry must hold, whatever else goes on.
+    pub by: Option<Time>,
+    /// Of the payload: the most that the hosts of `complete` together receive for nothing.
+    pub wasted: Option<Share>,
+    /// What a tracker was told by each host of a group.
+    pub announces: Option<ExpectAnnounces>,
+    /// What liars may do before they are banned.
+    pub banned: Option<ExpectBanned>,
+    /// What resuming costs.
+    pub resume: Option<ExpectResume>,
+    /// What must have happened somewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mark: Vec<String>,
+    /// What must not have happened anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
+}
+
+/// What a tracker was told: announces that it took, over all processes of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectAnnounces {
+    /// By each host of this group.
+    pub of: String,
+    /// Which tracker.
+    pub to: String,
+    /// How often `started`.
+    pub started: Option<u32>,
+    /// How often `completed`.
+    pub completed: Option<u32>,
+    /// How often `stopped`.
+    pub stopped: Option<u32>,
+    /// Whether something must be told after the last fault has healed.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// Whoever was hurt by a liar bans it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectBanned {
+    /// The most pieces that one liar may spoil for one host.
+    pub bad_pieces: u32,
+}
+
+/// What resuming costs.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectResume {
+    /// Pieces believed that are not right on disk.
+    pub claimed_but_bad: Option<u32>,
+    /// `<= unsynced`: after a crash nothing recorded is lost, after a power cut nothing synced.
+    pub lost: Option<Lost>,
+    /// Payload received beyond the torrents' size, over all hosts picked by faults.
+    pub refetched: Option<SizeMax>,
+}
+
+/// What a power cut may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Lost {
+    /// Only what was not synced.
+    #[serde(rename = "<= unsynced")]
+    Unsynced,
+}
