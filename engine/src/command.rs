@@ -80,6 +80,8 @@ pub struct AddTorrent {
     pub extra_trackers: Vec<String>,
     /// Whether the torrent's own trackers are used.
     pub use_trackers: bool,
+    /// Trackers of the torrent's own that are not used, as they stand in it.
+    pub exclude_trackers: Vec<String>,
     /// Addresses given by the user.
     pub peers: Vec<SocketAddr>,
     /// Of each file, in the torrent's order; files beyond its end are [`Priority::Normal`].
@@ -104,6 +106,7 @@ impl AddTorrent {
             resume: ResumeMode::default(),
             extra_trackers: Vec::new(),
             use_trackers: true,
+            exclude_trackers: Vec::new(),
             peers: Vec::new(),
             priorities: Vec::new(),
             sequential: false,

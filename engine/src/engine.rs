@@ -231,6 +231,7 @@ impl Engine {
             return Err(AddError::Duplicate);
         }
         let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
+        tiers.iter_mut().for_each(|tier| tier.retain(|url| !add.exclude_trackers.contains(url)));
         tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
         let allocate = files_to_allocate(&metainfo.layout, &add.priorities, add.allocation);
         let start = Start {

@@ -171,6 +171,23 @@ fn our_own_address_is_not_dialled_once_a_tracker_said_it() {
     assert_eq!(bench.dialled.len(), 1);
 }
 
+#[test]
+fn excluded_trackers_are_not_asked() {
+    let mut bench = Bench::new();
+    let file = format!(
+        "d13:announce-listll9:http://a/el9:http://b/9:http://c/ee4:infod6:lengthi1e4:name1:t12:piece lengthi16384e6:pieces\
+         20:{}ee",
+        "h".repeat(20)
+    );
+    let mut add = AddTorrent::new(TorrentId(0), file.into(), "/out".into());
+    add.exclude_trackers = ["http://a/", "http://b/"].map(str::to_owned).into();
+    bench.input(Input::Command(Command::AddTorrent(Box::new(add))));
+    let query = bench.lookups.pop_front().unwrap();
+    bench.input(Input::Resolved { query, result: Ok(vec!["9.9.9.9".parse().unwrap()]) });
+    assert_eq!(bench.gets.pop_front().map(|get| get.authority), Some("c".to_owned()));
+    assert_eq!(bench.under_way(), 0, "at once, though its tier came second");
+}
+
 fn scrape(bench: &mut Bench, tracker: &str, count: u8) {
     let info_hashes = (0..count).map(|n| InfoHash([n; 20])).collect();
     bench.input(Input::Command(Command::Scrape { tracker: tracker.to_owned(), info_hashes }));
