@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use std::fs::File;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use regex_lite::Regex;
+use tracing_subscriber::EnvFilter;
 
 use crate::on_complete;
 use crate::output::Failure;
@@ -102,18 +105,17 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// Begins logging. Warnings are always told.
+    /// Begins logging. Warnings are always told; those of the engine are in what it tells us, too.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
-        use tracing_subscriber::filter::LevelFilter;
         let level = match (self.verbose, self.log.is_some()) {
-            (0, false) => LevelFilter::WARN,
-            (0, true) | (1, _) => LevelFilter::INFO,
-            (2, _) => LevelFilter::DEBUG,
-            (3.., _) => LevelFilter::TRACE,
+            (0, false) => "warn,taipei_engine=error",
+            (0, true) | (1, _) => "info",
+            (2, _) => "debug",
+            (3.., _) => "trace",
         };
-        let log = tracing_subscriber::fmt().with_max_level(level);
+        let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level));
         match &self.log {
-            None => log.with_writer(std::io::stderr).init(),
+            None => log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init(),
             Some(path) => {
                 let failed = |error| Failure::File { path: path.clone(), error };
                 let file = File::options().append(true).create(true).open(path).map_err(failed)?;
@@ -131,13 +133,14 @@ impl LogArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
-    /// Torrent files
+    /// Torrent files, or http(s) addresses of them
     #[arg(required = true, value_name = "TORRENT")]
     pub(crate) torrents: Vec<PathBuf>,
     /// Directory to download into
     #[arg(
         short,
         long,
+        visible_short_alias = 'd',
         visible_alias = "dir",
         value_name = "DIR",
         default_value = ".",
@@ -154,6 +157,10 @@ pub(crate) struct DownloadArgs {
     /// Download only these files, by their numbers in --list, for example 1,3-5
     #[arg(short, long, value_name = "N,A-B", value_parser = numbers)]
     pub(crate) select: Option<Numbers>,
+    /// Download only files whose path in --list this regular expression finds, and those of --select; (?i) first: upper
+    /// and lower case are one
+    #[arg(short = 'r', long, value_name = "RE", value_parser = pattern)]
+    pub(crate) filename_re: Option<Regex>,
     /// Show the files and their numbers instead of downloading
     #[arg(short, long)]
     pub(crate) list: bool,
@@ -169,10 +176,10 @@ pub(crate) struct DownloadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SeedArgs {
-    /// Torrent files
-    #[arg(required = true, value_name = "TORRENT")]
-    pub(crate) torrents: Vec<PathBuf>,
-    /// Directory that holds the data (what `download` calls --output)
+    /// Torrent files or http(s) addresses of them, or files and directories to make torrents of, in memory
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<PathBuf>,
+    /// Directory that holds the data of torrent files (what `download` calls --output)
     #[arg(
         short,
         long,
@@ -184,7 +191,34 @@ pub(crate) struct SeedArgs {
     )]
     pub(crate) data: PathBuf,
     #[command(flatten)]
+    pub(crate) making: MakingArgs,
+    #[command(flatten)]
     pub(crate) transfer: TransferArgs,
+}
+
+/// How `seed` makes the torrent of what is no torrent file. With --tracker the trackers are in it.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MakingArgs {
+    /// Write the torrent that was made to this file, or into this directory
+    #[arg(long, value_name = "FILE", help_heading = MAKING)]
+    pub(crate) save_torrent: Option<PathBuf>,
+    /// Only peers of its trackers (no DHT, PEX, LSD)
+    #[arg(long, help_heading = MAKING)]
+    pub(crate) private: bool,
+    /// Bytes a piece, for example 256K or 1M [default: by size, at most 2,000 pieces]
+    #[arg(short = 's', long, value_name = "SIZE", value_parser = piece_size, help_heading = MAKING)]
+    pub(crate) piece_size: Option<u32>,
+    /// Mark in the info dictionary, so that the info-hash differs from others of the same data
+    #[arg(long, value_name = "TEXT", help_heading = MAKING)]
+    pub(crate) source: Option<String>,
+}
+
+/// The way to everything outside.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct BindArgs {
+    /// Address or network interface to use for everything; nothing goes another way
+    #[arg(long, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true, help_heading = NETWORK)]
+    pub(crate) bind: Option<String>,
 }
 
 /// What `download` and `seed` have in common.
@@ -193,15 +227,17 @@ pub(crate) struct TransferArgs {
     /// Port to listen on, or ports to try in turn; 0 lets the system choose
     #[arg(short, long, value_name = "N|A-B", default_value = "6881-6999", value_parser = ports, env = "TAIPEI_PORT", hide_env_values = true, help_heading = NETWORK)]
     pub(crate) port: RangeInclusive<u16>,
-    /// Address or network interface to use for everything; nothing goes another way
-    #[arg(long, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true, help_heading = NETWORK)]
-    pub(crate) bind: Option<String>,
+    #[command(flatten)]
+    pub(crate) bind: BindArgs,
     /// Connect to this peer as well; may be repeated
-    #[arg(long, value_name = "IP:PORT", help_heading = NETWORK)]
+    #[arg(long, value_name = "IP:PORT", value_parser = address, help_heading = NETWORK)]
     pub(crate) peer: Vec<SocketAddr>,
     /// Ask this tracker as well; may be repeated
+    #[arg(short, long, value_name = "URL", value_parser = tracker_urls, help_heading = NETWORK)]
+    pub(crate) tracker: Vec<Tier>,
+    /// Do not ask this tracker of the torrent's; may be repeated
     #[arg(long, value_name = "URL", help_heading = NETWORK)]
-    pub(crate) tracker: Vec<String>,
+    pub(crate) exclude_tracker: Vec<String>,
     /// Ask none of the torrent's own trackers
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_trackers: bool,
@@ -284,6 +320,13 @@ pub(crate) struct DisplayArgs {
     pub(crate) progress: Progress,
 }
 
+impl DisplayArgs {
+    /// Whether standard output is for programs.
+    pub(crate) fn is_for_programs(self) -> bool {
+        self.json || self.progress == Progress::Json
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
     /// Bars on a terminal, lines elsewhere, JSON with --json
@@ -302,12 +345,12 @@ pub(crate) enum Progress {
 pub(crate) struct CreateArgs {
     /// File or directory
     pub(crate) path: PathBuf,
-    /// Where to write the torrent file; `-` is standard output [default: NAME.torrent here]
+    /// Where to write the torrent file, or into which directory; `-` is standard output [default: NAME.torrent here]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Tracker; each is a tier of its own, those of one tier are joined by commas
-    #[arg(short, long, value_name = "URL[,URL]")]
-    pub(crate) tracker: Vec<String>,
+    #[arg(short, long, value_name = "URL[,URL]", value_parser = tracker_urls)]
+    pub(crate) tracker: Vec<Tier>,
     /// Web seed; may be repeated
     #[arg(short, long, value_name = "URL")]
     pub(crate) webseed: Vec<String>,
@@ -338,20 +381,24 @@ pub(crate) struct CreateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Torrent file
+    /// Torrent file, or its http(s) address
     pub(crate) torrent: PathBuf,
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) bind: BindArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Torrent file
+    /// Torrent file, or its http(s) address
     pub(crate) torrent: PathBuf,
     /// Directory that holds the data, or the file itself
     #[arg(value_name = "DIR")]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) bind: BindArgs,
     #[command(flatten)]
     pub(crate) display: DisplayArgs,
 }
@@ -380,6 +427,13 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
+/// `192.0.2.1:6881`, `[2001:db8::1]:6881`.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "give an IP address and a port, for example 192.0.2.1:6881 or [2001:db8::1]:6881".to_owned()
+    })
+}
+
 /// `90`, `90s`, `5m`, `1h`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -404,6 +458,29 @@ fn command_words(text: &str) -> Result<Words, String> {
 
 /// Numbers of files, from 1: ranges with both ends.
 pub(crate) type Numbers = std::sync::Arc<[RangeInclusive<u32>]>;
+
+/// URLs of trackers that stand for each other.
+pub(crate) type Tier = std::sync::Arc<[String]>;
+
+/// `URL` or `URL,URL`.
+fn tracker_urls(text: &str) -> Result<Tier, String> {
+    let url = |url: &str| match is_tracker_url(url.trim()) {
+        true => Ok(url.trim().to_owned()),
+        false => Err("it should begin with http://, https:// or udp://".to_owned()),
+    };
+    text.split(',').map(url).collect()
+}
+
+/// Whether it could be the address of a tracker.
+pub(crate) fn is_tracker_url(text: &str) -> bool {
+    let scheme = text.split_once("://").filter(|(_, rest)| !rest.is_empty()).map(|(scheme, _)| scheme);
+    scheme
+        .is_some_and(|scheme| ["http", "https", "udp"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+}
+
+fn pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string())
+}
 
 /// `1,3-5`.
 fn numbers(text: &str) -> Result<Numbers, String> {
@@ -481,6 +558,7 @@ fn demo_speed(text: &str) -> Result<u64, String> {
 
 const NETWORK: &str = "Network";
 const LIMITS: &str = "Limits";
+const MAKING: &str = "Making a torrent";
 
 #[cfg(test)]
 mod tests {

@@ -26,11 +26,7 @@ pub(crate) fn run(args: &CreateArgs) -> Exit {
 fn make(args: &CreateArgs) -> Result<(), Failure> {
     let options = CreateOptions {
         piece_length: args.piece_size,
-        tracker_tiers: args
-            .tracker
-            .iter()
-            .map(|tier| tier.split(',').map(|url| url.trim().to_owned()).collect())
-            .collect(),
+        tracker_tiers: args.tracker.iter().map(|tier| tier.to_vec()).collect(),
         web_seeds: args.webseed.clone(),
         comment: args.comment.clone(),
         private: args.private,
@@ -40,12 +36,16 @@ fn make(args: &CreateArgs) -> Result<(), Failure> {
     };
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     // Said before the hashing, which may take long; looked at again when writing.
-    if let Some(output) = args.output.as_deref().filter(|_| !to_stdout) {
+    if let Some(output) = args.output.as_deref().filter(|output| !to_stdout && !output.is_dir()) {
         may_write(output, args.force)?;
     }
     let made = make_torrent(&args.path, args.name.as_deref(), options, args.display)?;
-    let output =
-        args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.torrent", made.metainfo.name)));
+    let file_name = format!("{}.torrent", made.metainfo.name);
+    let output = match &args.output {
+        None => PathBuf::from(file_name),
+        Some(directory) if directory.is_dir() => directory.join(file_name),
+        Some(output) => output.clone(),
+    };
     if to_stdout {
         let failed = |error| Failure::File { path: "standard output".into(), error };
         return io::stdout().lock().write_all(&made.torrent_file).map_err(failed);
@@ -147,13 +147,22 @@ fn files_below(root: &Path) -> Result<Vec<SourceFile>, Failure> {
     Ok(files)
 }
 
-fn may_write(path: &Path, force: bool) -> Result<(), Failure> {
+pub(crate) fn may_write(path: &Path, force: bool) -> Result<(), Failure> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        let directory = directory.to_owned();
+        return Err(if directory.exists() {
+            Failure::NotADirectory(directory)
+        } else {
+            Failure::NoDirectory(directory)
+        });
+    }
     let is_there = fs::symlink_metadata(path).is_ok();
     if is_there && !force { Err(Failure::Exists(path.to_owned())) } else { Ok(()) }
 }
 
 /// Writes beside and renames, so that nobody ever sees half a file.
-fn write_file(path: &Path, content: &[u8], force: bool) -> Result<(), Failure> {
+pub(crate) fn write_file(path: &Path, content: &[u8], force: bool) -> Result<(), Failure> {
     may_write(path, force)?;
     let failed = |error| Failure::File { path: path.to_owned(), error };
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -25,7 +25,8 @@ use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, Progress, Tra
 use crate::create::{Made, make_torrent};
 use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
 use crate::paced::PacedTransport;
-use crate::transfer::{Torrent, Until, Wanted, runtime, transfer};
+use crate::sources::{Torrent, Wanted};
+use crate::transfer::{Until, runtime, transfer};
 use crate::verify::{check, path_below};
 
 /// Shows it and cleans up.

@@ -10,7 +10,7 @@ use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_an
 
 /// Shows it.
 pub(crate) fn run(args: &InfoArgs) -> Exit {
-    match read_any_torrent(&args.torrent) {
+    match read_any_torrent(&args.torrent, &args.bind) {
         Err(failure) => return fail(&failure, args.json),
         Ok((_, metainfo)) if args.json => print_json(&Info::new(&metainfo)),
         Ok((_, metainfo)) => print(text(&metainfo).trim_end()),
@@ -173,10 +173,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::args::BindArgs;
 
     fn fixture(name: &str) -> Metainfo {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torrents").join(name);
-        read_any_torrent(&path).unwrap().1
+        read_any_torrent(&path, &BindArgs::default()).unwrap().1
     }
 
     #[test]

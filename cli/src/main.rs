@@ -9,15 +9,19 @@ mod create;
 mod demo;
 mod hashing;
 mod info;
+mod old_spellings;
 mod on_complete;
 mod output;
 mod paced;
 mod progress;
 mod scrape;
+mod sources;
 mod tracker;
 mod transfer;
 mod verify;
+mod view;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
@@ -26,7 +30,20 @@ use crate::args::{Cli, CliCommand, command_line};
 use crate::output::Exit;
 
 fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let args = match old_spellings::translate(&args) {
+        Ok(None) => args,
+        Ok(Some(translated)) => {
+            eprintln!("hint: {}", translated.hint);
+            translated.args
+        }
+        Err(why) => {
+            eprintln!("error: {why}");
+            return Exit::Usage.into();
+        }
+    };
+    let matches = command_line().get_matches_from(args);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Err(failure) = cli.log.begin() {
         return output::fail(&failure, false).into();
     }

@@ -13,6 +13,8 @@ use taipei_engine::limits::TORRENT_FILE_BYTES_MAX;
 use taipei_engine::metainfo::paths::is_hidden;
 use taipei_engine::metainfo::{CreateError, Metainfo, MetainfoError, PathRules};
 
+use crate::args::BindArgs;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -69,9 +71,23 @@ pub(crate) enum Failure {
     Changed(PathBuf),
     #[error("{}: neither a file nor a directory", Shown(.0))]
     NoFile(PathBuf),
+    #[error("{}: there is no such directory: make it first", Shown(.0))]
+    NoDirectory(PathBuf),
+    #[error("{}: this is a file, not a directory: choose another", Shown(.0))]
+    NotADirectory(PathBuf),
+    #[error("{}: the file is empty: fetch it again from where it came", Shown(.0))]
+    Empty(PathBuf),
+    #[error("{}: neither a file here nor an http or https address", Shown(.0))]
+    Scheme(PathBuf),
+    #[error("{0}: it has no trackers that could be asked: give the announce URL of one, and the info-hash")]
+    NoTracker(String),
+    #[error("{0}: give the info-hashes of the torrents to ask about after the tracker's address")]
+    NothingToScrape(String),
     #[error("{host}: {error}")]
     Fetch { host: String, error: taipei_net::FetchError },
-    #[error("{}: magnet links come with a later version: give a torrent file, or its address", escape(.0))]
+    #[error(
+        "{}: magnet links and info-hashes come with a later version: give a torrent file, or its address", escape(.0)
+    )]
     NotYet(String),
     #[error(
         "--encryption require: encryption does not exist yet, and nothing is sent plain when it is required"
@@ -83,8 +99,18 @@ pub(crate) enum Failure {
     Tracker(#[from] taipei_net::tracker::TrackerListenError),
     #[error("{torrent}: {problem}")]
     Seed { torrent: String, problem: String },
-    #[error("{torrent}: --select {number}: it has {files} files; --list shows them")]
+    #[error("{torrent}: --select {number}: it has {}; --list shows them", count(*files as u64, "file"))]
     Select { torrent: String, number: u32, files: usize },
+    #[error("{torrent}: --filename-re {pattern}: it has no such file; --list shows what it has")]
+    NoMatch { torrent: String, pattern: String },
+    #[error("--private: a private torrent has only the peers of its trackers: give one with --tracker")]
+    PrivateWithoutTracker,
+    #[error("{}: {flag} is for making a torrent, and this is one", Shown(path))]
+    NotMade { path: PathBuf, flag: &'static str },
+    #[error("{}: --save-torrent has one name for several torrents: give a directory", Shown(.0))]
+    SaveMany(PathBuf),
+    #[error("{}: --save-torrent does not replace another file: remove it, or give another name", Shown(.0))]
+    SavedOther(PathBuf),
     #[error("{torrent}: {error}")]
     Add { torrent: String, error: taipei_engine::alert::AddError },
     #[error("the system does not let us run: {0}")]
@@ -97,14 +123,22 @@ impl Failure {
         match self {
             Self::Torrent { error, .. } => error.class(),
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => "not-found",
+            Self::NoDirectory(_) => "not-found",
+            Self::NotADirectory(_) => "exists",
             Self::File { .. } | Self::NoFile(_) => "unreadable",
+            Self::Empty(_) => "bad-bencode",
             Self::Create { .. } | Self::NotUtf8(_) => "not-possible",
-            Self::Exists(_) => "exists",
+            Self::Exists(_) | Self::SavedOther(_) => "exists",
             Self::Changed(_) => "changed",
-            Self::NotYet(_) | Self::Encryption => "not-supported",
+            Self::NotYet(_) | Self::Encryption | Self::Scheme(_) => "not-supported",
             Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
             Self::Seed { .. } => "not-whole",
-            Self::Select { .. } => "selection",
+            Self::Select { .. } | Self::NoMatch { .. } => "selection",
+            Self::PrivateWithoutTracker
+            | Self::NothingToScrape(_)
+            | Self::NoTracker(_)
+            | Self::NotMade { .. }
+            | Self::SaveMany(_) => "usage",
             Self::Add { .. } => "refused",
             Self::System(_) => "system",
         }
@@ -112,7 +146,11 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Encryption => Exit::Usage,
+            Self::Encryption
+            | Self::NothingToScrape(_)
+            | Self::PrivateWithoutTracker
+            | Self::NotMade { .. }
+            | Self::SaveMany(_) => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -201,7 +239,8 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn io_words(error: &io::Error) -> String {
+/// What the system said of a file.
+pub(crate) fn io_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
@@ -253,8 +292,8 @@ pub(crate) fn path_rules() -> PathRules {
 }
 
 /// Reads a torrent file that something is to be done with: not one of version 2 alone.
-pub(crate) fn read_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
-    let (torrent_file, metainfo) = read_any_torrent(path)?;
+pub(crate) fn read_torrent(path: &Path, bind: &BindArgs) -> Result<(Vec<u8>, Metainfo), Failure> {
+    let (torrent_file, metainfo) = read_any_torrent(path, bind)?;
     if metainfo.info_hashes.v1.is_none() {
         return Err(Failure::Torrent { path: path.to_owned(), error: MetainfoError::V2Only });
     }
@@ -262,30 +301,60 @@ pub(crate) fn read_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> 
 }
 
 /// Reads a torrent file and judges it. Not more is read than a torrent file may be long.
-pub(crate) fn read_any_torrent(path: &Path) -> Result<(Vec<u8>, Metainfo), Failure> {
-    use io::Read as _;
-    let text = path.to_string_lossy();
-    if !path.exists() && text.starts_with("magnet:") {
-        return Err(Failure::NotYet(text.into_owned()));
-    }
-    if !path.exists() && ["http://", "https://"].iter().any(|start| text.starts_with(start)) {
-        let failed = |error| Failure::Fetch { host: host_of(&text).into_owned(), error };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // The same setting that --bind has.
-        let bind = std::env::var("TAIPEI_BIND").ok();
-        let fetched = runtime.map_err(Failure::System)?.block_on(taipei_net::fetch(&text, bind.as_deref()));
-        let torrent_file = fetched.map_err(failed)?.to_vec();
-        let metainfo = Metainfo::parse(&torrent_file, path_rules())
-            .map_err(|error| Failure::Torrent { path: host_of(&text).into_owned().into(), error })?;
-        return Ok((torrent_file, metainfo));
-    }
-    let failed = |error| Failure::File { path: path.to_owned(), error };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut torrent_file = Vec::new();
-    file.take(TORRENT_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut torrent_file).map_err(failed)?;
+pub(crate) fn read_any_torrent(path: &Path, bind: &BindArgs) -> Result<(Vec<u8>, Metainfo), Failure> {
+    let (shown, torrent_file) = match web_address(path) {
+        Some(url) => (host_of(&url).into_owned().into(), fetch(&url, bind)?),
+        None => (path.to_owned(), read_file(path)?),
+    };
     let metainfo = Metainfo::parse(&torrent_file, path_rules())
-        .map_err(|error| Failure::Torrent { path: path.to_owned(), error })?;
+        .map_err(|error| Failure::Torrent { path: shown, error })?;
     Ok((torrent_file, metainfo))
+}
+
+/// The http(s) address that was given instead of a file.
+pub(crate) fn web_address(path: &Path) -> Option<Cow<'_, str>> {
+    let text = path.to_string_lossy();
+    let is_url = text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));
+    (is_url && !path.exists()).then_some(text)
+}
+
+fn fetch(url: &str, bind: &BindArgs) -> Result<Vec<u8>, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
+    let fetched = runtime.block_on(taipei_net::fetch(url, bind.bind.as_deref()));
+    // A name that is looked up cannot be interrupted; nobody waits for it.
+    runtime.shutdown_background();
+    fetched
+        .map(|torrent_file| torrent_file.to_vec())
+        .map_err(|error| Failure::Fetch { host: host_of(url).into_owned(), error })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    use io::Read as _;
+    let failed = |error| Failure::File { path: path.to_owned(), error };
+    let text = path.to_string_lossy();
+    if !path.exists() {
+        if text.starts_with("magnet:") || is_info_hash(&text) {
+            return Err(Failure::NotYet(text.into_owned()));
+        }
+        if text.contains("://") {
+            return Err(Failure::Scheme(path.to_owned()));
+        }
+    }
+    let mut torrent_file = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(TORRENT_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut torrent_file).map_err(failed)?;
+    if torrent_file.is_empty() { Err(Failure::Empty(path.to_owned())) } else { Ok(torrent_file) }
+}
+
+/// In hexadecimal digits or base32, of either version.
+fn is_info_hash(text: &str) -> bool {
+    let is_hex = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex
+        || text.len() == 32
+            && text.bytes().all(|byte| matches!(byte.to_ascii_uppercase(), b'A'..=b'Z' | b'2'..=b'7'))
 }
 
 #[cfg(test)]

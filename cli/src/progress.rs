@@ -1,17 +1,19 @@
 //! Progress for people and programs: bars on a terminal, lines elsewhere, JSON for programs.
 //!
-//! Bars go to standard error, so that standard output holds results alone. Lines and JSON go to standard output.
+//! Bars go to standard error, so that standard output holds results alone. Lines and JSON go to standard output. However
+//! many torrents there are, the display is bounded: the busiest have a line, and one line more is about all of them.
 
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use console::{Term, measure_text_width, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
-use taipei_engine::{TorrentState, TorrentStats};
 
 use crate::args::{DisplayArgs, Progress};
-use crate::output::{bytes, count, duration, escape, print, print_json};
+use crate::output::{Failure, bytes, escape, fail, print, print_json};
+use crate::view::{Columns, NAME_MAX, Rank, View, percent, summary};
 
 /// How progress is shown, once it is known where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +24,13 @@ enum Way {
     Silent,
 }
 
-fn way(display: DisplayArgs, log_on_terminal: bool) -> Way {
+fn way(display: DisplayArgs, is_terminal: bool, log_on_terminal: bool) -> Way {
     match display.progress {
         Progress::Auto if display.json => Way::Json,
         // Log lines and bars on one terminal would tear each other apart.
-        Progress::Auto if std::io::stderr().is_terminal() && !log_on_terminal => Way::Bars,
-        Progress::Auto | Progress::Plain => Way::Plain,
-        Progress::Bar => Way::Bars,
+        Progress::Auto if is_terminal && !log_on_terminal => Way::Bars,
+        Progress::Bar if is_terminal => Way::Bars,
+        Progress::Auto | Progress::Bar | Progress::Plain => Way::Plain,
         Progress::Json => Way::Json,
         Progress::None => Way::Silent,
     }
@@ -45,16 +47,17 @@ pub(crate) struct HashProgress {
 impl HashProgress {
     /// Begins with nothing hashed.
     pub(crate) fn new(name: &str, total_bytes: u64, display: DisplayArgs) -> Self {
-        let way = match way(display, false) {
+        let way = match way(display, std::io::stderr().is_terminal(), false) {
             // The result is the one object that programs wait for.
             Way::Json if display.progress == Progress::Auto => Way::Silent,
             way => way,
         };
         let target =
             if way == Way::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(total_bytes), target).with_style(style(HASH_BAR));
-        bar.set_prefix(short(name));
-        Self { way, bar, name: escape(name).into_owned(), last_said: Mutex::new(Instant::now()) }
+        let bar = ProgressBar::with_draw_target(Some(total_bytes), target).with_style(style(hash_bar()));
+        let name = escape(name).into_owned();
+        bar.set_prefix(truncate_str(&name, NAME_MAX.min(columns() / 3), "…").into_owned());
+        Self { way, bar, name, last_said: Mutex::new(Instant::now()) }
     }
 
     /// So many bytes more were hashed.
@@ -92,144 +95,45 @@ impl HashProgress {
     }
 }
 
-/// What is known of a torrent under way.
-pub(crate) struct View {
-    /// Its name, escaped.
-    pub(crate) name: String,
-    /// The newest figures.
-    pub(crate) stats: Option<TorrentStats>,
-    /// Its state now.
-    pub(crate) state: TorrentState,
-    /// What keeps it from going on.
-    pub(crate) problem: Option<String>,
-    /// Whether it needs no line any more.
-    pub(crate) is_done: bool,
-}
-
-impl View {
-    pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: escape(name).into_owned(),
-            stats: None,
-            state: TorrentState::Opening,
-            problem: None,
-            is_done: false,
-        }
-    }
-
-    /// What it is doing, in words.
-    pub(crate) fn words(&self) -> String {
-        let stats = self.stats.as_ref();
-        if self.is_done && self.state == TorrentState::Seeding {
-            return "complete".to_owned();
-        }
-        match self.state {
-            TorrentState::Queued => "queued".to_owned(),
-            TorrentState::Finished => "finished".to_owned(),
-            TorrentState::Opening => "opening".to_owned(),
-            TorrentState::Checking => "checking what is there".to_owned(),
-            TorrentState::Downloading if stats.is_some_and(|stats| stats.peers == 0) => {
-                "looking for peers".to_owned()
-            }
-            TorrentState::Downloading if stats.is_some_and(|stats| stats.endgame) => "last pieces".to_owned(),
-            TorrentState::Downloading if stats.is_some_and(|stats| stats.download_rate == 0) => {
-                "waiting".to_owned()
-            }
-            TorrentState::Downloading => "downloading".to_owned(),
-            TorrentState::Seeding => "seeding".to_owned(),
-            TorrentState::DiskError => {
-                format!("paused: {}", self.problem.as_deref().unwrap_or("the disk failed"))
-            }
-            TorrentState::Stopping => "stopping".to_owned(),
-            _ => "working".to_owned(),
-        }
-    }
-
-    /// Bytes done and in all, of the check while there is one.
-    fn done(&self) -> (u64, u64) {
-        match &self.stats {
-            Some(stats) if self.state == TorrentState::Checking => (stats.bytes_checked, stats.bytes_total),
-            Some(stats) => (stats.bytes_wanted.saturating_sub(stats.bytes_left), stats.bytes_wanted),
-            None => (0, 0),
-        }
-    }
-
-    /// The time left at the present rate.
-    fn eta(&self) -> Option<Duration> {
-        let stats = self.stats.as_ref().filter(|stats| stats.download_rate > 0)?;
-        let left = stats.bytes_left;
-        (self.state == TorrentState::Downloading)
-            .then(|| Duration::from_secs(left.div_ceil(stats.download_rate)))
-    }
-
-    /// What stands right of the bar: columns that keep their places.
-    fn columns(&self) -> String {
-        let (done, total) = self.done();
-        let percent = percent(done, total);
-        let Some(stats) = &self.stats else { return format!("{percent:>7}  {}", self.words()) };
-        let rate = match self.state {
-            TorrentState::Downloading => format!("{}/s", bytes(stats.download_rate)),
-            TorrentState::Seeding if !self.is_done => format!("up {}/s", bytes(stats.upload_rate)),
-            _ => String::new(),
-        };
-        let eta = self.eta().map(|eta| format!("ETA {}", duration(eta))).unwrap_or_default();
-        let peers = count(stats.peers.into(), "peer");
-        let pieces = format!("{}/{} pieces", stats.pieces_have, stats.pieces_total);
-        format!("{percent:>7}  {rate:>11}  {eta:<8}  {peers:>8}  {pieces}  {}", self.words())
-    }
-
-    /// What makes up a line.
-    fn figures(&self) -> String {
-        let (done, total) = self.done();
-        let mut parts = vec![percent(done, total)];
-        if let Some(stats) = &self.stats {
-            match self.state {
-                TorrentState::Downloading => parts.push(format!("{}/s", bytes(stats.download_rate))),
-                TorrentState::Seeding => parts.push(format!("up {}/s", bytes(stats.upload_rate))),
-                _ => {}
-            }
-            parts.extend(self.eta().map(|eta| format!("ETA {}", duration(eta))));
-            if matches!(self.state, TorrentState::Downloading | TorrentState::Seeding) {
-                parts.push(count(stats.peers.into(), "peer"));
-            }
-            parts.push(format!("{}/{} pieces", stats.pieces_have, stats.pieces_total));
-        }
-        parts.push(self.words());
-        parts.join(", ")
-    }
-}
-
-/// The live display of transfers: one line a torrent.
+/// The live display of transfers.
 pub(crate) struct TransferProgress {
     way: Way,
     bars: MultiProgress,
-    lines: Vec<ProgressBar>,
+    /// With the columns that its bar has now.
+    lines: Vec<(ProgressBar, usize)>,
+    /// Which torrent each line is about.
+    shown: Vec<usize>,
+    /// The line about all of them.
+    summary: Option<ProgressBar>,
+    torrents: usize,
     last_said: Option<Instant>,
     last_words: Vec<String>,
 }
 
 impl TransferProgress {
-    /// Begins with as many lines as there are torrents.
-    pub(crate) fn new(views: &[View], display: DisplayArgs, log_on_terminal: bool) -> Self {
-        let way = way(display, log_on_terminal);
+    /// Of so many torrents.
+    pub(crate) fn new(torrents: usize, display: DisplayArgs, log_on_terminal: bool) -> Self {
+        let way = way(display, std::io::stderr().is_terminal(), log_on_terminal);
         let target = if way == Way::Bars {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bars = MultiProgress::with_draw_target(target);
-        let line = |view: &View| {
-            let bar = bars.add(ProgressBar::new(1).with_style(style(TRANSFER_BAR)));
-            bar.set_prefix(short(&view.name));
-            bar
-        };
-        let lines = if way == Way::Bars { views.iter().map(line).collect() } else { Vec::new() };
-        Self { way, bars, lines, last_said: None, last_words: vec![String::new(); views.len()] }
+        Self {
+            way,
+            bars: MultiProgress::with_draw_target(target),
+            lines: Vec::new(),
+            shown: Vec::new(),
+            summary: None,
+            torrents,
+            last_said: None,
+            last_words: vec![String::new(); torrents],
+        }
     }
 
     /// How often figures are wanted.
     pub(crate) fn interval(&self) -> Duration {
-        if self.way == Way::Bars { BAR_EVERY } else { JSON_EVERY }
+        if self.way == Way::Bars && self.torrents <= LINES_MAX { BAR_EVERY } else { JSON_EVERY }
     }
 
     /// Whether programs are reading.
@@ -241,38 +145,100 @@ impl TransferProgress {
     pub(crate) fn show(&mut self, views: &[View], changed: bool) {
         match self.way {
             Way::Silent => {}
-            Way::Bars => {
-                for (bar, view) in self.lines.iter().zip(views) {
-                    let (done, total) = view.done();
-                    bar.set_length(total.max(1));
-                    bar.set_position(if total == 0 && view.is_done { 1 } else { done });
-                    bar.set_message(view.columns());
-                    bar.tick();
+            Way::Bars => self.draw(views),
+            Way::Plain => {
+                let is_due = self.say_lines(views, changed, LINE_EVERY, self.torrents <= LINES_MAX, |view| {
+                    print(format_args!("{}: {}", view.name, view.figures()));
+                });
+                if is_due && self.torrents > LINES_MAX {
+                    print(summary(views));
                 }
             }
-            Way::Plain => self.lines_for(views, changed, LINE_EVERY, |view| {
-                print(format_args!("{}: {}", view.name, view.figures()))
-            }),
-            Way::Json => self.lines_for(views, changed, JSON_EVERY, |view| print_json(&progress_json(view))),
+            Way::Json => {
+                self.say_lines(views, changed, JSON_EVERY, true, |view| print_json(&view.json()));
+            }
         }
     }
 
-    fn lines_for(&mut self, views: &[View], changed: bool, every: Duration, say: impl Fn(&View)) {
+    fn draw(&mut self, views: &[View]) {
+        let (rows, width) = Term::stderr().size();
+        // A line is left to the prompt, and one to what is told meanwhile.
+        let lines = LINES_MAX.min(usize::from(rows).saturating_sub(2)).max(1);
+        let ranks: Vec<Rank> = views.iter().map(View::rank).collect();
+        choose(
+            &mut self.shown,
+            &ranks,
+            if views.len() > lines { lines.saturating_sub(1).max(1) } else { lines },
+        );
+        let name = views.iter().map(|view| measure_text_width(&view.name)).max().unwrap_or_default();
+        let columns = Columns::new(width.into(), name);
+        self.fit(views.len() > lines);
+        for ((bar, bar_width), view) in
+            self.lines.iter_mut().zip(self.shown.iter().map(|torrent| &views[*torrent]))
+        {
+            let (done, total) = view.done();
+            let line = view.line(&columns);
+            if *bar_width != line.bar {
+                *bar_width = line.bar;
+                bar.set_style(transfer_bar(line.bar));
+            }
+            bar.set_length(total.max(1));
+            bar.set_position(if total == 0 && view.is_done { 1 } else { done });
+            bar.set_prefix(line.name);
+            bar.set_message(line.right);
+            bar.tick();
+        }
+        if let Some(bar) = &self.summary {
+            let all = summary(views);
+            bar.set_message(truncate_str(&all, usize::from(width).saturating_sub(1), "…").into_owned());
+            bar.tick();
+        }
+    }
+
+    /// As many lines as torrents are shown.
+    fn fit(&mut self, with_summary: bool) {
+        if with_summary && self.summary.is_none() {
+            self.summary = Some(self.bars.add(ProgressBar::new(1).with_style(style("{msg}"))));
+        } else if !with_summary && let Some(bar) = self.summary.take() {
+            self.bars.remove(&bar);
+        }
+        while self.lines.len() > self.shown.len()
+            && let Some((bar, _)) = self.lines.pop()
+        {
+            self.bars.remove(&bar);
+        }
+        while self.lines.len() < self.shown.len() {
+            let bar = ProgressBar::new(1).with_style(transfer_bar(0));
+            self.lines.push((self.bars.insert(self.lines.len(), bar), 0));
+        }
+    }
+
+    /// Says what changed, and all that is under way when that is due and `all` may be said. Whether it was due.
+    fn say_lines(
+        &mut self,
+        views: &[View],
+        changed: bool,
+        every: Duration,
+        all: bool,
+        say: impl Fn(&View),
+    ) -> bool {
         let now = Instant::now();
         let due = self.last_said.is_none_or(|last| now.duration_since(last) >= every);
         if !due && !changed {
-            return;
+            return false;
         }
         if due {
             self.last_said = Some(now);
         }
         for (view, last_words) in views.iter().zip(&mut self.last_words) {
             let words = view.words();
-            if due && !view.is_done || *last_words != words {
+            let is_new = if all { *last_words != words } else { word(last_words) != word(&words) };
+            if due && all && !view.is_done || is_new {
                 say(view);
                 *last_words = words;
             }
         }
+        due
     }
 
     /// Something happened that people should know, beside the figures.
@@ -287,6 +253,11 @@ impl TransferProgress {
         }
     }
 
+    /// A torrent is out.
+    pub(crate) fn fail(&self, failure: &Failure) {
+        self.bars.suspend(|| fail(failure, self.is_json()));
+    }
+
     /// Something about the session itself, which bars leave out.
     pub(crate) fn announce(&self, text: &str, event: impl FnOnce() -> Value) {
         match self.way {
@@ -298,48 +269,54 @@ impl TransferProgress {
 
     /// Takes the display away, and leaves what it showed last.
     pub(crate) fn finish(&self) {
-        for bar in &self.lines {
-            bar.abandon();
+        self.lines.iter().map(|(bar, _)| bar).chain(&self.summary).for_each(ProgressBar::abandon);
+    }
+}
+
+/// Which torrents have a line: those that do most. One that has a line keeps it, and its place, while nobody without one
+/// does more.
+fn choose(shown: &mut Vec<usize>, ranks: &[Rank], lines: usize) {
+    if ranks.len() <= lines {
+        *shown = (0..ranks.len()).collect();
+        return;
+    }
+    shown.truncate(lines);
+    let mut others: Vec<usize> = (0..ranks.len()).filter(|torrent| !shown.contains(torrent)).collect();
+    others.sort_by_key(|torrent| ranks[*torrent]);
+    let mut others = others.into_iter();
+    while shown.len() < lines
+        && let Some(torrent) = others.next()
+    {
+        shown.push(torrent);
+    }
+    for torrent in others {
+        let idlest = shown.iter_mut().max_by_key(|shown| ranks[**shown]);
+        if let Some(idlest) = idlest.filter(|idlest| ranks[**idlest] > ranks[torrent]) {
+            *idlest = torrent;
         }
     }
 }
 
-fn progress_json(view: &View) -> Value {
-    let mut object =
-        json!({ "event": "progress", "name": view.name, "state": view.state, "problem": view.problem });
-    if let (Some(stats), Value::Object(object)) = (&view.stats, &mut object) {
-        let figures = json!({
-            "info_hash": stats.info_hash.to_string(), "pieces_have": stats.pieces_have, "pieces_total": stats.pieces_total,
-            "bytes_have": stats.bytes_have, "bytes_wanted": stats.bytes_wanted, "bytes_left": stats.bytes_left, "bytes_total": stats.bytes_total, "bytes_checked": stats.bytes_checked,
-            "downloaded_bytes": stats.downloaded_bytes, "uploaded_bytes": stats.uploaded_bytes,
-            "wasted_bytes": stats.wasted_bytes, "download_rate": stats.download_rate, "upload_rate": stats.upload_rate,
-            "peers": stats.peers, "seeds": stats.seeds, "candidates": stats.candidates, "endgame": stats.endgame,
-            "eta_seconds": view.eta().map(|eta| eta.as_secs()),
-        });
-        if let Value::Object(figures) = figures {
-            object.extend(figures);
-        }
-    }
-    object
+/// What a torrent does without how much of it.
+fn word(words: &str) -> &str {
+    words.split([':', ',']).next().unwrap_or(words)
 }
 
-fn percent(done: u64, total: u64) -> String {
-    if total == 0 {
-        return "0.0 %".to_owned();
-    }
-    // Never 100.0 % before the end.
-    let tenths = u128::from(done) * 1000 / u128::from(total);
-    format!("{}.{} %", tenths / 10, tenths % 10)
+/// Of the terminal.
+fn columns() -> usize {
+    Term::stderr().size().1.into()
 }
 
-/// A name that leaves room for the bar.
-fn short(name: &str) -> String {
-    let name = escape(name);
-    if name.chars().count() <= NAME_CHARS {
-        return name.into_owned();
+/// A line whose bar has so many columns.
+fn transfer_bar(width: usize) -> ProgressStyle {
+    match width {
+        0 => style("{prefix}  {msg}"),
+        width => style(&format!("{{prefix}}  {{bar:{width}.cyan/dim}}  {{msg}}")),
     }
-    let begin: String = name.chars().take(NAME_CHARS - 1).collect();
-    begin + "…"
+}
+
+fn hash_bar() -> &'static str {
+    if columns() < 80 { HASH_BAR_NARROW } else { HASH_BAR }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -348,89 +325,49 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("━╸─")
 }
 
-/// Of a torrent beside its bar.
-const NAME_CHARS: usize = 28;
 const HASH_BAR: &str =
     "{prefix}  {wide_bar:.cyan/dim}  {percent:>3} %  {binary_bytes_per_sec}  ETA {eta}  hashing";
-const TRANSFER_BAR: &str = "{prefix}  {wide_bar:.cyan/dim}  {msg}";
+const HASH_BAR_NARROW: &str = "{prefix}  {percent:>3} %  hashing";
+/// Torrents with a line of their own.
+const LINES_MAX: usize = 20;
 /// Between figures for a bar.
 const BAR_EVERY: Duration = Duration::from_millis(200);
-/// Between figures for programs.
+/// Between figures for programs, and of very many torrents.
 const JSON_EVERY: Duration = Duration::from_secs(1);
 /// Between lines where nothing but figures changes.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use taipei_engine::{InfoHash, TorrentId};
-
     use super::*;
-
-    fn stats() -> TorrentStats {
-        TorrentStats {
-            torrent: TorrentId(0),
-            info_hash: InfoHash([7; 20]),
-            state: TorrentState::Downloading,
-            pieces_have: 310,
-            pieces_total: 720,
-            bytes_have: 310 << 18,
-            bytes_total: 720 << 18,
-            bytes_wanted: 720 << 18,
-            bytes_left: 410 << 18,
-            bytes_checked: 100 << 18,
-            downloaded_bytes: 310 << 18,
-            uploaded_bytes: 0,
-            totals: taipei_engine::disk::Totals::default(),
-            wasted_bytes: 0,
-            download_rate: 12 << 20,
-            upload_rate: 3 << 20,
-            peers: 4,
-            seeds: 1,
-            candidates: 9,
-            endgame: false,
-        }
-    }
-
-    #[test]
-    fn a_line_says_how_far_how_fast_and_what() {
-        let mut view = View::new("a\u{1b}b");
-        assert_eq!(view.figures(), "0.0 %, opening");
-        view.stats = Some(stats());
-        let mut line = |state, change: &dyn Fn(&mut TorrentStats)| {
-            let mut now = stats();
-            change(&mut now);
-            (view.stats, view.state) = (Some(now), state);
-            view.figures()
-        };
-        use TorrentState::{Checking, DiskError, Downloading, Seeding, Stopping};
-        let lines = [
-            line(Checking, &|_| {}),
-            line(Downloading, &|_| {}),
-            line(Downloading, &|stats| (stats.peers, stats.download_rate) = (0, 0)),
-            line(Downloading, &|stats| (stats.peers, stats.download_rate) = (1, 0)),
-            line(Downloading, &|stats| stats.endgame = true),
-            line(Downloading, &|stats| stats.bytes_left = 1),
-            line(Seeding, &|stats| (stats.bytes_left, stats.pieces_have) = (0, stats.pieces_total)),
-            line(DiskError, &|_| {}),
-            line(Stopping, &|_| {}),
-        ];
-        insta::assert_snapshot!(lines.join("\n"));
-        assert_eq!(view.name, "a\\u{1b}b");
-    }
-
-    #[test]
-    fn long_names_are_cut_for_the_bar() {
-        assert_eq!(short("short"), "short");
-        assert_eq!(short(&"ä".repeat(40)).chars().count(), NAME_CHARS);
-    }
 
     #[test]
     fn programs_get_lines_and_logs_keep_bars_away() {
         let args = |json, progress| DisplayArgs { json, progress };
-        assert_eq!(way(args(true, Progress::Auto), false), Way::Json);
-        assert_eq!(way(args(true, Progress::Plain), false), Way::Plain);
-        assert_eq!(way(args(false, Progress::Auto), true), Way::Plain);
-        assert_eq!(way(args(false, Progress::Bar), true), Way::Bars);
-        assert_eq!(way(args(false, Progress::None), false), Way::Silent);
+        assert_eq!(way(args(true, Progress::Auto), true, false), Way::Json);
+        assert_eq!(way(args(true, Progress::Plain), true, false), Way::Plain);
+        assert_eq!(way(args(false, Progress::Auto), true, true), Way::Plain);
+        assert_eq!(way(args(false, Progress::Auto), true, false), Way::Bars);
+        assert_eq!(way(args(false, Progress::Auto), false, false), Way::Plain);
+        assert_eq!(way(args(false, Progress::Bar), true, true), Way::Bars);
+        assert_eq!(way(args(false, Progress::Bar), false, false), Way::Plain, "nobody would see them");
+        assert_eq!(way(args(false, Progress::None), true, false), Way::Silent);
+        assert_eq!(way(args(false, Progress::Json), true, false), Way::Json);
+    }
+
+    #[test]
+    fn the_busiest_have_the_lines_and_keep_their_places() {
+        use Rank::{Over, Queued, Seeding, Working};
+        let check = |before: &[usize], ranks: &[Rank], lines: usize, want: &[usize]| {
+            let mut shown = before.to_vec();
+            choose(&mut shown, ranks, lines);
+            assert_eq!(shown, want, "{before:?} {ranks:?}");
+        };
+        check(&[], &[Over, Working], 2, &[0, 1]);
+        check(&[], &[Queued, Working, Seeding, Working], 2, &[1, 3]);
+        check(&[1, 3], &[Working; 4], 2, &[1, 3]);
+        check(&[1, 3], &[Working, Over, Working, Working], 2, &[0, 3]);
+        check(&[1, 3], &[Over, Over, Queued, Over], 2, &[1, 2]);
+        check(&[0, 1, 2], &[Working, Working, Working, Queued], 1, &[0]);
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use taipei_engine::{Alert, Command, InfoHash, SwarmCounts};
 use taipei_net::Options;
 
+use crate::args::{BindArgs, is_tracker_url};
 use crate::output::{Exit, Failure, escape, fail, host_of, print, print_json, read_torrent};
 use crate::transfer::runtime;
 
@@ -20,9 +21,8 @@ pub(crate) struct ScrapeArgs {
     /// Info-hashes, 40 hexadecimal digits each
     #[arg(value_name = "INFOHASH", value_parser = info_hash)]
     info_hashes: Vec<InfoHash>,
-    /// Address or network interface to use for everything; nothing goes another way
-    #[arg(long, value_name = "IP|IFACE")]
-    bind: Option<String>,
+    #[command(flatten)]
+    bind: BindArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -38,18 +38,25 @@ pub(crate) fn run(args: &ScrapeArgs) -> Exit {
 
 /// The trackers, and the torrents they are asked about.
 fn asked(args: &ScrapeArgs) -> Result<(Vec<String>, Vec<InfoHash>), Failure> {
-    let is_url = ["http://", "https://", "udp://"].iter().any(|scheme| args.source.starts_with(scheme));
-    if is_url && !args.info_hashes.is_empty() {
+    if is_tracker_url(&args.source) && !args.info_hashes.is_empty() {
         return Ok((vec![args.source.clone()], args.info_hashes.clone()));
     }
-    let (_, metainfo) = read_torrent(&PathBuf::from(&args.source))?;
+    if is_tracker_url(&args.source) && (args.source.starts_with("udp:") || args.source.ends_with("/announce"))
+    {
+        return Err(Failure::NothingToScrape(host_of(&args.source).into_owned()));
+    }
+    let (_, metainfo) = read_torrent(&PathBuf::from(&args.source), &args.bind)?;
     let hashes = metainfo.info_hashes.v1.into_iter().chain(args.info_hashes.iter().copied()).collect();
-    Ok((metainfo.tracker_tiers.concat(), hashes))
+    let trackers = metainfo.tracker_tiers.concat();
+    if trackers.is_empty() {
+        return Err(Failure::NoTracker(escape(&metainfo.name).into_owned()));
+    }
+    Ok((trackers, hashes))
 }
 
 async fn ask(args: &ScrapeArgs, trackers: Vec<String>, hashes: Vec<InfoHash>) -> Result<Exit, Failure> {
     let mut options = Options::default();
-    options.bind.clone_from(&args.bind);
+    options.bind.clone_from(&args.bind.bind);
     options.ports = None;
     let mut session = taipei_net::start(options).await?;
     let mut waiting = trackers.len();

@@ -19,6 +19,9 @@ use taipei_engine::tracker_server::{SwarmStats, TrackerConfig, TrackerServer};
 use taipei_net::tracker::{TrackerListenError, TrackerListener, serve};
 use taipei_net::{EndSignals, start_values};
 
+use crate::args::address;
+use crate::output::{Exit, Shown, io_words, print_json};
+
 /// What the tracker is told on the command line.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TrackerArgs {
@@ -26,6 +29,7 @@ pub(crate) struct TrackerArgs {
     #[arg(
         long,
         value_name = "ADDR:PORT",
+        value_parser = address,
         env = "TAIPEI_LISTEN",
         value_delimiter = ',',
         hide_env_values = true
@@ -56,8 +60,12 @@ pub(crate) fn run(args: &TrackerArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::System(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(1)
+            if args.json {
+                print_json(&json!({ "error": failure.to_string(), "error_class": failure.class() }));
+            } else {
+                eprintln!("error: {failure}");
+            }
+            Exit::Failed.into()
         }
     }
 }
@@ -72,17 +80,32 @@ enum Failure {
     System(io::Error),
 }
 
+impl Failure {
+    /// For machines.
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Allow(AllowError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                "not-found"
+            }
+            Self::Allow(AllowError::Read { .. }) => "unreadable",
+            Self::Allow(_) => "bad-allow-list",
+            Self::Listen(_) => "network",
+            Self::System(_) => "system",
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum AllowError {
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", Shown(path), io_words(error))]
     Read { path: PathBuf, error: io::Error },
-    #[error("{}: larger than a torrent file may be", path.display())]
+    #[error("{}: larger than a torrent file may be", Shown(path))]
     TooLarge { path: PathBuf },
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}", Shown(path))]
     Bencode { path: PathBuf, error: BencodeError },
-    #[error("{}: no version 1 torrent: it has no `info` with `pieces`", path.display())]
+    #[error("{}: no version 1 torrent: it has no `info` with `pieces`", Shown(path))]
     NoInfo { path: PathBuf },
-    #[error("{}: line {line} is no info-hash of 40 hexadecimal digits", path.display())]
+    #[error("{}: line {line} is no info-hash of 40 hexadecimal digits", Shown(path))]
     Line { path: PathBuf, line: usize },
 }
 

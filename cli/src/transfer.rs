@@ -1,15 +1,14 @@
 //! `taipei-cli download` and `taipei-cli seed`: a session, its display, and when it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, io};
 
-use bytes::Bytes;
 use serde_json::json;
-use taipei_engine::command::{Allocation, Priority, SeedGoal};
+use taipei_engine::command::SeedGoal;
 use taipei_engine::config::RateLimits;
 use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
@@ -18,68 +17,36 @@ use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentSt
 use taipei_net::{EndSignals, Options, Session, start_values};
 use tokio::runtime::Runtime;
 
-use crate::args::{DownloadArgs, Encryption, LogArgs, SeedArgs, TransferArgs, Words};
+use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
 use crate::on_complete::Running;
-use crate::output::{
-    Exit, Failure, Shown, bytes, escape, fail, host_of, print, print_json, read_torrent, took,
-};
-use crate::progress::{TransferProgress, View};
-use crate::verify::{data_root, look, path_below};
+use crate::output::{Exit, Failure, Shown, bytes, escape, fail, host_of, print, print_json, took};
+use crate::progress::TransferProgress;
+use crate::sources::{self, Read, Torrent};
+use crate::view::View;
 
 /// Downloads until complete, or for ever with `--seed`.
 pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
-    let until = Until::Complete { stop_timeout: args.stop_timeout, then_seed: args.seed };
-    let mut read = read_torrents(&args.torrents, &args.output, args.transfer.display.json, |_, given| {
-        Ok(given.to_owned())
-    });
-    if let Ok(read) = &mut read {
-        if args.list {
-            read.torrents.iter().for_each(|torrent| list(torrent, args.transfer.display.json));
-            return if read.some_failed { Exit::Failed } else { Exit::Done };
-        }
-        for torrent in &mut read.torrents {
-            match Wanted::new(args, &torrent.metainfo) {
-                Ok(wanted) => torrent.wanted = wanted,
-                Err(failure) => return fail(&failure, args.transfer.display.json),
+    let read = sources::to_download(args);
+    if args.list {
+        let as_json = args.transfer.display.is_for_programs();
+        return match read {
+            Err(failure) => fail(&failure, as_json),
+            Ok(read) => {
+                read.torrents.iter().for_each(|torrent| sources::list(torrent, as_json));
+                if read.some_failed { Exit::Failed } else { Exit::Done }
             }
-        }
+        };
     }
-    run(read, &args.transfer, log, until)
+    run(read, &args.transfer, log, Until::Complete { stop_timeout: args.stop_timeout, then_seed: args.seed })
 }
 
 /// Serves what is there.
 pub(crate) fn seed(args: &SeedArgs, log: &LogArgs) -> Exit {
-    let torrents =
-        read_torrents(&args.torrents, &args.data, args.transfer.display.json, |metainfo, given| {
-            let root = data_root(&metainfo.name, given);
-            has_all_files(metainfo, &root).map(|()| root)
-        });
-    run(torrents, &args.transfer, log, Until::Interrupted)
-}
-
-/// The files of a torrent by the numbers that `--select` takes.
-fn list(torrent: &Torrent, as_json: bool) {
-    let name = &torrent.metainfo.name;
-    for (file, number) in
-        torrent.metainfo.layout.files().iter().zip(1u32..).filter(|(file, _)| file.is_stored())
-    {
-        let (path, length) = (file.path.as_str(), file.length);
-        if as_json {
-            print_json(
-                &json!({ "event": "file", "name": name, "number": number, "path": path, "length": length }),
-            );
-        } else {
-            print(format_args!("{number:>6}  {:>10}  {}", bytes(length), escape(path)));
-        }
-    }
+    run(sources::to_seed(args), &args.transfer, log, Until::Interrupted)
 }
 
 fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, until: Until) -> Exit {
-    let as_json = args.display.json;
     let ended = torrents.and_then(|Read { torrents, some_failed }| {
-        if args.encryption == Encryption::Require {
-            return Err(Failure::Encryption);
-        }
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
             let mut signals = EndSignals::new().map_err(Failure::System)?;
@@ -93,7 +60,7 @@ fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, unti
     });
     match ended {
         Ok(ended) => ended.exit,
-        Err(failure) => fail(&failure, as_json),
+        Err(failure) => fail(&failure, args.display.is_for_programs()),
     }
 }
 
@@ -120,103 +87,11 @@ pub(crate) enum Until {
     Interrupted,
 }
 
-/// A torrent to transfer.
-pub(crate) struct Torrent {
-    pub(crate) torrent_file: Bytes,
-    pub(crate) metainfo: Metainfo,
-    /// The directory under which its paths lie.
-    pub(crate) root: PathBuf,
-    pub(crate) wanted: Wanted,
-}
-
-/// What is wanted of a torrent, and how it is fetched.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
-    priorities: Vec<Priority>,
-    sequential: bool,
-    allocation: Allocation,
-}
-
-impl Wanted {
-    fn new(args: &DownloadArgs, metainfo: &Metainfo) -> Result<Self, Failure> {
-        let files = metainfo.layout.files().len();
-        let mut priorities = Vec::new();
-        if let Some(selected) = &args.select {
-            if let Some(range) = selected.iter().find(|range| *range.end() as usize > files) {
-                let (torrent, number) = (escape(&metainfo.name).into_owned(), *range.end());
-                return Err(Failure::Select { torrent, number, files });
-            }
-            priorities = vec![Priority::Skip; files];
-            for range in selected.iter() {
-                priorities[*range.start() as usize - 1..*range.end() as usize].fill(Priority::Normal);
-            }
-        }
-        let allocation = if args.preallocate { Allocation::Full } else { Allocation::Sparse };
-        Ok(Self { priorities, sequential: args.sequential, allocation })
-    }
-}
-
-/// The torrents of a command line.
-struct Read {
-    torrents: Vec<Torrent>,
-    /// Whether others could not be read; why was said.
-    some_failed: bool,
-}
-
 /// How a transfer ended.
 pub(crate) struct Ended {
     pub(crate) exit: Exit,
     /// Until everything was complete, or until the end.
     pub(crate) elapsed: Duration,
-}
-
-fn read_torrents(
-    files: &[PathBuf],
-    given: &Path,
-    as_json: bool,
-    root_of: impl Fn(&Metainfo, &Path) -> Result<PathBuf, Failure>,
-) -> Result<Read, Failure> {
-    let read = |path: &PathBuf| {
-        let (torrent_file, metainfo) = read_torrent(path)?;
-        let root = root_of(&metainfo, given)?;
-        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root, wanted: Wanted::default() })
-    };
-    let mut torrents: Vec<Torrent> = Vec::new();
-    let mut failures = Vec::new();
-    for path in files {
-        match read(path) {
-            Ok(torrent) => {
-                let hashes = &torrent.metainfo.info_hashes;
-                if torrents.iter().any(|other| other.metainfo.info_hashes == *hashes) {
-                    eprintln!("warning: {}: the same torrent was given before", Shown(path));
-                } else {
-                    torrents.push(torrent);
-                }
-            }
-            Err(failure) => failures.push(failure),
-        }
-    }
-    if torrents.is_empty()
-        && let Some(last) = failures.pop()
-    {
-        failures.iter().for_each(|failure| _ = fail(failure, as_json));
-        return Err(last);
-    }
-    // One that is broken does not keep the others from going on.
-    failures.iter().for_each(|failure| _ = fail(failure, as_json));
-    Ok(Read { torrents, some_failed: !failures.is_empty() })
-}
-
-/// Whether data to seed are there by name and length, so that a wrong directory is not filled with empty files.
-fn has_all_files(metainfo: &Metainfo, root: &Path) -> Result<(), Failure> {
-    for file in metainfo.layout.files().iter().filter(|file| file.is_stored()) {
-        if let Some(problem) = look(&path_below(root, file), file.length) {
-            let (path, problem) = (escape(file.path.as_str()), problem.words(file.length));
-            let problem = format!("{path} in {}: {problem}: give the directory with --data", Shown(root));
-            return Err(Failure::Seed { torrent: escape(&metainfo.name).into_owned(), problem });
-        }
-    }
-    Ok(())
 }
 
 /// Runs one session with these torrents and shows it.
@@ -228,8 +103,11 @@ pub(crate) async fn transfer(
     signals: &mut EndSignals,
 ) -> Result<Ended, Failure> {
     let session = taipei_net::start(session_options(args)?).await?;
-    let views: Vec<View> = torrents.iter().map(|torrent| View::new(&torrent.metainfo.name)).collect();
-    let progress = TransferProgress::new(&views, args.display, log_on_terminal);
+    let views: Vec<View> = torrents
+        .iter()
+        .map(|torrent| View::new(&torrent.metainfo.name, trackers_of(&torrent.metainfo, args)))
+        .collect();
+    let progress = TransferProgress::new(views.len(), args.display, log_on_terminal);
     let transfer = Transfer {
         torrents,
         until,
@@ -237,7 +115,8 @@ pub(crate) async fn transfer(
         states: vec![Outcome::UnderWay; views.len()],
         views,
         trackers: BTreeMap::new(),
-        failure: None,
+        some_failed: false,
+        to_remove: Vec::new(),
         began: Instant::now(),
         complete_after: None,
         last_progress: (Instant::now(), 0),
@@ -264,7 +143,7 @@ fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
         let file = BufWriter::new(File::create(path).map_err(failed)?);
         options.recorder = Some(Box::new(Recording::new(file, &config, &start_values).map_err(failed)?));
     }
-    options.bind.clone_from(&args.bind);
+    options.bind.clone_from(&args.bind.bind);
     options.ports = Some(args.port.clone());
     options.config = config;
     options.start_values = start_values;
@@ -299,8 +178,10 @@ struct Transfer<'a> {
     states: Vec<Outcome>,
     /// What each tracker said last, if it was bad.
     trackers: BTreeMap<String, String>,
-    /// The first that counts.
-    failure: Option<Failure>,
+    /// Whether one of them is out; why was said.
+    some_failed: bool,
+    /// Out, but still in the session.
+    to_remove: Vec<TorrentId>,
     began: Instant,
     /// From then until everything was complete.
     complete_after: Option<Duration>,
@@ -352,6 +233,9 @@ impl Transfer<'_> {
                     }
                 }
             }
+            for torrent in std::mem::take(&mut self.to_remove) {
+                self.ask(&session, Command::RemoveTorrent { torrent }).await;
+            }
             if changed {
                 self.progress.show(&self.views, true);
             }
@@ -362,22 +246,19 @@ impl Transfer<'_> {
                 self.stop(&session).await;
             }
         }
-        let exit = self.stopping.map_or(Exit::Failed, |(_, exit)| exit);
+        let exit = match self.stopping {
+            Some((_, Exit::Done)) if self.some_failed => Exit::Failed,
+            Some((_, exit)) => exit,
+            None => Exit::Failed,
+        };
         // The recording, if there is one, is finished by the owner's end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
         self.running.wait().await;
-        if let Some(failure) = self.failure.take() {
-            self.progress.finish();
-            return Err(failure);
-        }
         Ok(self.end(exit))
     }
 
     /// How it ends, if it does now.
     fn is_over(&mut self) -> Option<Exit> {
-        if self.failure.is_some() && !self.states.contains(&Outcome::UnderWay) {
-            return Some(Exit::Failed);
-        }
         let over = |outcome: &Outcome| matches!(outcome, Outcome::Finished | Outcome::Failed);
         if self.states.iter().all(over) {
             self.complete_after.get_or_insert_with(|| self.began.elapsed());
@@ -415,27 +296,22 @@ impl Transfer<'_> {
         match alert {
             Alert::AddFailed { torrent, error } => {
                 let name = self.name(torrent);
-                self.failed(torrent, Failure::Add { torrent: name, error });
+                self.failed(torrent, &Failure::Add { torrent: name, error });
             }
             Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
             Alert::DiskFailed { torrent, error, needed_bytes } => {
-                let root = self.torrents.get(torrent.0 as usize).map(|torrent| torrent.root.as_path());
-                let words = match (needed_bytes, root) {
-                    (Some(needed), Some(root)) => {
-                        format!(
-                            "disk full, {} more needed on {}, trying again in 30 s",
-                            bytes(needed),
-                            Shown(root)
-                        )
+                let words = match (needed_bytes, self.torrents.get(torrent.0 as usize)) {
+                    (Some(needed), Some(torrent)) => {
+                        format!("waiting for disk: {} more needed on {}", bytes(needed), Shown(&torrent.root))
                     }
-                    _ => format!("{}, trying again in 30 s", escape(&error.to_string())),
+                    _ => format!("waiting for disk: {}", escape(&error.to_string())),
                 };
                 if let Some(view) = self.view(torrent) {
                     view.problem = Some(words.clone());
                 }
                 self.note(
                     torrent,
-                    &words,
+                    &format!("{words}; it tries again every 30 s"),
                     "disk-failed",
                     json!({ "path": error.path, "error": error.kind.to_string(), "needed_bytes": needed_bytes }),
                 );
@@ -470,7 +346,7 @@ impl Transfer<'_> {
         let index = torrent.0 as usize;
         let stays = matches!(self.until, Until::Complete { then_seed: true, .. } | Until::Interrupted);
         let Some(view) = self.views.get_mut(index) else { return false };
-        if state == TorrentState::Stopping && view.is_done {
+        if state == TorrentState::Stopping && view.is_done || self.states[index] == Outcome::Failed {
             return false;
         }
         view.state = state;
@@ -498,7 +374,9 @@ impl Transfer<'_> {
                 let problem =
                     "the data are not whole: `verify` says what is wrong, `download` fetches it".to_owned();
                 let name = self.name(torrent);
-                self.failed(torrent, Failure::Seed { torrent: name, problem });
+                self.failed(torrent, &Failure::Seed { torrent: name, problem });
+                // It would fetch what is missing, over what the user has.
+                self.to_remove.push(torrent);
             }
             _ => {}
         }
@@ -506,6 +384,9 @@ impl Transfer<'_> {
     }
 
     fn on_tracker(&mut self, torrent: TorrentId, url: &str, result: Result<u32, String>) {
+        if let Some(view) = self.view(torrent) {
+            view.on_tracker(url, result.is_ok());
+        }
         let host = host_of(url).into_owned();
         let (words, object) = match result {
             Ok(peers) => {
@@ -531,17 +412,17 @@ impl Transfer<'_> {
         self.progress.note(&name, words, || json!({ "event": event, "name": name, "details": details }));
     }
 
-    fn failed(&mut self, torrent: TorrentId, failure: Failure) {
+    /// One is out; the others go on.
+    fn failed(&mut self, torrent: TorrentId, failure: &Failure) {
         if let Some(outcome) = self.states.get_mut(torrent.0 as usize) {
             *outcome = Outcome::Failed;
         }
         if let Some(view) = self.view(torrent) {
+            view.has_failed = true;
             view.is_done = true;
         }
-        match &self.failure {
-            None => self.failure = Some(failure),
-            Some(_) => eprintln!("error: {failure}"),
-        }
+        self.some_failed = true;
+        self.progress.fail(failure);
     }
 
     fn view(&mut self, torrent: TorrentId) -> Option<&mut View> {
@@ -604,6 +485,7 @@ impl Transfer<'_> {
         let path = torrent.root.join(&torrent.metainfo.name);
         if self.progress.is_json() {
             let outcome = match exit {
+                _ if view.has_failed => "failed",
                 _ if is_whole => "complete",
                 Exit::GaveUp => "gave-up",
                 Exit::Interrupted | Exit::InterruptedTwice => "interrupted",
@@ -615,6 +497,9 @@ impl Transfer<'_> {
                 "bytes_total": total, "pieces_have": pieces_have, "pieces_total": pieces, "downloaded_bytes": down,
                 "uploaded_bytes": up, "seconds": elapsed.as_secs_f64(), "status": exit.status(),
             }));
+            return;
+        }
+        if view.has_failed {
             return;
         }
         let name = &view.name;
@@ -647,6 +532,17 @@ impl Transfer<'_> {
     }
 }
 
+/// How many trackers are asked for a torrent.
+fn trackers_of(metainfo: &Metainfo, args: &TransferArgs) -> usize {
+    let own = metainfo
+        .tracker_tiers
+        .iter()
+        .flatten()
+        .filter(|url| !args.no_trackers && !args.exclude_tracker.contains(url));
+    let given = args.tracker.iter().flat_map(|tier| tier.iter());
+    own.chain(given).collect::<BTreeSet<_>>().len()
+}
+
 fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<AddTorrent, Failure> {
     let output = torrent.root.to_str().ok_or_else(|| Failure::File {
         path: torrent.root.clone(),
@@ -659,7 +555,8 @@ fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<A
     };
     let mut add = AddTorrent::new(TorrentId(index as u32), torrent.torrent_file.clone(), output.to_owned());
     add.resume = resume;
-    add.extra_trackers = args.tracker.clone();
+    add.extra_trackers = args.tracker.iter().flat_map(|tier| tier.iter().cloned()).collect();
+    add.exclude_trackers.clone_from(&args.exclude_tracker);
     add.use_trackers = !args.no_trackers;
     add.peers = args.peer.clone();
     add.priorities.clone_from(&torrent.wanted.priorities);

@@ -15,7 +15,7 @@ use crate::progress::HashProgress;
 
 /// Checks and reports.
 pub(crate) fn run(args: &VerifyArgs) -> Exit {
-    let metainfo = match read_torrent(&args.torrent) {
+    let metainfo = match read_torrent(&args.torrent, &args.bind) {
         Ok((_, metainfo)) => metainfo,
         Err(failure) => return fail(&failure, args.display.json),
     };

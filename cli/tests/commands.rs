@@ -4,74 +4,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-/// A directory of a test's own, gone afterwards.
-struct Place(PathBuf);
+use common::{Place, Running, interrupt};
 
-impl Place {
-    fn new(name: &str) -> Self {
-        let place = std::env::temp_dir().join(format!("taipei-cli-test-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).unwrap();
-        Self(place)
-    }
-
-    fn write(&self, path: &str, length: usize) {
-        let path = self.0.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut word = length as u32 | 1;
-        let bytes: Vec<u8> = (0..length)
-            .map(|_| {
-                word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (word >> 24) as u8
-            })
-            .collect();
-        fs::write(path, bytes).unwrap();
-    }
-
-    fn command(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taipei-cli"));
-        command
-            .args(args.split_whitespace())
-            .current_dir(&self.0)
-            .env("HOME", &self.0)
-            .env_remove("XDG_STATE_HOME");
-        command
-    }
-
-    fn run(&self, args: &str) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs it, checks its status, gives standard output and error.
-    fn ends(&self, status: i32, args: &str) -> (String, String) {
-        let done = self.run(args);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (out, error) = (text(&done.stdout), text(&done.stderr));
-        assert_eq!(done.status.code(), Some(status), "{args}\n{out}{error}");
-        (out, error)
-    }
-
-    /// A directory `data/t` of some files, and its torrent.
-    fn with_torrent(name: &str) -> Self {
-        let place = Self::new(name);
-        place.write("data/t/large.bin", 3_000_000);
-        place.write("data/t/sub/small.bin", 1234);
-        place.write("data/t/empty", 0);
-        place.ends(0, "create data/t -o t.torrent --piece-size 32K");
-        place
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+mod common;
 
 fn fixture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/torrents").join(name);
@@ -171,33 +111,10 @@ fn seeding_what_is_not_there_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), bytes, "it is not written to");
 }
 
-/// A seeder under way, and its port.
-fn seeder(place: &Place) -> (Child, String) {
-    let args = "seed t.torrent --data data --port 0 --bind 127.0.0.1 --no-trackers --json --no-dht --no-lsd --no-pex \
-                --no-upnp --no-utp --encryption off";
-    let mut child = place.command(args).stdout(Stdio::piped()).spawn().unwrap();
-    let mut port = String::new();
-    for line in BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok) {
-        let event: Value = serde_json::from_str(&line).unwrap();
-        if event["event"] == "listening" {
-            port = event["port"].to_string();
-        }
-        if event["state"] == "Seeding" {
-            break;
-        }
-    }
-    (child, port)
-}
-
-fn interrupt(child: &mut Child) -> Option<i32> {
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    child.wait().unwrap().code()
-}
-
 #[test]
 fn what_one_seeds_another_downloads() {
     let place = Place::with_torrent("swarm");
-    let (mut seeder, port) = seeder(&place);
+    let (mut seeder, port) = Running::seeder(&place, "t.torrent --data data");
     let (out, _) = place.ends(
         0,
         &format!("download t.torrent -o out --port 0 --bind 127.0.0.1 --peer 127.0.0.1:{port} --json --stop-timeout 30"),
@@ -208,7 +125,7 @@ fn what_one_seeds_another_downloads() {
     let again = "download t.torrent -o out --port 0 --bind 127.0.0.1";
     let (out, _) = place.ends(0, again);
     assert!(out.contains("complete already"), "{out}");
-    assert_eq!(interrupt(&mut seeder), Some(0), "that is how seeding ends");
+    assert_eq!(seeder.interrupt(), Some(0), "that is how seeding ends");
 }
 
 #[test]
