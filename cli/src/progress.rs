@@ -183,7 +183,7 @@ impl TransferProgress {
                 bar.set_style(transfer_bar(line.bar));
             }
             bar.set_length(total.max(1));
-            bar.set_position(if total == 0 && view.is_done { 1 } else { done });
+            bar.set_position(if total == 0 && view.is_done && !view.has_failed { 1 } else { done });
             bar.set_prefix(line.name);
             bar.set_message(line.right);
             bar.tick();
@@ -233,7 +233,7 @@ impl TransferProgress {
         for (view, last_words) in views.iter().zip(&mut self.last_words) {
             let words = view.words();
             let is_new = if all { *last_words != words } else { word(last_words) != word(&words) };
-            if due && all && !view.is_done || is_new {
+            if (due && all && !view.is_done || is_new) && !view.has_failed {
                 say(view);
                 *last_words = words;
             }

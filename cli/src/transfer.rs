@@ -360,6 +360,7 @@ impl Transfer<'_> {
                     stats.bytes_left = 0;
                 }
                 view.is_done = !stays;
+                view.whole_after.get_or_insert(self.began.elapsed());
                 if let Some(outcome @ Outcome::UnderWay) = self.states.get_mut(index) {
                     *outcome = Outcome::Complete;
                 }
@@ -470,6 +471,10 @@ impl Transfer<'_> {
     }
 
     fn summary(&self, view: &View, torrent: &Torrent, exit: Exit, elapsed: Duration) {
+        let elapsed = match self.until {
+            Until::Complete { .. } => view.whole_after.unwrap_or(elapsed),
+            Until::Interrupted => elapsed,
+        };
         let (have, total, pieces_have, pieces, down, up) =
             view.stats.as_ref().map_or((0, 0, 0, 0, 0, 0), |stats| {
                 (

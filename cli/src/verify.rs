@@ -10,7 +10,7 @@ use taipei_engine::metainfo::{FileEntry, Layout, Metainfo};
 
 use crate::args::{DisplayArgs, VerifyArgs};
 use crate::hashing::hash_pieces;
-use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_torrent};
+use crate::output::{Exit, bytes, count, escape, fail, io_words, print, print_json, read_torrent};
 use crate::progress::HashProgress;
 
 /// Checks and reports.
@@ -57,7 +57,7 @@ impl Problem {
                 format!("too short: {} of {}", bytes(*found), bytes(length))
             }
             Self::Length(found) => format!("too long: {found} bytes, the torrent says {length}"),
-            Self::Unreadable(error) => format!("cannot be read: {error}"),
+            Self::Unreadable(error) => format!("cannot be read: {}", io_words(error)),
             Self::Content => "wrong content".to_owned(),
         }
     }

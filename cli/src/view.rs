@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) is_done: bool,
     /// Whether it is out.
     pub(crate) has_failed: bool,
+    /// From the beginning until all that is wanted was there.
+    pub(crate) whole_after: Option<Duration>,
     /// Trackers in all.
     trackers: usize,
     /// Those that were asked, and whether they answered.
@@ -49,6 +51,7 @@ impl View {
             problem: None,
             is_done: false,
             has_failed: false,
+            whole_after: None,
             trackers,
             asked: BTreeMap::new(),
         }
