@@ -202,7 +202,7 @@ impl View {
     pub(crate) fn figures(&self) -> String {
         let (done, total) = self.done();
         let mut parts = vec![percent(done, total)];
-        if let Some(stats) = self.stats.as_ref().filter(|_| !self.has_failed) {
+        if let Some(stats) = self.stats.as_ref().filter(|_| !self.is_done && !self.has_failed) {
             match self.state {
                 TorrentState::Downloading => parts.push(format!("{}/s", bytes(stats.download_rate))),
                 TorrentState::Seeding => parts.push(format!("up {}/s", bytes(stats.upload_rate))),

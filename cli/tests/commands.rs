@@ -182,3 +182,79 @@ fn flags_come_from_the_environment_and_files_have_numbers() {
     let (_, error) = place.ends(1, "download t.torrent --select 4");
     assert!(error.contains("it has 3 files"), "{error}");
 }
+
+#[test]
+fn a_torrent_has_all_that_was_asked_for() {
+    let place = Place::with_torrent("tiers");
+    let mut create = place.command(
+        "create data/t -o u.torrent -t http://a/announce,udp://b:1 -t https://c/announce -w http://w/x --private \
+         --source S --piece-size 64K --name other --comment",
+    );
+    assert!(create.arg("two words").status().unwrap().success());
+    let (json, _) = place.ends(0, "info --json u.torrent");
+    let info: Value = serde_json::from_str(&json).unwrap();
+    let tiers = serde_json::json!([["http://a/announce", "udp://b:1"], ["https://c/announce"]]);
+    assert_eq!(info["tracker_tiers"], tiers);
+    // Of several files it is a directory (BEP 19).
+    assert_eq!(info["web_seeds"], serde_json::json!(["http://w/x/"]));
+    assert_eq!(
+        (&info["private"], &info["source"], &info["piece_length"]),
+        (&true.into(), &"S".into(), &65536.into())
+    );
+    assert_eq!((&info["comment"], &info["name"]), (&"two words".into(), &"other".into()));
+}
+
+#[test]
+fn a_scrape_says_how_many_there_are() {
+    let place = Place::with_torrent("scrape");
+    let (mut tracker, url) = Running::tracker(&place);
+    place.ends(0, &format!("create data/t -o u.torrent -t {url}"));
+    let (mut seeder, _) = Running::seeder(&place, "u.torrent --data data");
+    let hash = tracker.until(|event| event["complete"] == 1)["info_hash"].as_str().unwrap().to_owned();
+    for asked in ["u.torrent".to_owned(), format!("{url} {hash}")] {
+        let (out, _) = place.ends(0, &format!("scrape {asked}"));
+        assert!(out.contains(&format!("{hash}  seeds 1  leechers 0")), "{out}");
+    }
+    let (out, _) = place.ends(0, "scrape u.torrent --json");
+    let counts: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&counts["seeds"], &counts["info_hash"]), (&1.into(), &hash.as_str().into()));
+    assert_eq!(seeder.interrupt(), Some(0));
+}
+
+#[test]
+fn every_shell_can_complete() {
+    let place = Place::new("completions");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (script, _) = place.ends(0, &format!("completions {shell}"));
+        assert!(script.contains("taipei-cli") && script.contains("filename-re"), "{shell}");
+        assert!(!script.contains("fileDir"), "{shell}: old flags are not offered");
+    }
+}
+
+#[test]
+fn progress_is_shown_as_asked_and_bounded() {
+    let place = Place::new("progress");
+    let mut torrents = String::new();
+    for number in 0..25 {
+        place.write(&format!("data/{number}.bin"), 20_000 + number);
+        place.ends(0, &format!("create data/{number}.bin -o {number}.torrent"));
+        torrents += &format!("{number}.torrent ");
+    }
+    let get = |more: &str| {
+        let flags = format!("-o data --port 0 --bind 127.0.0.1 --no-resume {more}");
+        place.ends(0, &format!("download {torrents} {flags}")).0
+    };
+    let (plain, none) = (get("--progress plain"), get("--progress none"));
+    assert!(plain.lines().any(|line| line.starts_with("25 torrents: down ")), "{plain}");
+    assert_eq!(
+        get("").lines().last(),
+        get("--progress bar").lines().last(),
+        "plain where there is no terminal"
+    );
+    assert_eq!(none.lines().filter(|line| line.contains("complete already")).count(), 25, "{none}");
+    assert_eq!(none.lines().count(), 25, "the results alone");
+    for json in [get("--json"), get("--progress json")] {
+        assert!(json.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{json}");
+        assert_eq!(json.matches("\"event\":\"finished\"").count(), 25);
+    }
+}
