@@ -121,6 +121,7 @@ pub(crate) async fn transfer(
         complete_after: None,
         last_progress: (Instant::now(), 0),
         stopping: None,
+        reasons: Vec::new(),
         on_complete: args.on_complete.clone(),
         running: Running::default(),
     };
@@ -189,6 +190,8 @@ struct Transfer<'a> {
     last_progress: (Instant, u64),
     /// Since when it stops, and how it ends then.
     stopping: Option<(Instant, Exit)>,
+    /// What each torrent was doing when the end came by itself, in words.
+    reasons: Vec<String>,
     /// What is run when a torrent is complete, and what of it runs.
     on_complete: Option<Words>,
     running: Running,
@@ -242,6 +245,7 @@ impl Transfer<'_> {
             if self.stopping.is_none()
                 && let Some(exit) = self.is_over()
             {
+                self.reasons = self.views.iter().map(View::words).collect();
                 self.stopping = Some((Instant::now(), exit));
                 self.stop(&session).await;
             }
@@ -464,13 +468,14 @@ impl Transfer<'_> {
         self.progress.show(&self.views, true);
         self.progress.finish();
         let elapsed = self.complete_after.unwrap_or_else(|| self.began.elapsed());
-        for (view, torrent) in self.views.iter().zip(self.torrents) {
-            self.summary(view, torrent, exit, elapsed);
+        for (index, (view, torrent)) in self.views.iter().zip(self.torrents).enumerate() {
+            let reason = self.reasons.get(index).map_or("", String::as_str);
+            self.summary(view, torrent, exit, elapsed, reason);
         }
         Ended { exit, elapsed }
     }
 
-    fn summary(&self, view: &View, torrent: &Torrent, exit: Exit, elapsed: Duration) {
+    fn summary(&self, view: &View, torrent: &Torrent, exit: Exit, elapsed: Duration, reason: &str) {
         let elapsed = match self.until {
             Until::Complete { .. } => view.whole_after.unwrap_or(elapsed),
             Until::Interrupted => elapsed,
@@ -501,6 +506,7 @@ impl Transfer<'_> {
                 "info_hash": torrent.metainfo.info_hashes.v1.map(|hash| hash.to_string()), "bytes_have": have,
                 "bytes_total": total, "pieces_have": pieces_have, "pieces_total": pieces, "downloaded_bytes": down,
                 "uploaded_bytes": up, "seconds": elapsed.as_secs_f64(), "status": exit.status(),
+                "reason": (exit == Exit::GaveUp && !is_whole).then_some(reason),
             }));
             return;
         }
@@ -530,7 +536,8 @@ impl Transfer<'_> {
                 ));
             }
             (Until::Complete { stop_timeout: Some(timeout), .. }, Exit::GaveUp) => {
-                eprintln!("error: {name}: gave up after {} s without progress: {resume}", timeout.as_secs());
+                let timeout = timeout.as_secs();
+                eprintln!("error: {name}: gave up after {timeout} s without progress ({reason}): {resume}");
             }
             _ => eprintln!("{name}: stopped: {resume}"),
         }
