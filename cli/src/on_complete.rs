@@ -10,7 +10,7 @@ use std::time::Duration;
 use taipei_engine::metainfo::Metainfo;
 use tokio::process::{Child, Command};
 
-use crate::output::escape;
+use crate::output::{escape, io_words};
 
 /// The words of a command: split at spaces, held together by single or double quotes; a backslash takes the next
 /// character as it is, but not within single quotes.
@@ -49,8 +49,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins the command for a torrent. What it prints goes to standard error.
-    pub(crate) fn begin(&mut self, words: &[String], metainfo: &Metainfo, root: &Path) {
-        let Some((program, arguments)) = words.split_first() else { return };
+    ///
+    /// # Errors
+    /// A warning in words, when it does not begin.
+    pub(crate) fn begin(&mut self, words: &[String], metainfo: &Metainfo, root: &Path) -> Result<(), String> {
+        let Some((program, arguments)) = words.split_first() else { return Ok(()) };
         let hash = metainfo.info_hashes.v1.map(|hash| hash.to_string()).unwrap_or_default();
         let command = Command::new(program)
             .args(arguments)
@@ -60,23 +63,26 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::from(std::io::stderr()))
             .spawn();
-        match command {
-            Ok(child) => self.children.push((program.clone(), child)),
-            Err(error) => eprintln!("warning: --on-complete {}: {error}", escape(program)),
-        }
+        let child = command.map_err(|error| warning(program, &io_words(&error)))?;
+        self.children.push((program.clone(), child));
+        Ok(())
     }
 
-    /// Waits until all have ended, or long enough: what still runs then goes on by itself.
-    pub(crate) async fn wait(&mut self) {
+    /// Waits until all have ended, or long enough: what still runs then goes on by itself. What went wrong is told.
+    pub(crate) async fn wait(&mut self, tell: impl Fn(&str)) {
         for (program, mut child) in self.children.drain(..) {
             match tokio::time::timeout(TIME_MAX, child.wait()).await {
                 Ok(Ok(status)) if status.success() => {}
-                Ok(Ok(status)) => eprintln!("warning: --on-complete {}: {status}", escape(&program)),
-                Ok(Err(error)) => eprintln!("warning: --on-complete {}: {error}", escape(&program)),
-                Err(_) => eprintln!("warning: --on-complete {}: still running", escape(&program)),
+                Ok(Ok(status)) => tell(&warning(&program, &status.to_string())),
+                Ok(Err(error)) => tell(&warning(&program, &error.to_string())),
+                Err(_) => tell(&warning(&program, "still running")),
             }
         }
     }
+}
+
+fn warning(program: &str, what: &str) -> String {
+    format!("warning: --on-complete {}: {what}", escape(program))
 }
 
 /// For one command, after everything else is over.

@@ -253,6 +253,11 @@ impl TransferProgress {
         }
     }
 
+    /// For people, on standard error, and not through the bars.
+    pub(crate) fn tell(&self, text: &str) {
+        self.bars.suspend(|| eprintln!("{text}"));
+    }
+
     /// A torrent is out.
     pub(crate) fn fail(&self, failure: &Failure) {
         self.bars.suspend(|| fail(failure, self.is_json()));

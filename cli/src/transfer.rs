@@ -231,7 +231,8 @@ impl Transfer<'_> {
                     self.ask_for_stats(&session).await;
                     self.progress.show(&self.views, false);
                     if self.stopping.is_some_and(|(since, _)| since.elapsed() > STOP_TIME_MAX) {
-                        eprintln!("warning: the session did not stop within {} s", STOP_TIME_MAX.as_secs());
+                        let seconds = STOP_TIME_MAX.as_secs();
+                        self.progress.tell(&format!("warning: the session did not stop within {seconds} s"));
                         break;
                     }
                 }
@@ -257,7 +258,7 @@ impl Transfer<'_> {
         };
         // The recording, if there is one, is finished by the owner's end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
-        self.running.wait().await;
+        self.running.wait(|warning| self.progress.tell(warning)).await;
         Ok(self.end(exit))
     }
 
@@ -291,7 +292,7 @@ impl Transfer<'_> {
         };
         self.stopping = Some((Instant::now(), if is_done { Exit::Done } else { Exit::Interrupted }));
         if !self.progress.is_json() {
-            eprintln!("stopping: telling trackers, saving state (again to end at once)");
+            self.progress.tell("stopping: telling trackers, saving state (again to end at once)");
         }
     }
 
@@ -324,7 +325,8 @@ impl Transfer<'_> {
                 if let (Some(words), Some(torrent)) =
                     (&self.on_complete, self.torrents.get(torrent.0 as usize))
                 {
-                    self.running.begin(words, &torrent.metainfo, &torrent.root);
+                    let begun = self.running.begin(words, &torrent.metainfo, &torrent.root);
+                    begun.unwrap_or_else(|warning| self.progress.tell(&warning));
                 }
             }
             Alert::PieceFailed { torrent, piece } => {

@@ -261,3 +261,25 @@ fn progress_is_shown_as_asked_and_bounded() {
         assert_eq!(json.matches("\"event\":\"finished\"").count(), 25);
     }
 }
+
+#[test]
+fn a_command_is_run_when_a_torrent_is_complete() {
+    let place = Place::with_torrent("on-complete");
+    let (mut seeder, port) = Running::seeder(&place, "t.torrent --data data --no-trackers");
+    let get = |output: &str, command: &str| {
+        let args = format!(
+            "download t.torrent -o {output} --port 0 --bind 127.0.0.1 --peer 127.0.0.1:{port} --stop-timeout 30 --on-complete"
+        );
+        let done = place.command(&args).arg(command).output().unwrap();
+        assert_eq!(done.status.code(), Some(0));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let error = get("one", "sh -c 'echo \"$TORRENT_NAME|$TORRENT_DIR|$TORRENT_INFOHASH\" > hook.out'");
+    assert_eq!(error, "");
+    let told = fs::read_to_string(place.0.join("hook.out")).unwrap();
+    let (name_and_place, hash) = told.trim().rsplit_once('|').unwrap();
+    assert_eq!((name_and_place, hash.len()), ("t|one", 40));
+    assert_eq!(get("two", "./nothing"), "warning: --on-complete ./nothing: there is no such file\n");
+    assert!(get("three", "sh -c 'exit 3'").contains("--on-complete sh: exit status: 3"));
+    assert_eq!(seeder.interrupt(), Some(0));
+}
