@@ -4,10 +4,10 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use taipei_engine::disk::{Job, Place, StorageError};
+use taipei_engine::disk::{Job, JobResult, Place, StorageError, StorageErrorKind, Work};
 use taipei_engine::metainfo::{Metainfo, PathRules};
-use taipei_engine::wire::{Handshake, Request, Reserved};
-use taipei_engine::{BlockData, Config, Engine, PeerId, PieceIndex};
+use taipei_engine::wire::{Handshake, Message, Request, Reserved};
+use taipei_engine::{Alert, BlockData, Config, ConnectionId, Engine, JobId, PeerId, PieceIndex, TorrentId};
 
 use super::*;
 use crate::events::{begin_commands, start_values};

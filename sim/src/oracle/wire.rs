@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taipei_engine::limits::{BLOCK_BYTES, REQUESTS_OUT_MAX};
 use taipei_engine::wire::{Message, Request};
 
+use super::Broken;
 use crate::plan::{Material, Materials};
 
 /// One end of a connection, as its messages tell it.
@@ -37,8 +38,6 @@ pub(super) enum Claim {
     /// The pieces of a bitfield.
     Bits(usize, Vec<u32>),
 }
-
-type Broken = (&'static str, String);
 
 impl ConnectionWatch {
     pub(super) fn new() -> Self {

@@ -1,0 +1,133 @@
+//! How a run ended: what both worlds must agree on, and figures.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use sha1::{Digest as _, Sha1};
+
+use super::Watch;
+use crate::disk::{Payload, SimDisk};
+use crate::plan::ROOT;
+use crate::trace::digest;
+
+/// What every world must agree on: no times in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndState {
+    /// By host.
+    pub hosts: BTreeMap<String, HostEnd>,
+}
+
+/// How one host ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HostEnd {
+    /// By torrent.
+    pub torrents: BTreeMap<String, TorrentEnd>,
+    /// Hosts that it banned.
+    pub banned: BTreeSet<String>,
+    /// By tracker, then by event: announces that were taken.
+    pub announces: BTreeMap<String, BTreeMap<&'static str, u32>>,
+}
+
+/// How one torrent ended on one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TorrentEnd {
+    /// Pieces had, and of how many.
+    pub pieces: String,
+    /// A digest of which.
+    pub have: String,
+    /// SHA-1 of each file that is there, in the torrent's order.
+    pub files: Vec<String>,
+}
+
+/// Figures of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Ends of connections that were opened.
+    pub connections: u64,
+    /// Blocks received, over all hosts.
+    pub blocks: u64,
+    /// Announces taken.
+    pub announces: u64,
+    /// What was reached.
+    pub marks: Vec<&'static str>,
+    /// By host and torrent, simulated milliseconds.
+    pub completed_ms: BTreeMap<String, u64>,
+    /// Payload by host.
+    pub received_bytes: BTreeMap<String, u64>,
+    /// By fault.
+    pub fault_effects: Vec<u64>,
+    /// By victim and liar: pieces spoiled.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bad_pieces: BTreeMap<String, u32>,
+}
+
+impl Watch {
+    /// What both worlds must agree on.
+    pub fn end_state(&self, disks: &[&SimDisk]) -> EndState {
+        let mut state = EndState::default();
+        for ((plan, watch), disk) in self.plan.hosts.iter().zip(&self.hosts).zip(disks) {
+            let torrents = self.materials.torrents.iter().enumerate().map(|(number, material)| {
+                let have = watch.have.get(&number).cloned().unwrap_or_default();
+                let files = material.files.iter().filter_map(|file| {
+                    Some(match disk.payload(&format!("{ROOT}/{}", file.path))? {
+                        Payload::Canonical => HEXLOWER.encode(&file.sha1),
+                        Payload::Other(bytes) => HEXLOWER.encode(&Sha1::digest(&bytes)),
+                    })
+                });
+                let end = TorrentEnd {
+                    pieces: format!("{} of {}", have.len(), material.piece_count()),
+                    have: format!("{:016x}", digest(&have)),
+                    files: files.collect(),
+                };
+                (material.name.clone(), end)
+            });
+            let end = HostEnd {
+                torrents: torrents.collect(),
+                banned: watch.banned.clone(),
+                announces: watch.announces.clone(),
+            };
+            state.hosts.insert(plan.name.clone(), end);
+        }
+        state
+    }
+
+    /// Figures for people and snapshots, by name.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            connections: self.connections_opened,
+            blocks: self.blocks,
+            announces: self.announces,
+            marks: self.marks.iter().copied().collect(),
+            completed_ms: self
+                .plan
+                .hosts
+                .iter()
+                .zip(&self.hosts)
+                .flat_map(|(plan, watch)| {
+                    watch.completed_at.iter().map(|(torrent, at)| {
+                        (format!("{} {}", plan.name, self.materials.torrents[*torrent].name), at / 1_000_000)
+                    })
+                })
+                .collect(),
+            received_bytes: self
+                .plan
+                .hosts
+                .iter()
+                .zip(&self.hosts)
+                .map(|(plan, watch)| (plan.name.clone(), watch.received_bytes))
+                .collect(),
+            fault_effects: self.fault_effects.iter().map(|effects| effects.unwrap_or(0)).collect(),
+            bad_pieces: self
+                .plan
+                .hosts
+                .iter()
+                .zip(&self.hosts)
+                .flat_map(|(plan, watch)| {
+                    let name = |liar: usize| format!("{} by {}", plan.name, self.plan.hosts[liar].name);
+                    watch.liars.bad_pieces().map(move |(liar, count)| (name(liar), count))
+                })
+                .collect(),
+        }
+    }
+}
