@@ -318,6 +318,9 @@ pub(crate) struct DisplayArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "HOW", env = "TAIPEI_PROGRESS", hide_env_values = true)]
     pub(crate) progress: Progress,
+    /// The same as --progress none: nothing but the result
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 impl DisplayArgs {

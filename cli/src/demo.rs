@@ -21,7 +21,7 @@ use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentSt
 use taipei_net::tracker::{TrackerListener, serve};
 use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport, ThreadJobs, start_values};
 
-use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, Progress, TransferArgs};
+use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, TransferArgs};
 use crate::create::{Made, make_torrent};
 use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
 use crate::paced::PacedTransport;
@@ -186,7 +186,7 @@ impl Drop for Place {
 
 /// The display that hashing has on the way: none for programs.
 fn quiet(display: DisplayArgs) -> DisplayArgs {
-    if display.json { DisplayArgs { json: true, progress: Progress::None } } else { display }
+    if display.json { DisplayArgs { quiet: true, ..display } } else { display }
 }
 
 /// What `taipei-cli download` would have with these switches.

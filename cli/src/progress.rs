@@ -3,6 +3,7 @@
 //! Bars go to standard error, so that standard output holds results alone. Lines and JSON go to standard output. However
 //! many torrents there are, the display is bounded: the busiest have a line, and one line more is about all of them.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ enum Way {
 
 fn way(display: DisplayArgs, is_terminal: bool, log_on_terminal: bool) -> Way {
     match display.progress {
+        _ if display.quiet => Way::Silent,
         Progress::Auto if display.json => Way::Json,
         // Log lines and bars on one terminal would tear each other apart.
         Progress::Auto if is_terminal && !log_on_terminal => Way::Bars,
@@ -98,6 +100,8 @@ impl HashProgress {
 /// The live display of transfers.
 pub(crate) struct TransferProgress {
     way: Way,
+    /// Whether standard output is for programs; then what is for people goes to standard error.
+    for_programs: bool,
     bars: MultiProgress,
     /// With the columns that its bar has now.
     lines: Vec<(ProgressBar, usize)>,
@@ -121,6 +125,7 @@ impl TransferProgress {
         };
         Self {
             way,
+            for_programs: display.is_for_programs(),
             bars: MultiProgress::with_draw_target(target),
             lines: Vec::new(),
             shown: Vec::new(),
@@ -136,9 +141,14 @@ impl TransferProgress {
         if self.way == Way::Bars && self.torrents <= LINES_MAX { BAR_EVERY } else { JSON_EVERY }
     }
 
-    /// Whether programs are reading.
+    /// Whether each event is an object.
     pub(crate) fn is_json(&self) -> bool {
         self.way == Way::Json
+    }
+
+    /// Whether the result is an object.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        self.for_programs
     }
 
     /// Shows what is known now. `changed` is said at once, otherwise a line comes now and then.
@@ -147,11 +157,12 @@ impl TransferProgress {
             Way::Silent => {}
             Way::Bars => self.draw(views),
             Way::Plain => {
+                let for_programs = self.for_programs;
                 let is_due = self.say_lines(views, changed, LINE_EVERY, self.torrents <= LINES_MAX, |view| {
-                    print(format_args!("{}: {}", view.name, view.figures()));
+                    line(for_programs, format_args!("{}: {}", view.name, view.figures()));
                 });
                 if is_due && self.torrents > LINES_MAX {
-                    print(summary(views));
+                    line(self.for_programs, summary(views));
                 }
             }
             Way::Json => {
@@ -248,7 +259,7 @@ impl TransferProgress {
             Way::Bars => {
                 let _ = self.bars.println(format!("{name}: {text}"));
             }
-            Way::Plain => print(format_args!("{name}: {text}")),
+            Way::Plain => line(self.for_programs, format_args!("{name}: {text}")),
             Way::Json => print_json(&event()),
         }
     }
@@ -260,14 +271,14 @@ impl TransferProgress {
 
     /// A torrent is out.
     pub(crate) fn fail(&self, failure: &Failure) {
-        self.bars.suspend(|| fail(failure, self.is_json()));
+        self.bars.suspend(|| fail(failure, self.for_programs));
     }
 
     /// Something about the session itself, which bars leave out.
     pub(crate) fn announce(&self, text: &str, event: impl FnOnce() -> Value) {
         match self.way {
             Way::Silent | Way::Bars => {}
-            Way::Plain => print(text),
+            Way::Plain => line(self.for_programs, text),
             Way::Json => print_json(&event()),
         }
     }
@@ -299,6 +310,15 @@ fn choose(shown: &mut Vec<usize>, ranks: &[Rank], lines: usize) {
         if let Some(idlest) = idlest.filter(|idlest| ranks[**idlest] > ranks[torrent]) {
             *idlest = torrent;
         }
+    }
+}
+
+/// A line for people.
+fn line(to_error: bool, text: impl fmt::Display) {
+    if to_error {
+        eprintln!("{text}");
+    } else {
+        print(text);
     }
 }
 
@@ -348,7 +368,7 @@ mod tests {
 
     #[test]
     fn programs_get_lines_and_logs_keep_bars_away() {
-        let args = |json, progress| DisplayArgs { json, progress };
+        let args = |json, progress| DisplayArgs { json, progress, quiet: false };
         assert_eq!(way(args(true, Progress::Auto), true, false), Way::Json);
         assert_eq!(way(args(true, Progress::Plain), true, false), Way::Plain);
         assert_eq!(way(args(false, Progress::Auto), true, true), Way::Plain);
@@ -358,6 +378,7 @@ mod tests {
         assert_eq!(way(args(false, Progress::Bar), false, false), Way::Plain, "nobody would see them");
         assert_eq!(way(args(false, Progress::None), true, false), Way::Silent);
         assert_eq!(way(args(false, Progress::Json), true, false), Way::Json);
+        assert_eq!(way(DisplayArgs { quiet: true, ..args(true, Progress::Bar) }, true, false), Way::Silent);
     }
 
     #[test]

@@ -495,7 +495,7 @@ impl Transfer<'_> {
             });
         let is_whole = view.stats.as_ref().is_some_and(|stats| stats.bytes_left == 0);
         let path = torrent.root.join(&torrent.metainfo.name);
-        if self.progress.is_json() {
+        if self.progress.is_for_programs() {
             let outcome = match exit {
                 _ if view.has_failed => "failed",
                 _ if is_whole => "complete",

@@ -256,7 +256,8 @@ fn progress_is_shown_as_asked_and_bounded() {
     );
     assert_eq!(none.lines().filter(|line| line.contains("complete already")).count(), 25, "{none}");
     assert_eq!(none.lines().count(), 25, "the results alone");
-    for json in [get("--json"), get("--progress json")] {
+    assert_eq!(get("--json --quiet").lines().count(), 25);
+    for json in ["--json", "--progress json", "--json --quiet", "--json --progress plain"].map(get) {
         assert!(json.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{json}");
         assert_eq!(json.matches("\"event\":\"finished\"").count(), 25);
     }
