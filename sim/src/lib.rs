@@ -10,15 +10,21 @@
 pub mod content;
 pub mod disk;
 pub mod events;
+mod families;
 mod lies;
 pub mod link;
 pub mod oracle;
 pub mod plan;
+pub mod profile;
 pub mod recording;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod sweep;
 pub mod trace;
 pub mod tracker;
 pub mod turmoil;
 pub mod units;
+
+/// Which build this is: version and commit.
+pub const BUILD: &str = env!("TAIPEI_BUILD");

@@ -82,6 +82,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// As it is written everywhere.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Failed => "failed",
+            Self::Vacuous => "vacuous",
+            Self::BudgetExceeded => "budget-exceeded",
+        }
+    }
+
     /// The exit status that says so.
     pub fn exit_status(self) -> u8 {
         match self {

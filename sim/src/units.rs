@@ -46,6 +46,36 @@ pub struct Share {
     pub of: u64,
 }
 
+/// A number, or two with `..` between them: `3 .. 16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CountRange {
+    /// The least.
+    pub low: u64,
+    /// The most; never below `low`.
+    pub high: u64,
+}
+
+/// A size, or two with `..` between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SizeRange {
+    /// Bytes, the least.
+    pub low: u64,
+    /// Bytes, the most; never below `low`.
+    pub high: u64,
+}
+
+/// A rate, or two with `..` between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RateRange {
+    /// Bits per second, the least.
+    pub low: u64,
+    /// Bits per second, the most; never below `low`.
+    pub high: u64,
+}
+
 /// The most that is allowed: `<= 4 MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -149,15 +179,43 @@ impl TryFrom<String> for Jump {
     }
 }
 
+/// Both ends of a range; of a single quantity it is both.
+fn ends(text: &str, read: impl Fn(&str) -> Result<u64, UnitError>) -> Result<(u64, u64), UnitError> {
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let (low, high) = (read(low)?, read(high)?);
+    if high < low { Err(UnitError::Backwards(text.to_owned())) } else { Ok((low, high)) }
+}
+
 impl TryFrom<String> for TimeRange {
     type Error = UnitError;
 
     fn try_from(text: String) -> Result<Self, UnitError> {
-        let (low, high) = match text.split_once("..") {
-            Some((low, high)) => (quantity(low, TIMES)?, quantity(high, TIMES)?),
-            None => (quantity(&text, TIMES)?, quantity(&text, TIMES)?),
-        };
-        if high < low { Err(UnitError::Backwards(text)) } else { Ok(Self { low, high }) }
+        ends(&text, |end| quantity(end, TIMES)).map(|(low, high)| Self { low, high })
+    }
+}
+
+impl TryFrom<String> for SizeRange {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        ends(&text, |end| quantity(end, SIZES)).map(|(low, high)| Self { low, high })
+    }
+}
+
+impl TryFrom<String> for RateRange {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        ends(&text, |end| quantity(end, RATES)).map(|(low, high)| Self { low, high })
+    }
+}
+
+impl TryFrom<String> for CountRange {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        let count = |end: &str| end.trim().parse().map_err(|_| UnitError::Number(text.clone()));
+        ends(&text, count).map(|(low, high)| Self { low, high })
     }
 }
 
@@ -216,6 +274,18 @@ impl Time {
     pub fn exact(self) -> String {
         write_exact(self.0, TIMES)
     }
+
+    /// The same, cut to whole numbers of `unit` nanoseconds.
+    pub fn exact_to(self, unit: u64) -> String {
+        Self(self.0 / unit * unit).exact()
+    }
+}
+
+impl Rate {
+    /// As a scenario file would write it.
+    pub fn exact(self) -> String {
+        write_exact(self.0, RATES)
+    }
 }
 
 impl Serialize for Time {
@@ -256,7 +326,7 @@ impl Serialize for SizeMax {
 
 impl Serialize for Rate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&write_exact(self.0, RATES))
+        serializer.serialize_str(&self.exact())
     }
 }
 

@@ -154,19 +154,23 @@ fn each_scenario_runs() {
     assert!(!all.is_empty(), "there is no scenario");
     for file in all {
         let name = file.display();
-        assert!(file.extension().is_some_and(|extension| extension == "toml"), "{name} is no scenario");
-        assert_eq!(file.parent(), Some(Path::new("scenarios")), "{name} lies where nothing runs it");
+        // Scenarios, failures that were found, what sweeps draw from, and what sweeps came to.
+        let folder = file.parent().and_then(Path::to_str).unwrap_or_default();
+        let (part, extension) = match folder {
+            "scenarios" | "scenarios/corpus" => ("scenario", "toml"),
+            "scenarios/profiles" => ("profile", "toml"),
+            "scenarios/records" => continue,
+            _ => panic!("{name} lies where nothing runs it"),
+        };
+        assert!(file.extension().is_some_and(|its| its == extension), "{name} is no {part}");
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let scenario: toml::Table = read(&file).parse().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let head = scenario
-            .get("scenario")
-            .and_then(toml::Value::as_table)
-            .unwrap_or_else(|| panic!("{name}: no [scenario]"));
-        assert_eq!(
-            head.get("id").and_then(toml::Value::as_str),
-            Some(stem.as_str()),
-            "{name}: id and file name differ"
-        );
+        let table: toml::Table = read(&file).parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let head = table.get(part).and_then(toml::Value::as_table);
+        let head = head.unwrap_or_else(|| panic!("{name}: no [{part}]"));
+        let id = head.get("id").and_then(toml::Value::as_str);
+        assert_eq!(id, Some(stem.as_str()), "{name}: id and file name differ");
+        let is_found = table.contains_key("found");
+        assert_eq!(is_found, folder == "scenarios/corpus", "{name}: what was found is in the corpus");
     }
 }
 

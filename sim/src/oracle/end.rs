@@ -9,7 +9,7 @@ use sha1::{Digest as _, Sha1};
 use super::Watch;
 use crate::disk::{Payload, SimDisk};
 use crate::plan::ROOT;
-use crate::trace::digest;
+use crate::trace::{Kind, digest};
 
 /// What every world must agree on: no times in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,6 +57,9 @@ pub struct Summary {
     pub received_bytes: BTreeMap<String, u64>,
     /// By fault.
     pub fault_effects: Vec<u64>,
+    /// By family of faults: how much it did.
+    #[serde(skip)]
+    pub effects: BTreeMap<&'static str, u64>,
     /// By victim and liar: pieces spoiled.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bad_pieces: BTreeMap<String, u32>,
@@ -92,6 +95,18 @@ impl Watch {
         state
     }
 
+    /// How much each family of faults did.
+    fn effects_by_family(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (fault, effects) in self.plan.faults.iter().zip(&self.fault_effects) {
+            *sums.entry(fault.action.kind().family()).or_default() += effects.unwrap_or(0);
+        }
+        *sums.entry("loss").or_default() += self.trace.count_of(Kind::Lost);
+        let spoiled = self.hosts.iter().flat_map(|watch| watch.liars.bad_pieces());
+        *sums.entry("hostile").or_default() += spoiled.map(|(_, count)| u64::from(count)).sum::<u64>();
+        sums
+    }
+
     /// Figures for people and snapshots, by name.
     pub fn summary(&self) -> Summary {
         Summary {
@@ -118,6 +133,7 @@ impl Watch {
                 .map(|(plan, watch)| (plan.name.clone(), watch.received_bytes))
                 .collect(),
             fault_effects: self.fault_effects.iter().map(|effects| effects.unwrap_or(0)).collect(),
+            effects: self.effects_by_family(),
             bad_pieces: self
                 .plan
                 .hosts

@@ -69,7 +69,7 @@ impl Wrong {
 
 impl ScenarioError {
     /// From what the TOML reader says.
-    pub(super) fn syntax(error: &toml::de::Error, text: &str, file: &str) -> Self {
+    pub(crate) fn syntax(error: &toml::de::Error, text: &str, file: &str) -> Self {
         let at = error.span().map(|span| span.start);
         let key = at.and_then(|at| {
             let before = places(text).into_iter().filter(|place| place.at <= at);
@@ -84,7 +84,7 @@ impl ScenarioError {
     }
 
     /// About the file as a whole.
-    pub(super) fn whole(file: &str, message: String) -> Self {
+    pub(crate) fn whole(file: &str, message: String) -> Self {
         Self { file: file.to_owned(), place: None, key: String::new(), message }
     }
 }

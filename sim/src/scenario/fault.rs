@@ -77,6 +77,17 @@ impl FaultKind {
         }
     }
 
+    /// The family that a profile draws it in.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Crash | Self::PowerCut | Self::Leave => "crash",
+            Self::DiskFull => "disk",
+            Self::TrackerOutage => "tracker",
+            Self::Silence => "silence",
+            Self::Suspend | Self::ClockJump => "clock",
+        }
+    }
+
     /// Whether the host is gone meanwhile.
     pub fn takes_down(self) -> bool {
         matches!(self, Self::Crash | Self::PowerCut | Self::Leave)

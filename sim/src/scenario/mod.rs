@@ -10,11 +10,13 @@ mod error;
 mod expect;
 mod fault;
 mod hosts;
+mod matrix;
 mod net;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
 pub use self::actor::{Actor, ActorKind, Answer, Proto};
 pub use self::error::ScenarioError;
@@ -52,6 +54,8 @@ pub struct Scenario {
     /// How `sweep` runs it.
     #[serde(default)]
     pub sweep: Sweep,
+    /// Which run failed that this was made from.
+    pub found: Option<Found>,
 }
 
 /// `[scenario]`.
@@ -68,6 +72,29 @@ pub struct Head {
     /// How often hosts on turmoil take turns: whole milliseconds. Hours are cheaper when it is coarse.
     #[serde(default = "tick_default")]
     pub tick: Time,
+    /// Whether a fault may come too late to strike, and a liar find nobody to lie to: of what was drawn by chance only a
+    /// whole sweep can say that it did something.
+    #[serde(default)]
+    pub faults_may_miss: bool,
+    /// Which families of faults a profile drew it from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+}
+
+/// `[found]`: which run failed that this was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// The seed of the run; what `run` and `replay` take when the command line has none.
+    pub seed: u64,
+    /// In which world.
+    pub world: World,
+    /// The rule that was broken.
+    pub oracle: String,
+    /// How.
+    pub message: String,
+    /// By which build.
+    pub build: String,
 }
 
 /// Which of the two simulated worlds.
@@ -129,21 +156,45 @@ pub const MARKS: &[&str] = &[
 ];
 
 impl Scenario {
-    /// Reads a scenario file.
+    /// Reads a scenario file: every cell of its matrix, or the one scenario that it is.
     ///
     /// # Errors
     /// Says which file, line and key, and what was expected there.
-    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+    pub fn load(path: &Path) -> Result<Vec<Self>, ScenarioError> {
         let shown = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|error| ScenarioError::whole(&shown, error.to_string()))?;
-        let scenario = Self::parse(&text, &shown)?;
+        let text = read(path)?;
+        let mut table: Table = text.parse().map_err(|error| ScenarioError::syntax(&error, &text, &shown))?;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        if stem != scenario.scenario.id {
+        let id = table.get("scenario").and_then(|head| head.get("id")).and_then(|id| id.as_str());
+        if id.is_some_and(|id| id != stem) {
             let message = format!("wants the file's name, \"{stem}\"");
             return Err(Wrong::at("scenario", "id", message).place(&text, &shown));
         }
-        Ok(scenario)
+        let base = table.get_mut("scenario").and_then(|head| head.as_table_mut()?.remove("extends"));
+        if base.is_none() && !table.contains_key("matrix") {
+            return Self::parse(&text, &shown).map(|scenario| vec![scenario]);
+        }
+        if let Some(base) = base {
+            let name = base.as_str().unwrap_or_default();
+            let base_path = path.with_file_name(format!("{name}.toml"));
+            let base_text = read(&base_path)?;
+            let mut whole: Table = base_text.parse().map_err(|error| {
+                ScenarioError::syntax(&error, &base_text, &base_path.display().to_string())
+            })?;
+            matrix::extend(&mut whole, table);
+            table = whole;
+        }
+        let cells = matrix::cells(table).map_err(|wrong| wrong.place(&text, &shown))?;
+        let read = |(number, cell): (usize, Table)| {
+            // A cell has no place in the file, so it is read as text of its own.
+            let cell_text = toml::to_string(&cell).expect("it was TOML");
+            Self::parse(&cell_text, &shown).map_err(|error| ScenarioError {
+                place: None,
+                message: format!("{} (cell {number})", error.message),
+                ..error
+            })
+        };
+        (1..).zip(cells).map(read).collect()
     }
 
     /// Reads a scenario from text; `shown` names it in errors.
@@ -155,6 +206,11 @@ impl Scenario {
             toml::from_str(text).map_err(|error| ScenarioError::syntax(&error, text, shown))?;
         scenario.check().map_err(|wrong| wrong.place(text, shown))?;
         Ok(scenario)
+    }
+
+    /// Whether it could be a file: it does not contradict itself.
+    pub fn is_sound(&self) -> bool {
+        self.check().is_ok()
     }
 
     /// The file that this would be read from.
@@ -169,6 +225,11 @@ impl Scenario {
         let group = self.groups.iter().find(|known| known.name == group)?;
         group.numbers().any(|known| known == number).then_some((group, number))
     }
+}
+
+fn read(path: &Path) -> Result<String, ScenarioError> {
+    let wrong = |error: std::io::Error| ScenarioError::whole(&path.display().to_string(), error.to_string());
+    std::fs::read_to_string(path).map_err(wrong)
 }
 
 fn events_only() -> Vec<World> {
