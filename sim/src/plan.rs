@@ -69,6 +69,8 @@ pub struct Plan {
     pub trackers: Vec<TrackerPlan>,
     /// In the order of their times; last those that wait for something else.
     pub faults: Vec<FaultPlan>,
+    /// Whether anybody lies.
+    has_liars: bool,
     /// Least and most, one way.
     latency: TimeRange,
     /// Part and whole: a segment that comes a retransmission later.
@@ -362,6 +364,7 @@ impl Plan {
         faults.sort_by_key(|fault| fault.at.unwrap_or(u64::MAX));
         Arc::new(Self {
             seed,
+            has_liars: hosts.iter().any(|host| host.lies.is_some()),
             hosts,
             trackers,
             faults,
@@ -383,6 +386,15 @@ impl Plan {
     /// The host at an address.
     pub fn host_at(&self, address: IpAddr) -> Option<usize> {
         self.hosts.iter().position(|host| host.address == address)
+    }
+
+    /// The host at an address, if it lies.
+    pub fn liar_at(&self, address: IpAddr) -> Option<usize> {
+        if self.has_liars {
+            self.host_at(address).filter(|host| self.hosts[*host].lies.is_some())
+        } else {
+            None
+        }
     }
 
     /// The least time in which every host of `group` can have `bytes`, by the rates of links alone:

@@ -264,8 +264,9 @@ impl TryFrom<String> for Share {
 
 /// As a scenario file would write it, so that it reads back as the same number: the largest unit that it is whole in.
 fn write_exact(number: u64, units: &[(&str, u64)]) -> String {
-    let whole = units.iter().filter(|(_, factor)| number.is_multiple_of(*factor));
-    let (name, factor) = whole.max_by_key(|(_, factor)| *factor).expect("every table has a unit of one");
+    let whole =
+        units.iter().filter(|(_, factor)| number.is_multiple_of(*factor) && (number > 0 || *factor == 1));
+    let (name, factor) = whole.max_by_key(|(_, factor)| *factor).unwrap_or(&units[0]);
     format!("{} {name}", number / factor)
 }
 

@@ -117,11 +117,12 @@ impl Torrent {
         match self.pieces.file(piece, block, data, connection, peer.remote) {
             Filed::Duplicate => self.wasted_bytes += bytes,
             Filed::New { others, complete } => {
-                for other in others {
-                    self.take_back(context, other, piece, block);
-                }
+                // First: whoever has nothing to ask for any more may be given the piece of a slow one, and not this one.
                 if complete {
                     self.on_whole(context, piece);
+                }
+                for other in others {
+                    self.take_back(context, other, piece, block);
                 }
             }
         }

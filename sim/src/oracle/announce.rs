@@ -177,6 +177,11 @@ impl TierWatch {
         Ok(())
     }
 
+    /// Somebody wants to talk to a tracker, for this torrent or another: it has not served yet.
+    pub(super) fn on_tried(&mut self, tracker: &str) {
+        self.failed.insert(tracker.to_owned());
+    }
+
     /// Its answer came.
     pub(super) fn on_answered(&mut self, tracker: &str, taken: bool) {
         if taken {

@@ -22,10 +22,12 @@ use taipei_engine::{Input, Output};
 
 pub use self::end::{EndState, HostEnd, Summary, TorrentEnd};
 use self::host::{HostWatch, ProcessWatch};
+use self::liars::LiarWatch;
 pub use self::rules::{RULES, Rule, rule};
 use crate::disk::SimDisk;
 use crate::plan::{Action, FaultPlan, Materials, Plan};
 use crate::run::BUDGET;
+use crate::scenario::FaultKind;
 use crate::trace::{Kind, Trace, digest};
 
 /// A rule that was broken, and how.
@@ -104,6 +106,8 @@ impl Watch {
         watch.incarnation += 1;
         watch.process = Some(ProcessWatch::default());
         watch.have.clear();
+        // Nobody is blamed for what an earlier process knew.
+        watch.liars = LiarWatch::default();
         self.trace.event(now, host as u32 + 1, Kind::Start, [watch.incarnation, 0, 0]);
     }
 
@@ -113,8 +117,10 @@ impl Watch {
         (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
         let (kind, Some(host)) = (action.kind(), action.host()) else { return };
         let watch = &mut self.hosts[host];
-        watch.process = None;
-        watch.last_end = Some(kind);
+        // What strikes a machine that is down already changes only what a power cut takes.
+        if watch.process.take().is_some() || kind == FaultKind::PowerCut {
+            watch.last_end = Some(kind);
+        }
         self.trace.event(now, host as u32 + 1, Kind::Stop, [kind as u64 + 1, effects, 0]);
     }
 

@@ -6,7 +6,7 @@ use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, InfoHash, Output, TorrentId};
 
 use super::announce::Announce;
-use super::host::Pending;
+use super::host::{HostWatch, Pending};
 use super::wire::Claim;
 use super::{Broken, Watch};
 use crate::disk::SimDisk;
@@ -22,7 +22,7 @@ impl Watch {
         disk: &SimDisk,
     ) -> Result<(), Broken> {
         let materials = self.materials.clone();
-        let Some(process) = self.hosts[host].process.as_mut() else { return Ok(()) };
+        let HostWatch { process: Some(process), liars, .. } = &mut self.hosts[host] else { return Ok(()) };
         if process.stopped {
             return Err(("S15", "an output after it had stopped".to_owned()));
         }
@@ -30,8 +30,14 @@ impl Watch {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
+                let liar = process.remotes.get(connection).and_then(|remote| self.plan.liar_at(*remote));
                 let mut claims = Vec::new();
                 for message in messages {
+                    if let (Some(liar), Some(torrent), Message::Request(request)) =
+                        (liar, watch.torrent(), message)
+                    {
+                        liars.on_asked(now, torrent, request.piece, liar);
+                    }
                     if is_full && matches!(message, Message::Request(_)) {
                         return Err(("S4", "a request while the disk is full".to_owned()));
                     }
@@ -88,9 +94,17 @@ impl Watch {
                 asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
             }
             Output::SendDatagram { remote, payload } => {
-                let Some(UdpRequest::Announce { transaction, announce, .. }) = UdpRequest::parse(payload)
-                else {
-                    return Ok(());
+                let (transaction, announce) = match UdpRequest::parse(payload) {
+                    Some(UdpRequest::Announce { transaction, announce, .. }) => (transaction, announce),
+                    Some(UdpRequest::Connect { .. }) => {
+                        // Until it is answered, nobody can be told anything there.
+                        let tracker = self.plan.tracker_name(*remote);
+                        for torrent in 0..materials.torrents.len() {
+                            process.tiers.entry(torrent).or_default().on_tried(&tracker);
+                        }
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
                 };
                 let announce = Announce::over_udp(&announce);
                 let Some(torrent) = materials.by_info_hash(InfoHash(announce.info_hash)) else {
@@ -138,7 +152,7 @@ impl Watch {
             }
             Alert::PieceFailed { torrent, piece } => {
                 self.marks.insert("piece_hash_bad");
-                let spoiled = watch.liars.on_bad(number_of(*torrent), piece.get());
+                let spoiled = watch.liars.on_bad(now, number_of(*torrent), piece.get());
                 let expects = &self.materials.scenario.expects;
                 let most = expects.iter().filter_map(|expect| Some(expect.banned?.bad_pieces)).min();
                 for (liar, count) in spoiled {

@@ -18,6 +18,8 @@ use crate::scenario::Scenario;
 struct Stage {
     watch: Watch,
     disk: SimDisk,
+    /// Nanoseconds.
+    now: u64,
 }
 
 const SEED: usize = 0;
@@ -56,15 +58,15 @@ impl Stage {
         let disk = materials.disk(&plan.hosts[LEECH]);
         let mut watch = Watch::new(materials, plan, false);
         watch.on_start(0, LEECH);
-        Self { watch, disk }
+        Self { watch, disk, now: 1 }
     }
 
     fn takes(&mut self, input: Input) {
-        self.watch.on_input(1, LEECH, &input, &self.disk);
+        self.watch.on_input(self.now, LEECH, &input, &self.disk);
     }
 
     fn says(&mut self, output: Output) {
-        self.watch.on_output(1, LEECH, &output, &self.disk);
+        self.watch.on_output(self.now, LEECH, &output, &self.disk);
     }
 
     fn address(&self, host: usize) -> SocketAddr {
@@ -93,7 +95,11 @@ impl Stage {
     }
 
     fn asks(&mut self) {
-        let request = Message::Request(Request { piece: 0, begin: 0, length: 16_384 });
+        self.asks_for(0);
+    }
+
+    fn asks_for(&mut self, piece: u32) {
+        let request = Message::Request(Request { piece, begin: 0, length: 16_384 });
         self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
     }
 
@@ -197,10 +203,15 @@ const BANNED: &str = "[[expect]]\nbanned = { bad_pieces = 3 }";
 #[test]
 fn s20_is_a_fourth_bad_piece_of_one_liar() {
     let mut stage = Stage::new(BANNED).connected(LIAR);
-    for piece in 0..4 {
-        assert_eq!(stage.broken(), None, "{piece}");
-        stage.hears_block(piece, false);
-        stage.finds_bad(piece);
+    // Two that are under way already when the first is known, then one by one.
+    for asked in [&[0, 1, 2][..], &[3], &[4], &[5]] {
+        assert_eq!(stage.broken(), None, "{asked:?}");
+        stage.now += 1;
+        asked.iter().for_each(|piece| stage.asks_for(*piece));
+        for piece in asked {
+            stage.hears_block(*piece, false);
+            stage.finds_bad(*piece);
+        }
     }
     assert_eq!(stage.broken(), Some("S20"));
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
 use crate::units::{MILLISECOND, Rate, Share, Size, Time, TimeRange};
 
 /// `[[group]]`: hosts alike.
@@ -15,13 +16,13 @@ pub struct Group {
     /// Of these only those with these numbers; all, when left out. What making a failing run smaller leaves.
     pub only: Option<Vec<u32>>,
     /// What they have at the start.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub has: Has,
     /// Their access link.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub access: Access,
     /// Their disk.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub disk: DiskModel,
     /// Of the blocks that they serve: they are wrong.
     pub lies: Option<Share>,

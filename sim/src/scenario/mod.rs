@@ -40,7 +40,7 @@ pub struct Scenario {
     #[serde(rename = "group")]
     pub groups: Vec<Group>,
     /// What lies between hosts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub net: Net,
     /// Other parties.
     #[serde(default, rename = "actor", skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ pub struct Scenario {
     #[serde(default, rename = "expect", skip_serializing_if = "Vec::is_empty")]
     pub expects: Vec<Expect>,
     /// How `sweep` runs it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sweep: Sweep,
     /// Which run failed that this was made from.
     pub found: Option<Found>,
@@ -70,11 +70,11 @@ pub struct Head {
     /// When it has failed if its expectations are not met; simulated time.
     pub duration: Time,
     /// How often hosts on turmoil take turns: whole milliseconds. Hours are cheaper when it is coarse.
-    #[serde(default = "tick_default")]
+    #[serde(default = "tick_default", skip_serializing_if = "is_tick_default")]
     pub tick: Time,
     /// Whether a fault may come too late to strike, and a liar find nobody to lie to: of what was drawn by chance only a
     /// whole sweep can say that it did something.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub faults_may_miss: bool,
     /// Which families of faults a profile drew it from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -128,10 +128,10 @@ pub struct Torrent {
     /// The length of its pieces; as `taipei-cli create` chooses when left out.
     pub piece: Option<Size>,
     /// How many files; sizes differ by at most a byte, so pieces straddle them.
-    #[serde(default = "one")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub files: u32,
     /// Trackers by name, in tiers; when left out each tracker is a tier of its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<Vec<String>>,
 }
 
@@ -240,8 +240,21 @@ fn tick_default() -> Time {
     Time(MILLISECOND)
 }
 
+fn is_tick_default(tick: &Time) -> bool {
+    *tick == tick_default()
+}
+
 fn one() -> u32 {
     1
+}
+
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
+/// What need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]
