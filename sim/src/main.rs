@@ -8,6 +8,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::commands::{diff, merge, replay, run, shrink, sweep, write};
 
@@ -43,6 +44,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // `RUST_LOG=taipei_engine=debug` shows what every engine of a run decides.
+    let filter = EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let status = match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Sweep(args) => sweep::sweep(&args),

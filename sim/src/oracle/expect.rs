@@ -184,10 +184,13 @@ impl Watch {
         let hurt: Vec<(usize, usize)> = hurt
             .flat_map(|(host, watch)| watch.liars.bad_pieces().map(move |(liar, _)| (host, liar)))
             .collect();
-        for (host, liar) in &hurt {
-            let name = self.plan.hosts[*liar].name.clone();
-            if !self.hosts[*host].banned.contains(&name) {
-                self.break_rule("S20", now, Some(*host), format!("was hurt by {name} and did not ban it"));
+        let exposed: Vec<(usize, usize)> = (0..self.hosts.len())
+            .flat_map(|host| self.hosts[host].liars.exposed().map(move |liar| (host, liar)))
+            .collect();
+        for (host, liar) in exposed {
+            let name = self.plan.hosts[liar].name.clone();
+            if !self.hosts[host].banned.contains(&name) {
+                self.break_rule("S20", now, Some(host), format!("was hurt by {name} and did not ban it"));
             }
         }
         let idle = (0..self.hosts.len())

@@ -121,6 +121,10 @@ impl Watch {
         if watch.process.take().is_some() || kind == FaultKind::PowerCut {
             watch.last_end = Some(kind);
         }
+        if kind == FaultKind::PowerCut {
+            // What was recorded and not synced may be gone, and nobody misses it later.
+            watch.recorded = watch.saved.clone();
+        }
         self.trace.event(now, host as u32 + 1, Kind::Stop, [kind as u64 + 1, effects, 0]);
     }
 

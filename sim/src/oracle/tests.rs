@@ -222,6 +222,7 @@ fn s20_is_a_liar_who_hurt_and_was_not_banned() {
         let mut stage = Stage::new(BANNED).connected(LIAR);
         stage.hears_block(0, false);
         stage.finds_bad(0);
+        stage.watch.hosts[LEECH].liars.on_good(0, 0);
         if banned {
             stage.bans(LIAR);
         }
