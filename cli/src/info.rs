@@ -22,6 +22,9 @@ pub(crate) fn run(args: &InfoArgs) -> Exit {
 #[derive(Serialize)]
 struct Info<'a> {
     name: &'a str,
+    /// As the torrent has it, where no disk would take that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_name: Option<&'a str>,
     /// `v1`, `v2` or `hybrid`.
     kind: &'static str,
     info_hash_v1: Option<String>,
@@ -48,6 +51,9 @@ struct InfoFile<'a> {
     length: u64,
     pad: bool,
     symlink: Option<&'a str>,
+    /// As the torrent has it, where no disk would take that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<&'a str>,
 }
 
 impl<'a> Info<'a> {
@@ -58,9 +64,11 @@ impl<'a> Info<'a> {
             length: file.length,
             pad: file.pad,
             symlink: file.symlink.as_ref().map(|target| target.as_str()),
+            original: file.original.as_deref(),
         };
         Self {
             name: &metainfo.name,
+            original_name: metainfo.original_name.as_deref(),
             kind: match (metainfo.info_hashes.v1, metainfo.info_hashes.v2) {
                 (Some(_), Some(_)) => "hybrid",
                 (None, _) => "v2",
@@ -98,6 +106,9 @@ fn text(metainfo: &Metainfo) -> String {
     };
     let info = Info::new(metainfo);
     line("name", info.name);
+    if let Some(original) = info.original_name {
+        line("  as it came", original);
+    }
     if let Some(v1) = &info.info_hash_v1 {
         line("info-hash", v1);
     }
@@ -139,11 +150,14 @@ fn text(metainfo: &Metainfo) -> String {
         .for_each(|(label, value)| line(label, value));
     let _ = writeln!(out, "files");
     for file in &info.files {
-        let kind = match file.symlink {
+        let mut kind = match file.symlink {
             Some(target) => format!("link to {}", escape(target)),
             None if file.pad => "padding".to_owned(),
             None => String::new(),
         };
+        if let Some(original) = file.original {
+            let _ = write!(kind, "  in the torrent: {}", escape(original));
+        }
         let _ = writeln!(out, "  {:>10}  {}  {kind}", bytes(file.length), escape(file.path));
     }
     out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
@@ -194,6 +208,18 @@ mod tests {
             ]
         );
         assert!(!date(i64::MIN).is_empty() && !date(i64::MAX).is_empty());
+    }
+
+    #[test]
+    fn names_that_no_disk_takes_are_shown_as_they_came_escaped() {
+        let torrent = b"d4:infod5:filesld6:lengthi0e4:pathl2:..6:a\xe2\x80\xaebceee4:name5:n\x1b[2J12:piece lengthi16384e6:pieces0:ee";
+        let metainfo = Metainfo::parse(torrent, crate::output::path_rules()).unwrap();
+        let shown = text(&metainfo);
+        assert!(shown.contains("name          n_[2J\n  as it came  n\\u{1b}[2J\n"), "{shown}");
+        assert!(shown.contains("n_[2J/_/a_bc    in the torrent: n\\u{1b}[2J/../a\\u{202e}bc"), "{shown}");
+        let json = crate::output::json_line(&Info::new(&metainfo));
+        assert!(json.contains(r#""original_name":"n\u001b[2J""#), "{json}");
+        assert!(json.contains(r#""original":"n\u001b[2J/../a\u202ebc""#), "{json}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! connection. What a connection held when it closes goes back to the buckets.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::config::RateLimits;
 use crate::ids::{ConnectionId, TorrentId};
@@ -427,31 +428,31 @@ fn quantum(per_second: u64) -> i64 {
     (per_second / 64).clamp(QUANTUM_MIN, QUANTUM_MAX) as i64
 }
 
-/// How many new connections may be dialled: a bucket that fills steadily.
+/// How many new connections may be dialled: so many in any second, not one more (`reliability.md` B7).
 #[derive(Debug)]
 pub(crate) struct Dials {
-    per_second: u64,
-    /// In billionths of a dial.
-    level: u64,
-    filled: Instant,
+    per_second: usize,
+    /// When those of the last second went out.
+    recent: VecDeque<Instant>,
 }
 
 impl Dials {
     pub(crate) fn new(per_second: u32) -> Self {
-        let per_second = u64::from(per_second.max(1));
-        Self { per_second, level: per_second * DIAL, filled: Instant::START }
+        Self { per_second: per_second.max(1) as usize, recent: VecDeque::new() }
     }
 
     /// Takes one; else says when there is one.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let gained = (now.since(self.filled).as_nanos() as u64).saturating_mul(self.per_second);
-        self.level = self.level.saturating_add(gained).min(self.per_second * DIAL);
-        self.filled = now;
-        if self.level >= DIAL {
-            self.level -= DIAL;
-            return Ok(());
+        while self.recent.front().is_some_and(|first| *first + SECOND <= now) {
+            self.recent.pop_front();
         }
-        Err(Instant(now.0 + (DIAL - self.level).div_ceil(self.per_second)))
+        match self.recent.front() {
+            Some(first) if self.recent.len() >= self.per_second => Err(*first + SECOND),
+            _ => {
+                self.recent.push_back(now);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -461,7 +462,7 @@ const STANDING: i64 = i64::MAX;
 const QUANTUM_MIN: u64 = 256;
 const QUANTUM_MAX: u64 = 256 << 10;
 const NANO: i128 = 1_000_000_000;
-const DIAL: u64 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 #[path = "bandwidth_tests.rs"]

@@ -14,6 +14,8 @@ use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
 use crate::wire::{Handshake, Request, Reserved};
 
+#[path = "engine_tests/bounds.rs"]
+mod bounds;
 #[path = "engine_tests/disk_faults.rs"]
 mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
@@ -132,6 +134,7 @@ impl Bench {
                 other => panic!("not expected here: {other:?}"),
             }
         }
+        self.engine.torrents.values().for_each(Torrent::assert_counts);
     }
 
     /// Lets time pass, and the disk work.

@@ -73,8 +73,6 @@ pub const PEERS_PER_ADDRESS_MAX: usize = 3;
 pub const IDLE_MESSAGES_MAX: u32 = 2 * REQUESTS_QUEUED_MAX;
 /// Neither side wants anything of the other for this long, and no room is left: gone (libtorrent's `inactivity_timeout`).
 pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(600);
-/// Suggested pieces that are looked at (libtorrent's `max_suggest_pieces`).
-pub const SUGGESTS_MAX: u32 = 16;
 /// Requests of a choked peer that are answered with a reject until it is unchoked; libtorrent drops it then
 /// (`max_rejects`).
 pub const CHOKED_REQUESTS_MAX: u32 = 50 + REQUESTS_QUEUED_MAX;

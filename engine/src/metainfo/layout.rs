@@ -32,12 +32,14 @@ pub struct ListedFile {
     pub pad: bool,
     /// Where it points, below the download directory (BEP 47).
     pub symlink: Option<StoragePath>,
+    /// As the torrent names it, where that is not `path`.
+    pub original: Option<Box<str>>,
 }
 
 impl ListedFile {
-    /// A file that is neither pad nor symlink.
+    /// A file that is neither pad nor symlink, on disk as the torrent names it.
     pub fn plain(path: StoragePath, length: u64) -> Self {
-        Self { path, length, pad: false, symlink: None }
+        Self { path, length, pad: false, symlink: None, original: None }
     }
 }
 
@@ -54,6 +56,9 @@ pub struct FileEntry {
     pub pad: bool,
     /// Where it points, below the download directory (BEP 47).
     pub symlink: Option<StoragePath>,
+    /// As the torrent names it, its components joined by `/`, where that is not `path`: for people to see, not escaped,
+    /// never for a disk.
+    pub original: Option<Box<str>>,
 }
 
 impl FileEntry {
@@ -128,8 +133,8 @@ impl Layout {
             .into_iter()
             .map(|file| {
                 let length = bytes_of(&file);
-                let entry =
-                    FileEntry { path: file.path, length, offset, pad: file.pad, symlink: file.symlink };
+                let ListedFile { path, pad, symlink, original, .. } = file;
+                let entry = FileEntry { path, length, offset, pad, symlink, original };
                 offset += length;
                 entry
             })

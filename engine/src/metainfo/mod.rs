@@ -25,6 +25,8 @@ use crate::limits::{PIECE_LENGTH_MAX, PIECES_MAX, TORRENT_FILE_BYTES_MAX, TOTAL_
 pub struct Metainfo {
     /// Safe for a file system; the first component of every path.
     pub name: String,
+    /// As the torrent has it, where that is not `name`: for people to see, not escaped, never for a disk.
+    pub original_name: Option<Box<str>>,
     /// On the wire.
     pub info_hashes: InfoHashes,
     /// Files and pieces.

@@ -120,6 +120,24 @@ pub fn storage_path<'a>(
     }
 }
 
+/// The components of a path as they came, joined by `/`, unless `path` says the same. What is no UTF-8 is replaced.
+pub(super) fn original<'a>(
+    components: impl IntoIterator<Item = &'a [u8]>,
+    path: &StoragePath,
+) -> Option<Box<str>> {
+    let names: Vec<_> = components.into_iter().map(String::from_utf8_lossy).collect();
+    let original = names.join("/");
+    (original != path.as_str()).then(|| original.into())
+}
+
+/// A file is to lie elsewhere. How the torrent names it is not lost.
+pub(super) fn relocate(path: &mut StoragePath, original: &mut Option<Box<str>>, to: StoragePath) {
+    if *path != to {
+        let before = std::mem::replace(path, to);
+        original.get_or_insert_with(|| before.as_str().into());
+    }
+}
+
 /// Whether a name in a torrent says nothing that a file could be called: empty, `.`, `..`, or slashes.
 pub(super) fn is_void(raw: &[u8]) -> bool {
     let trimmed = trim_slashes(raw);

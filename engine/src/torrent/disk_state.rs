@@ -15,11 +15,13 @@ use tracing::{debug, info, warn};
 
 use super::{Purpose, Torrent, TorrentState};
 use crate::alert::{AddError, Alert};
+use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
 use crate::context::Context;
 use crate::disk::{StorageError, StorageErrorKind, Work};
 use crate::ids::{FileIndex, PieceIndex};
 use crate::time::Instant;
+use crate::wire::Message;
 
 /// How the disk of one torrent does.
 #[derive(Debug, Default)]
@@ -52,6 +54,15 @@ impl DiskState {
     /// Whether a piece that we have may be gone: it is not served until that is known.
     pub(super) fn is_in_doubt(&self, piece: PieceIndex) -> bool {
         self.doubted.contains(&piece)
+    }
+
+    /// What may be told of `have`: without what is in doubt.
+    pub(super) fn without_doubted(&self, have: &Bitfield) -> Bitfield {
+        let mut sure = have.clone();
+        for piece in &self.doubted {
+            sure.clear(*piece);
+        }
+        sure
     }
 
     /// Nothing is tried again: the torrent ends.
@@ -203,9 +214,14 @@ impl Torrent {
             Ok(good) => {
                 for (piece, good) in pieces.into_iter().zip(good) {
                     self.disk.doubted.remove(&piece);
-                    if !good {
+                    if good {
+                        self.tell_confirmed(piece);
+                    } else {
                         self.on_lost(context, piece);
                     }
+                }
+                if self.disk.doubted.is_empty() {
+                    self.peers.values_mut().for_each(|peer| peer.greeted_in_doubt = false);
                 }
             }
             Err(error) => self.pause_for_disk(context, error),
@@ -215,6 +231,15 @@ impl Torrent {
             && self.selection.is_complete()
         {
             self.on_complete(context);
+        }
+    }
+
+    /// Tells those of a piece who came while it was in doubt.
+    fn tell_confirmed(&mut self, piece: PieceIndex) {
+        for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.greeted_in_doubt) {
+            if !peer.has.has(piece) && peer.send(Message::Have(piece.get())) {
+                self.unsent.push(*connection);
+            }
         }
     }
 

@@ -20,6 +20,8 @@ mod serve;
 mod smart_ban;
 mod swarm;
 mod trackers;
+#[cfg(test)]
+mod vectors;
 mod verify;
 
 use core::net::SocketAddr;
@@ -596,6 +598,20 @@ impl Torrent {
             seeds: up().filter(|peer| peer.is_seed()).count() as u32,
             candidates: self.candidates.len() as u32,
             endgame: self.is_fetching() && self.pieces.all_requested() && self.pieces.blocks_wanted() > 0,
+        }
+    }
+
+    /// What is counted over peers is the sum over those connected, at every moment (`reliability.md` B5).
+    #[cfg(test)]
+    pub(crate) fn assert_counts(&self) {
+        let counted = || self.peers.values().filter(|peer| peer.counted);
+        for piece in self.place.layout.pieces() {
+            let those = counted().filter(|peer| peer.has.has(piece)).count();
+            assert_eq!(self.picker.availability(piece), those as u32, "availability of {piece}");
+        }
+        for peer in self.peers.values().filter(|_| self.begun) {
+            let lacked = |piece: &PieceIndex| self.selection.wants(*piece) && !self.have.has(*piece);
+            assert_eq!(peer.wanted_count, peer.has.iter().filter(lacked).count() as u32);
         }
     }
 

@@ -62,6 +62,12 @@ impl Picker {
         self.sequence.is_some()
     }
 
+    /// Peers, seeds left out, that have this piece.
+    #[cfg(test)]
+    pub(super) fn availability(&self, piece: PieceIndex) -> u32 {
+        self.availability[piece.at()]
+    }
+
     /// A piece is missing now, and of this class.
     pub(crate) fn insert(&mut self, piece: PieceIndex, class: Class) {
         assert_eq!(self.places[piece.at()], None, "a piece is missing once");

@@ -98,7 +98,7 @@ impl Torrent {
         peer.local = Some(local);
         peer.enter(context.now, Stage::Handshaking);
         context.bandwidth.open(connection, Some(self.id));
-        self.candidates.set_local(local.ip());
+        self.candidates.set_local(local.ip(), context.port.unwrap_or(0));
         context.wake_connection(connection, peer.deadline());
         self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
         self.flush(context);
@@ -325,16 +325,18 @@ impl Torrent {
 
     /// Says what we have and what we can do.
     fn greet(&mut self, context: &mut Context<'_>, connection: ConnectionId, theirs: Handshake) {
+        let have = self.disk.without_doubted(&self.have);
         let Some(peer) = self.peers.get_mut(&connection) else { return };
+        peer.greeted_in_doubt = have.count() < self.have.count();
         let fast = theirs.reserved.fast();
-        let has = if fast && self.have.is_full() {
+        let has = if fast && have.is_full() {
             Some(Message::HaveAll)
-        } else if fast && self.have.is_empty() {
+        } else if fast && have.is_empty() {
             Some(Message::HaveNone)
-        } else if self.have.is_empty() {
+        } else if have.is_empty() {
             None
         } else {
-            Some(Message::Bitfield(bytes::Bytes::copy_from_slice(self.have.as_bytes())))
+            Some(Message::Bitfield(bytes::Bytes::copy_from_slice(have.as_bytes())))
         };
         let remote = peer.remote;
         let extended = theirs.reserved.extended().then(|| {
@@ -349,7 +351,7 @@ impl Torrent {
             }))
         });
         let allowed = match remote.ip().to_canonical() {
-            IpAddr::V4(ip) if fast && !self.have.is_empty() => {
+            IpAddr::V4(ip) if fast && !have.is_empty() => {
                 allowed_fast_set(ip.octets(), self.info_hash, &self.place.layout, ALLOWED_FAST_GIVEN)
             }
             _ => Vec::new(),
@@ -544,7 +546,12 @@ fn handshake(context: &Context<'_>, info_hash: InfoHash) -> Handshake {
 }
 
 /// The pieces that a peer at this address may ask for while choked (BEP 6, "Allowed Fast Set Generation").
-fn allowed_fast_set(ip: [u8; 4], info_hash: InfoHash, layout: &Layout, count: usize) -> Vec<PieceIndex> {
+pub(super) fn allowed_fast_set(
+    ip: [u8; 4],
+    info_hash: InfoHash,
+    layout: &Layout,
+    count: usize,
+) -> Vec<PieceIndex> {
     let mut set = Vec::new();
     let piece_count = layout.piece_count();
     if piece_count as usize <= count {
@@ -571,18 +578,3 @@ const ALLOWED_FAST_GIVEN: usize = 10;
 const ALLOWED_FAST_TAKEN_MAX: usize = 64;
 /// Rejects in a row, without a block between, after which a peer is of no use.
 const REJECTS_MAX: u32 = 2 * crate::limits::REQUESTS_OUT_MAX;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metainfo::layout::ListedFile;
-
-    #[test]
-    fn the_allowed_fast_set_is_that_of_the_bep() {
-        let path = crate::metainfo::StoragePath::state("x");
-        let layout = Layout::new(16384, vec![ListedFile::plain(path, 1313 * 16384)]).unwrap();
-        let set = allowed_fast_set([80, 4, 4, 200], InfoHash([0xaa; 20]), &layout, 9);
-        let set: Vec<_> = set.into_iter().map(PieceIndex::get).collect();
-        assert_eq!(set, [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
-    }
-}
