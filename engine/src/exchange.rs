@@ -5,8 +5,8 @@
 //! [`Step::Failed`].
 //!
 //! Redirects and addresses are judged here, on the address that is connected to: never more local than where the
-//! redirect came from, and over HTTP on this machine only below a path of trackers, so that a torrent cannot make us
-//! talk to a service of ours. It never resolves a name that is an address, and never follows a redirect to UDP.
+//! redirect came from, and over HTTP on this machine and in its networks only below a path of trackers, so that a
+//! torrent cannot make us talk to a service of ours or to a router. It never resolves a name that is an address, and never follows a redirect to UDP.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -32,7 +32,7 @@ pub(crate) struct Endpoint {
     /// Of `udp` too the scheme is `http` here, so that host and port are read by the same rules.
     url: Url,
     udp: bool,
-    /// How its path begins if it is on this machine.
+    /// How its path begins if it is on this machine or in a local network.
     local_path: &'static str,
 }
 
@@ -111,9 +111,9 @@ pub(crate) enum TrackerError {
     /// A URL that would make us say what we did not say.
     #[error("its URL imitates an announce")]
     Imitation,
-    /// A service of this machine, or one that pretends to be a tracker.
-    #[error("a tracker on this machine must have a path that begins with /announce")]
-    LoopbackPath,
+    /// A service of this machine or of a local network that is no tracker.
+    #[error("a tracker on this machine or in a local network must have a path that begins with /announce")]
+    LocalPath,
     /// A redirect into somebody's local network.
     #[error("redirected from a public to a local address")]
     RedirectToLocal,
@@ -377,8 +377,8 @@ impl Exchange {
         }
         // A packet of BEP 15 is a command to nobody; a GET may be.
         let Endpoint { url, udp, local_path } = &self.endpoint;
-        if scope == Scope::Loopback && !udp && !url.path().starts_with(local_path) {
-            return Err(TrackerError::LoopbackPath);
+        if scope != Scope::Public && !udp && !url.path().starts_with(local_path) {
+            return Err(TrackerError::LocalPath);
         }
         Ok(())
     }
@@ -460,9 +460,12 @@ mod tests {
     #[test]
     fn on_this_machine_a_scrape_keeps_to_its_path() {
         let first = |text: &str| Exchange::new(Endpoint::scrape(text).unwrap()).1;
-        assert_eq!(first("http://127.0.0.1/announce"), Step::Ask);
-        assert_eq!(first("http://127.0.0.1/x/announce"), Step::Failed(TrackerError::LoopbackPath));
-        assert_eq!(first("udp://127.0.0.1:1/x"), Step::Ask);
+        for local in ["127.0.0.1", "[::1]", "192.168.1.1", "[fd00::1]"] {
+            assert_eq!(first(&format!("http://{local}/announce")), Step::Ask);
+            assert_eq!(first(&format!("http://{local}/x/announce")), Step::Failed(TrackerError::LocalPath));
+            assert_eq!(first(&format!("udp://{local}:1/x")), Step::Ask);
+        }
+        assert_eq!(first("http://9.9.9.9/x/announce"), Step::Ask);
     }
 
     #[test]

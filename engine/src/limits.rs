@@ -50,7 +50,9 @@ pub const TRACKER_PEERS_MAX: usize = 1000;
 pub const TRACKER_BODY_BYTES_MAX: u32 = 1 << 20;
 /// Redirects followed for one HTTP request.
 pub const REDIRECTS_MAX: u32 = 5;
-/// An HTTP request, from look-up to the last byte.
+/// Without a byte from an HTTP server for this long, its answer has failed; libtorrent's.
+pub const HTTP_RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A look-up, or an HTTP request from the dial to the last byte.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// From dialling to a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use taipei_engine::limits::{REDIRECTS_MAX, TORRENT_FILE_BYTES_MAX};
 use taipei_engine::output::HttpGet;
 use url::{Host, Url};
 
-use crate::{Bind, BindError, TcpTransport};
+use crate::{Bind, BindError, BootClock, TcpTransport};
 
 /// Why nothing came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +100,7 @@ async fn get(
                 .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())),
             body_bytes_max: TORRENT_FILE_BYTES_MAX as u32,
         };
-        match http_get(transport, &get).await {
+        match http_get(transport, &BootClock::new(), &get).await {
             Ok(response) => return Ok((response, target)),
             Err(net) => error = net.into(),
         }

@@ -21,12 +21,14 @@ struct Desk {
 }
 
 impl Desk {
-    /// Files as `name:length`; a `-` before the name makes a pad file.
+    /// Files as `name:length`; a `-` before the name makes a pad file, a `@` a link to a file `a`.
     fn new(piece_length: u32, files: &str) -> Self {
         let files = files.split_whitespace().map(|file| {
             let (name, length) = file.split_once(':').unwrap();
-            let path = StoragePath::from_names(["t", name.trim_start_matches('-')]);
-            ListedFile { pad: name.starts_with('-'), ..ListedFile::plain(path, length.parse().unwrap()) }
+            let path = StoragePath::from_names(["t", name.trim_start_matches(['-', '@'])]);
+            let symlink = name.starts_with('@').then(|| StoragePath::from_names(["t", "a"]));
+            let pad = name.starts_with('-');
+            ListedFile { pad, symlink, ..ListedFile::plain(path, length.parse().unwrap()) }
         });
         let layout = Layout::new(piece_length, files.collect()).unwrap();
         let mut payload: Vec<u8> = (0..layout.total_bytes()).map(|n| (n % 251) as u8 + 1).collect();
@@ -592,6 +594,74 @@ fn what_is_in_the_way_is_refused_and_left_alone() {
         let error = desk.open(Resume).unwrap_err();
         assert_eq!((error.path.as_str(), error.kind), ("/downloads/t/a", kind));
         assert!(desk.storage.locks.is_empty(), "what failed holds no lock");
+        if length > 0 {
+            assert_eq!(desk.file("t/a").bytes, vec![1; length]);
+        }
+        assert!(desk.names().iter().all(|name| *name == "/downloads/t/a" || name.contains(".taipei")));
+    }
+}
+
+/// Features 1.4, hole 19: with the wrong directory named, nobody's files are cut or made longer.
+#[test]
+fn files_of_another_length_are_neither_cut_nor_made_longer_by_being_there() {
+    for length in [0, 1, 79, 80, 81, 1000] {
+        let mut desk = Desk::new(16, "a:80 b:16");
+        let other = vec![7; length];
+        desk.storage.put("/downloads/t/a", &other);
+        let opened = desk.open(Resume);
+        assert_eq!(opened.is_ok(), length <= 80);
+        if let Ok(opened) = opened {
+            let unchecked: Vec<u32> = numbers(&opened.unchecked);
+            assert_eq!(desk.check(&unchecked).unwrap(), vec![false; unchecked.len()]);
+            desk.get(&[5]);
+            desk.close(&[5]);
+        }
+        assert_eq!(desk.file("t/a").bytes, other);
+    }
+}
+
+/// Links are never made (BEP 47), and what one points at is not touched through it.
+#[test]
+fn nothing_is_made_for_a_link() {
+    let mut desk = Desk::new(16, "a:16 @l:0 @m:0 b:16");
+    desk.opened();
+    desk.get(&[0, 1]);
+    assert_eq!(desk.check(&[0, 1]).unwrap(), [true, true]);
+    desk.close(&[0, 1]);
+    let payload: Vec<_> = desk.names().into_iter().filter(|name| !name.contains(".taipei")).collect();
+    assert_eq!(payload, ["/downloads/t/a", "/downloads/t/b"]);
+}
+
+/// State needs no room to stay valid: it is written beside and renamed. Whatever call meets the full disk first, and
+/// whatever goes on until the process is killed, a later run knows all that was known before.
+#[test]
+fn what_was_known_before_a_disk_was_full_is_known_after_it() {
+    use StorageErrorKind::Full;
+    for from in 1..80 {
+        let mut desk = Desk::new(16, "a:80 b:48");
+        desk.opened();
+        desk.get(&[0, 5]);
+        desk.snapshot(&[0, 5]);
+        desk.get(&[2]);
+        desk.storage.fail_from = Some((desk.storage.calls + from, Full));
+        for piece in [3, 6] {
+            if desk.write(piece).is_ok() {
+                let _ = desk.record(&[piece], &[]);
+            }
+        }
+        let _ = desk.snapshot_of(&[0, 2, 5], &[], false);
+        let _ = desk.snapshot_of(&[0, 2, 5], &[], true);
+        desk.storage.kill();
+        // A run that finds the disk full changes nothing either.
+        let full = desk.open(Resume).map_err(|error| error.kind);
+        assert!(full.is_ok() || full == Err(Full), "{full:?}");
+        desk.storage.kill();
+        desk.storage.fail_from = None;
+        let (have, unchecked) = desk.opened();
+        assert!([0, 2, 5].iter().all(|piece| have.contains(piece)), "call {from}: {have:?}, {unchecked:?}");
+        for piece in have {
+            assert_eq!(desk.check(&[piece]).unwrap(), [true], "call {from}");
+        }
     }
 }
 

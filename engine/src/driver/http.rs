@@ -1,10 +1,13 @@
-//! One HTTP GET over a transport. All policy (redirects, which address, time) is the engine's.
+//! One HTTP GET over a transport. All policy (redirects, which address, how long in all) is the engine's; a server that
+//! falls silent is noticed here, where its bytes are.
 
 use std::error::Error as _;
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
@@ -12,23 +15,93 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::doors::{ReadWrite, Transport};
+use super::doors::{Clock, ReadWrite, Transport};
 use super::net_error;
 use crate::input::{HttpResponse, NetError};
+use crate::limits::HTTP_RECEIVE_TIMEOUT;
 use crate::output::HttpGet;
 
 /// Asks, and collects the answer up to its cap.
 ///
 /// # Errors
 /// What the network said, [`NetError::BadHttp`] when the answer makes no sense, [`NetError::TooLarge`] when there is
-/// more of it than asked for.
-pub async fn get<T: Transport>(transport: &T, get: &HttpGet) -> Result<HttpResponse, NetError> {
+/// more of it than asked for, [`NetError::TimedOut`] when nothing came for [`HTTP_RECEIVE_TIMEOUT`].
+pub async fn get<T: Transport, C: Clock>(
+    transport: &T,
+    clock: &C,
+    get: &HttpGet,
+) -> Result<HttpResponse, NetError> {
     let connection = transport.connect(get.target).await?;
+    let heard = Arc::new(AtomicU64::new(0));
     if get.tls {
-        exchange(transport.secure(connection, &get.host).await?, get).await
+        let secured = unless_silent(clock, &heard, transport.secure(connection, &get.host)).await?;
+        let stream = Heard { stream: secured, bytes: Arc::clone(&heard) };
+        unless_silent(clock, &heard, exchange(stream, get)).await
     } else {
-        exchange(tokio::io::join(connection.reader, connection.writer), get).await
+        let stream = tokio::io::join(connection.reader, connection.writer);
+        let stream = Heard { stream, bytes: Arc::clone(&heard) };
+        unless_silent(clock, &heard, exchange(stream, get)).await
+    }
+}
+
+/// Does it, unless for too long nothing is heard.
+async fn unless_silent<T>(
+    clock: &impl Clock,
+    heard: &AtomicU64,
+    work: impl Future<Output = Result<T, NetError>>,
+) -> Result<T, NetError> {
+    let mut work = pin!(work);
+    let mut before = heard.load(Ordering::Relaxed);
+    loop {
+        let mut asleep = pin!(clock.sleep_until(clock.now() + HTTP_RECEIVE_TIMEOUT));
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let now = heard.load(Ordering::Relaxed);
+            if now != std::mem::replace(&mut before, now) {
+                return Poll::Ready(None);
+            }
+            asleep.as_mut().poll(cx).map(|()| Some(Err(NetError::TimedOut)))
+        });
+        if let Some(done) = outcome.await {
+            return done;
+        }
+    }
+}
+
+/// Counts what is received.
+struct Heard<S> {
+    stream: S,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.bytes.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -112,13 +185,11 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::driver::testing::Pipes;
+    use crate::driver::testing::{HandClock, Pipes};
     use crate::ids::HttpId;
 
-    /// What a server's bytes come to, when it closes after them; and what it was asked.
-    async fn check(answer: &[u8], body_bytes_max: u32) -> (Result<HttpResponse, NetError>, String) {
-        let (pipes, mut servers) = Pipes::new();
-        let request = HttpGet {
+    fn request(body_bytes_max: u32) -> HttpGet {
+        HttpGet {
             request: HttpId(0),
             target: "192.0.2.1:80".parse().unwrap(),
             tls: false,
@@ -126,7 +197,13 @@ mod tests {
             authority: "tracker.example:8080".to_owned(),
             path: "/announce?info_hash=%01%FF".to_owned(),
             body_bytes_max,
-        };
+        }
+    }
+
+    /// What a server's bytes come to, when it closes after them; and what it was asked.
+    async fn check(answer: &[u8], body_bytes_max: u32) -> (Result<HttpResponse, NetError>, String) {
+        let (pipes, mut servers) = Pipes::new();
+        let (request, clock) = (request(body_bytes_max), HandClock::new());
         let serve = async {
             let mut server = servers.recv().await.unwrap();
             let mut asked = Vec::new();
@@ -137,7 +214,7 @@ mod tests {
             let _ = server.write_all(answer).await;
             String::from_utf8(asked).unwrap()
         };
-        tokio::join!(get(&pipes, &request), serve)
+        tokio::join!(get(&pipes, &clock, &request), serve)
     }
 
     fn response(status: u16, body: &'static str) -> HttpResponse {
@@ -219,5 +296,31 @@ mod tests {
             Err(NetError::Reset)
         );
         assert_eq!(check(b"", 9).await.0, Err(NetError::Reset));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_is_left_after_ten_seconds() {
+        for (says, tls) in [(&b"HTTP/1.1 200 OK\r\nX: y"[..], false), (b"", false), (b"HTTP/1.1", true)] {
+            let (pipes, mut servers) = Pipes::new();
+            let (request, clock) = (HttpGet { tls, ..request(10) }, HandClock::new());
+            let serve = async {
+                let mut server = servers.recv().await.unwrap();
+                // Each byte is as good as all of them.
+                for byte in says {
+                    server.write_all(&[*byte]).await.unwrap();
+                    clock.pass(9_999).await;
+                }
+                let last = clock.now();
+                clock.pass(10_000).await;
+                (server, last)
+            };
+            let asked = async {
+                let answer = get(&pipes, &clock, &request).await;
+                (answer, clock.now())
+            };
+            let ((answer, ended), (_server, last)) = tokio::join!(asked, serve);
+            assert_eq!(answer, Err(NetError::TimedOut));
+            assert!(ended > last, "not before: {ended:?}, {last:?}");
+        }
     }
 }

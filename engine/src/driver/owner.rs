@@ -316,7 +316,7 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                 let world = self.world.clone();
                 let request = get.request;
                 let task = Task::spawn(async move {
-                    let result = http::get(&world.transport, &get).await;
+                    let result = http::get(&world.transport, &world.clock, &get).await;
                     world.tell(Input::HttpDone { request: get.request, result }).await;
                 });
                 self.requests.insert(request, task);

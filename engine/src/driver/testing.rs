@@ -1,13 +1,14 @@
-//! A transport of in-memory pipes for the driver's own tests.
+//! A transport of in-memory pipes, and a clock that is set by hand, for the driver's own tests.
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
 
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::doors::{Connection, ListenError, SecureStream, Transport};
+use super::doors::{Clock, Connection, ListenError, SecureStream, Transport};
 use crate::input::NetError;
+use crate::time::Instant;
 
 /// Every dial succeeds; its other end goes to the test.
 #[derive(Clone, Debug)]
@@ -19,6 +20,41 @@ impl Pipes {
     pub(super) fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let (dialled, other_ends) = mpsc::channel(16);
         (Self { dialled }, other_ends)
+    }
+}
+
+/// Time passes when a test says so.
+#[derive(Clone, Debug)]
+pub(super) struct HandClock {
+    now: watch::Sender<Instant>,
+}
+
+impl HandClock {
+    pub(super) fn new() -> Self {
+        Self { now: watch::Sender::new(Instant::START) }
+    }
+
+    /// Lets everybody do what there is to do, then so much time pass, then do again.
+    pub(super) async fn pass(&self, ms: u64) {
+        self.settle().await;
+        self.now.send_modify(|now| now.0 += ms * 1_000_000);
+        self.settle().await;
+    }
+
+    async fn settle(&self) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Instant {
+        *self.now.borrow()
+    }
+
+    async fn sleep_until(&self, deadline: Instant) {
+        let _ = self.now.subscribe().wait_for(|now| *now >= deadline).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 
 use taipei_engine::input::{HttpResponse, NetError};
+use taipei_engine::limits::HTTP_RECEIVE_TIMEOUT;
 use taipei_engine::output::HttpGet;
 
 use super::{Event, World};
@@ -25,7 +26,12 @@ impl World {
             [number as u64, digest(&get.path), 0],
         );
         let from = SocketAddr::new(from, HTTP_PORT);
-        let Some(reply) = self.trackers[number].answer(self.now, from, &get.path) else { return };
+        // As the driver has it: who says nothing for so long has failed.
+        let silent = Event::Answer { host, incarnation, request, result: Err(NetError::TimedOut) };
+        let silent_at = self.now + HTTP_RECEIVE_TIMEOUT.as_nanos() as u64;
+        let Some(reply) = self.trackers[number].answer(self.now, from, &get.path) else {
+            return self.at(silent_at, silent);
+        };
         self.watch.trace.event(
             self.now,
             host as u32 + 1,
@@ -37,7 +43,11 @@ impl World {
         } else {
             Ok(HttpResponse { status: reply.status, location: None, body: reply.body, gzip: false })
         };
-        self.at(self.now + reply.after + latency, Event::Answer { host, incarnation, request, result });
+        let answered_at = self.now + reply.after + latency;
+        if answered_at > silent_at {
+            return self.at(silent_at, silent);
+        }
+        self.at(answered_at, Event::Answer { host, incarnation, request, result });
     }
 }
 

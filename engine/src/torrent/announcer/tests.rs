@@ -445,7 +445,16 @@ fn redirects_are_followed_to_a_limit() {
     world.run(1);
     assert_eq!(world.gets.len(), 1 + REDIRECTS_MAX as usize);
     assert_eq!(world.last_error(), Some(TrackerError::TooManyRedirects));
-    for bad in ["ftp://a/", "file:///etc/passwd", "http://", &"x".repeat(9000)] {
+    for bad in [
+        "ftp://a/",
+        "file:///etc/passwd",
+        "udp://a:1/announce",
+        "magnet:?xt=urn:btih:00",
+        "javascript:alert(1)",
+        "data:,x",
+        "http://",
+        &"x".repeat(9000),
+    ] {
         let bad = bad.to_owned();
         let mut world = World::started(&[&["http://a/announce"]], move |_, _| redirect(&bad));
         world.run(1);
@@ -492,13 +501,37 @@ fn no_redirect_leads_from_the_public_into_a_local_network() {
 }
 
 #[test]
-fn on_this_machine_only_announce_paths_are_asked() {
-    let mut world = World::started(&[&["http://127.0.0.1:8080/api/delete"]], good);
+fn on_this_machine_and_in_its_networks_only_announce_paths_are_asked() {
+    // By address and by name: it is the address that counts (`localhost` and `local.a` lead where they say).
+    for host in
+        ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "192.168.1.1", "[fe80::1]", "local.a"]
+    {
+        for path in ["api/delete", "?x=/announce", "x/announce", "Announce", "%61nnounce"] {
+            let mut world = World::started(&[&[&format!("http://{host}:8080/{path}")]], good);
+            world.run(1);
+            assert_eq!((world.gets.len(), world.last_error()), (0, Some(TrackerError::LocalPath)), "{host}");
+        }
+        let mut world = World::started(&[&[&format!("http://{host}:8080/announce/key")]], good);
+        world.run(1);
+        assert_eq!(world.last_error(), None, "{host}");
+    }
+    // After a redirect as well, from a tracker that is as local.
+    let mut world = World::started(&[&["http://127.0.0.1/announce"]], |_, _| redirect("/api/delete"));
     world.run(1);
-    assert_eq!((world.gets.len(), world.last_error()), (0, Some(TrackerError::LoopbackPath)));
-    let mut world = World::started(&[&["http://localhost:8080/announce/key"]], good);
-    world.run(1);
-    assert_eq!(world.last_error(), None);
+    assert_eq!((world.gets.len(), world.last_error()), (1, Some(TrackerError::LocalPath)));
+}
+
+/// A name whose addresses are a public and a local one gives neither away: each is judged when it is connected to, and
+/// what is asked for anew is judged anew.
+#[test]
+fn a_name_that_comes_to_mean_a_local_address_is_judged_by_that_address() {
+    let (mut exchange, _) = Exchange::new(Endpoint::announce("http://rebinding.example/x").unwrap());
+    let local: IpAddr = "192.168.1.1".parse().unwrap();
+    assert_eq!(exchange.handle_resolved(Ok(vec![PUBLIC, local])), Step::Ask);
+    assert_eq!(exchange.target(), Some(SocketAddr::new(PUBLIC, 80)));
+    assert_eq!(exchange.handle_timeout(), Step::Failed(TrackerError::LocalPath));
+    let (mut exchange, _) = Exchange::new(Endpoint::announce("http://rebinding.example/x").unwrap());
+    assert_eq!(exchange.handle_resolved(Ok(vec![local])), Step::Failed(TrackerError::LocalPath));
 }
 
 #[test]
