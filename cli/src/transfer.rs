@@ -115,6 +115,7 @@ pub(crate) async fn transfer(
         states: vec![Outcome::UnderWay; views.len()],
         views,
         trackers: BTreeMap::new(),
+        tracker_warnings: BTreeMap::new(),
         some_failed: false,
         to_remove: Vec::new(),
         began: Instant::now(),
@@ -179,6 +180,8 @@ struct Transfer<'a> {
     states: Vec<Outcome>,
     /// What each tracker said last, if it was bad.
     trackers: BTreeMap<String, String>,
+    /// What each tracker last wanted the user to know.
+    tracker_warnings: BTreeMap<String, String>,
     /// Whether one of them is out; why was said.
     some_failed: bool,
     /// Out, but still in the session.
@@ -337,7 +340,10 @@ impl Transfer<'_> {
                 let words = format!("{address} sent wrong data and is not talked to again");
                 self.note(torrent, &words, "peer-banned", json!({ "address": address }));
             }
-            Alert::Tracker { torrent, url, result, .. } => self.on_tracker(torrent, &url, result),
+            Alert::Tracker { torrent, url, result, warning } => {
+                self.on_tracker_warning(torrent, &url, warning);
+                self.on_tracker(torrent, &url, result);
+            }
             Alert::Stats(stats) => {
                 if let Some(view) = self.view(stats.torrent) {
                     view.stats = Some(*stats);
@@ -411,6 +417,16 @@ impl Transfer<'_> {
         };
         if words.is_some() || self.progress.is_json() {
             self.note(torrent, &words.unwrap_or_default(), "tracker", object);
+        }
+    }
+
+    /// A word of a tracker to the user, said once until it says another.
+    fn on_tracker_warning(&mut self, torrent: TorrentId, url: &str, warning: Option<String>) {
+        let Some(warning) = warning else { return };
+        let (host, warning) = (host_of(url).into_owned(), escape(&warning).into_owned());
+        if self.tracker_warnings.insert(host.clone(), warning.clone()).as_ref() != Some(&warning) {
+            let words = format!("tracker {host} says: {warning}");
+            self.note(torrent, &words, "tracker-warning", json!({ "url": host, "warning": warning }));
         }
     }
 

@@ -37,8 +37,7 @@ impl Default for FileStorage {
 impl FileStorage {
     /// Keeps 128 files open, or a quarter of what this process may, if that is less.
     pub fn new() -> Self {
-        let quarter = usize::try_from(platform::open_files_max() / 4).unwrap_or(usize::MAX);
-        Self::with_open_files_max(quarter.min(OPEN_FILES_MAX))
+        Self::with_open_files_max(pool_size(platform::open_files_max()))
     }
 
     /// Keeps this many files open, one at least.
@@ -325,6 +324,11 @@ fn named<T>(at: At<'_>, work: impl FnOnce() -> io::Result<T>) -> Result<T, Stora
 
 fn full_path(at: At<'_>) -> String {
     format!("{}/{}", at.root.trim_end_matches('/'), at.path)
+}
+
+/// Files kept open where a process may have so many: sockets and state files need some as well.
+fn pool_size(open_files_max: u64) -> usize {
+    usize::try_from(open_files_max / 4).unwrap_or(usize::MAX).min(OPEN_FILES_MAX)
 }
 
 /// Files kept open; enough for the pieces under way in most torrents, few beside the sockets.

@@ -5,6 +5,7 @@
   nothing, and gives another leecher what it has; then it completes by itself, without a restart or a second check.
 - read-only: nothing can be written until the file system is made writable.
 - deleted: another program deletes a file in mid-download. What was in it is fetched again before anything is complete.
+- cut: another program cuts a file of a seed. What is gone is fetched again, and who asks for it gets all of it, right.
 - few: `ulimit -n 64`, 200 files, 100 idle connections. It completes, and goes on accepting when they are gone.
 - two: a second process on one download is sent away with the number of the first; what `kill -9` left blocks nobody.
 - preallocate: a disk that is too small is known before anything is asked for.
@@ -225,6 +226,23 @@ def deleted(run):
     run.require(relay.figures()[2] > MIB, "what was deleted was not fetched again")
 
 
+def cut(run):
+    torrent, relay = run.seeder(SHAPE, 40 * MIB)
+    disk = run.folder("disk")
+    leecher = run.leecher("leecher", torrent, disk, at(relay), "--seed")
+    run.require(eventually(lambda: leecher.last("bytes_have") == SHAPE.total, 30), "it does not complete")
+    os.truncate(os.path.join(disk, SHAPE.name, "second.bin"), MIB)
+    there = run.folder("second-disk")
+    second = run.leecher("second", torrent, there, at_address(leecher.address))
+    status = second.wait(75)
+    run.require(leecher.is_running(), "a cut file ended it")
+    run.require(status == 0, f"the second one has {second.last('bytes_have')} of {SHAPE.total}")
+    for folder in (disk, there):
+        wrong = payload.differences(SHAPE, run.folder("source"), folder)
+        run.require(not wrong, f"{folder}: {'; '.join(wrong)}")
+    run.require(leecher.stop() == 0, "it does not end cleanly")
+
+
 def few(run):
     shape = payload.Shape("few", tuple((f"{n:03}.bin", 20_000 + n) for n in range(200)), 32 << 10)
     torrent, relay = run.seeder(shape, 2 * MIB)
@@ -283,7 +301,7 @@ def preallocate(run):
     completes(run, leecher, disk, RETRY_SECONDS + SLACK_SECONDS)
 
 
-CASES = (full, read_only, deleted, few, two, preallocate)
+CASES = (full, read_only, deleted, cut, few, two, preallocate)
 
 
 def completes(run, leecher, disk, seconds):

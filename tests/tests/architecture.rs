@@ -151,6 +151,20 @@ fn engine_with_driver_has_tokio_in_its_tree() {
     assert!(tree_of_engine(&[]).contains("tokio"));
 }
 
+/// A file that others cut while it is mapped ends the process (`reliability.md` E2), and what is not checked wraps (A7).
+#[test]
+fn nothing_maps_files_into_memory_and_arithmetic_is_checked_in_release() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("a file of the workspace");
+    let locked = read("Cargo.lock");
+    for mapper in ["memmap", "memmap2", "mmap-rs", "vmap", "mmap"] {
+        assert!(!locked.contains(&format!("name = \"{mapper}\"")), "{mapper} is in the tree");
+    }
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("TOML");
+    let checks = &manifest["profile"]["release"]["overflow-checks"];
+    assert_eq!(checks.as_bool(), Some(true));
+}
+
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,

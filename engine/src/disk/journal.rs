@@ -300,4 +300,30 @@ mod tests {
             assert_eq!(decode(&bytes, &narrow), Err(StateError::Nonsense));
         }
     }
+
+    /// Byte by byte as the first release wrote it: whatever comes later must read it too.
+    #[test]
+    fn the_first_version_is_read_for_ever() {
+        let mut bytes = b"taipei-j\x01\0\0\0".to_vec();
+        bytes.extend([7; 20]);
+        bytes.extend(b"\x09\0\0\0\x02\0\0\0");
+        bytes.extend([1; 16]);
+        // Epoch, when it was begun, flags, records it was begun with.
+        bytes.extend(b"\x03\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0");
+        bytes.extend([0x17, 0x30, 0x8c, 0x4e]);
+        // A file that was written to, pieces 2 to 4 good, 3 missing.
+        for (record, checksum) in [
+            (b"\x05\0\0\0\x01\0\0\0\x64\0\0\0\0\0\0\0\xff\0\0\0\0\0\0\0", [0x79, 0x54, 0xcb, 0x92]),
+            (b"\x01\0\0\0\x02\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", [0x5b, 0xa4, 0xd5, 0x97]),
+            (b"\x02\0\0\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", [0x88, 0x0f, 0x5e, 0x8a]),
+        ] {
+            bytes.extend(record);
+            bytes.extend(checksum);
+        }
+        let found = decode(&bytes, &identity(9, 2)).unwrap();
+        assert_eq!(found.good.iter().map(PieceIndex::get).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!((found.header.epoch, found.header.begun_ns, found.header.closed), (3, 10, false));
+        let figures = Figures { length: 100, modified_ns: 255 };
+        assert_eq!(found.files, [None, Some(Known { figures, written: true })]);
+    }
 }

@@ -181,4 +181,23 @@ pub(super) mod tests {
         bytes[8] = 2;
         assert_eq!(decode(&bytes, &ours), Err(StateError::Version(2)));
     }
+
+    /// Byte by byte as the first release wrote it: whatever comes later must read it too.
+    #[test]
+    fn the_first_version_is_read_for_ever() {
+        let mut bytes = b"taipei-s\x01\0\0\0".to_vec();
+        bytes.extend([7; 20]);
+        bytes.extend(b"\x09\0\0\0\x02\0\0\0");
+        bytes.extend([1; 16]);
+        bytes.extend(b"\x03\0\0\0\0\0\0\0\x01\0\0\0\x05\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0");
+        bytes.extend([0b1010_0000, 0b1000_0000, 0b0100_0000, 0]);
+        bytes.extend(b"\x01\0\0\0\x01\0\0\0\x64\0\0\0\0\0\0\0\xff\0\0\0\0\0\0\0");
+        bytes.extend([0x64, 0xa2, 0xd0, 0x31]);
+        let found = decode(&bytes, &identity(9, 2)).unwrap();
+        let pieces = |field: &Bitfield| field.iter().map(PieceIndex::get).collect::<Vec<_>>();
+        assert_eq!((pieces(&found.have), pieces(&found.unchecked)), (vec![0, 2, 8], vec![1]));
+        assert_eq!((found.boot_id, found.epoch, found.closed), ([1; 16], 3, true));
+        assert_eq!(found.totals, Totals { downloaded: 5, uploaded: 7 });
+        assert_eq!(found.files, [None, Some(Figures { length: 100, modified_ns: 255 })]);
+    }
 }

@@ -470,3 +470,29 @@ const EVENTS_WAITING_MAX: usize = 1024;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// After many failed accepts in a row.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::driver::testing::{HandClock, Pipes};
+
+    #[tokio::test]
+    async fn accepting_pauses_while_descriptors_are_used_up() {
+        let (pipes, _others) = Pipes::new();
+        let clock = HandClock::new();
+        let (events, mut incoming) = mpsc::channel(EVENTS_WAITING_MAX);
+        let world = World { transport: pipes.clone(), clock: clock.clone(), events };
+        let _acceptor = Task::spawn(accept(world, ()));
+        for _ in 0..600 {
+            clock.pass(100).await;
+        }
+        let tries = pipes.accepts.load(Ordering::Relaxed);
+        assert!((12..40).contains(&tries), "{tries} times in a minute");
+        assert!(incoming.try_recv().is_err());
+        pipes.exhausted.store(false, Ordering::Relaxed);
+        clock.pass(5_000).await;
+        assert!(matches!(incoming.try_recv(), Ok(Event::Accepted(..))), "goes on by itself");
+    }
+}

@@ -2,6 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -10,16 +12,20 @@ use super::doors::{Clock, Connection, ListenError, SecureStream, Transport};
 use crate::input::NetError;
 use crate::time::Instant;
 
-/// Every dial succeeds; its other end goes to the test.
+/// Every dial succeeds; its other end goes to the test. To accept fails until `exhausted` is lowered, and then gives one
+/// pipe after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Pipes {
     dialled: mpsc::Sender<DuplexStream>,
+    pub(super) exhausted: Arc<AtomicBool>,
+    /// How often it was asked to accept.
+    pub(super) accepts: Arc<AtomicU32>,
 }
 
 impl Pipes {
     pub(super) fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let (dialled, other_ends) = mpsc::channel(16);
-        (Self { dialled }, other_ends)
+        (Self { dialled, exhausted: Arc::new(AtomicBool::new(true)), accepts: Arc::default() }, other_ends)
     }
 }
 
@@ -76,7 +82,11 @@ impl Transport for Pipes {
     }
 
     async fn accept(&self, (): &mut ()) -> Result<Connection<Self::Reader, Self::Writer>, NetError> {
-        Err(NetError::Other)
+        self.accepts.fetch_add(1, Ordering::Relaxed);
+        if self.exhausted.load(Ordering::Relaxed) {
+            return Err(NetError::Exhausted);
+        }
+        self.connect(([192, 0, 2, 9], 9).into()).await
     }
 
     async fn resolve(&self, _: &str) -> Result<Vec<IpAddr>, NetError> {

@@ -124,3 +124,151 @@ fn who_comes_while_a_file_is_in_doubt_is_told_of_its_pieces_only_when_they_are_f
     let state = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Downloading };
     assert!(bench.alerts.contains(&state), "what is lost is fetched again");
 }
+
+/// The counts themselves are looked at after every input of every test here (`Torrent::assert_counts`).
+#[test]
+fn what_peers_say_they_have_is_counted_right_whatever_they_say() {
+    let mut rng = Rng::stream(21, "counts", 0);
+    for round in 0..40 {
+        let mut bench = Bench::new(12, &[0, 3], &[]);
+        let mut connections = Vec::new();
+        for step in 0..120 {
+            if connections.len() < 6 {
+                let n = round * 1000 + step;
+                let connection = ConnectionId::accepted(n);
+                let remote = SocketAddr::from(([8, n as u8, step as u8, 1], 6881));
+                bench.input(Input::Accepted { connection, remote });
+                bench.say(connection, vec![bench.handshake(PeerId([step as u8; 20]))]);
+                connections.push(connection);
+            }
+            let at = rng.below(connections.len() as u64) as usize;
+            let bits =
+                [rng.next_u32() as u8, (rng.next_u32() as u8) & if rng.below(8) == 0 { 0xff } else { 0xf0 }];
+            let message = match rng.below(9) {
+                0 | 1 => Message::Bitfield(Bytes::copy_from_slice(&bits)),
+                2 => Message::HaveAll,
+                3 => Message::HaveNone,
+                4 => Message::Unchoke,
+                _ => Message::Have(rng.below(13) as u32),
+            };
+            bench.say(connections[at], vec![message]);
+            if rng.below(12) == 0 {
+                let connection = connections[at];
+                bench.input(Input::Closed { connection, reason: CloseReason::EndOfStream });
+                connections.swap_remove(at);
+            }
+            connections.retain(|connection| !bench.closed.contains(connection));
+        }
+    }
+}
+
+#[test]
+fn each_time_a_peer_has_is_kept_to_the_second() {
+    let closes_after = |bench: &mut Bench, connection, seconds| {
+        bench.pass(Duration::from_secs(seconds) - Duration::from_millis(1));
+        assert!(!bench.closed.contains(&connection), "before {seconds} s");
+        bench.pass(Duration::from_millis(1));
+        assert!(bench.closed.contains(&connection), "after {seconds} s");
+    };
+    let mut bench = Bench::new(2, &[], &[1]);
+    let connection = bench.dialled[0].0;
+    closes_after(&mut bench, connection, 10);
+    let mut bench = Bench::new(2, &[], &[1]);
+    let connection = bench.dialled[0].0;
+    bench.pass(Duration::from_secs(9));
+    bench.input(Input::Connected { connection, local: address(200) });
+    // A handshake that comes byte by byte is none.
+    bench.pass(Duration::from_secs(5));
+    bench.input(Input::Received { connection, read_bytes: 1, messages: Vec::new() });
+    closes_after(&mut bench, connection, 5);
+    let mut bench = Bench::new(2, &[], &[]);
+    let connection = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection, remote: address(1) });
+    bench.pass(Duration::from_secs(5));
+    bench.input(Input::Received { connection, read_bytes: 1, messages: Vec::new() });
+    closes_after(&mut bench, connection, 5);
+    let mut bench = Bench::new(2, &[], &[1]);
+    let connection = bench.answer(0, vec![Message::HaveNone]);
+    bench.pass(Duration::from_secs(100));
+    bench.say(connection, vec![Message::KeepAlive]);
+    closes_after(&mut bench, connection, 120);
+    // Ten minutes without a wish on either side, looked at once a minute, where there is no room for others.
+    let config = Config { peers_per_torrent_max: 1, ..Config::default() };
+    let mut bench = Bench::with(config, 2, &[], &[]);
+    let connection = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection, remote: address(1) });
+    bench.say(connection, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
+    for minute in 0..11 {
+        assert!(minute == 10 || !bench.closed.contains(&connection), "{minute} minutes");
+        bench.pass(Duration::from_secs(60));
+        bench.say(connection, vec![Message::KeepAlive]);
+    }
+    assert!(bench.closed.contains(&connection));
+}
+
+/// BEP 6: they are hints. Others look at so many; we go by rarity alone, so there is nothing to fill.
+#[test]
+fn suggestions_change_nothing_and_cost_nothing() {
+    let requests = |suggested: &[u32]| {
+        let mut bench = Bench::new(40, &[], &[1]);
+        let peer = bench.answer(0, suggested.iter().map(|piece| Message::SuggestPiece(*piece)).collect());
+        bench.say(peer, vec![Message::HaveAll, Message::Unchoke]);
+        assert!(!bench.closed.contains(&peer));
+        bench.take_requests(peer)
+    };
+    let plain = requests(&[]);
+    assert!(!plain.is_empty());
+    assert_eq!(requests(&[39]), plain);
+    assert_eq!(requests(&(0..40).collect::<Vec<_>>()), plain);
+    assert_eq!(requests(&[40, u32::MAX]), plain, "of no piece of this torrent");
+}
+
+/// Features 1.4, hole 4.
+#[test]
+fn blocks_past_a_short_last_piece_are_thrown_away() {
+    let mut text = String::from("d4:infod6:lengthi40017e4:name1:x12:piece lengthi20000e6:pieces60:");
+    text.push_str(&"h".repeat(60));
+    text.push_str("ee");
+    let mut bench = Bench::added(3, &[1], |add| add.torrent_file = text.clone().into());
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    for (piece, begin, length) in [
+        (2, 16_384, 16_384),
+        (2, 16_384, 0),
+        (2, 0, 16_384),
+        (2, 17, 1),
+        (1, 16_384, 16_384),
+        (0, u32::MAX, 5),
+        (2, 0, 0),
+    ] {
+        bench.say(seed, vec![Message::Piece { piece, begin, data: BlockData::absent(length) }]);
+    }
+    assert!(bench.jobs.is_empty(), "{:?}", bench.jobs);
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 3);
+}
+
+/// Features 1.4, hole 4: it crashed a client from afar.
+#[test]
+fn a_torrent_without_a_byte_is_complete_and_meets_peers() {
+    let text = "d4:infod6:lengthi0e4:name1:x12:piece lengthi16384e6:pieces0:ee";
+    for message in [
+        Message::HaveAll,
+        Message::HaveNone,
+        Message::Bitfield(Bytes::new()),
+        Message::Bitfield(Bytes::from_static(&[0])),
+        Message::Have(0),
+        Message::Request(Request { piece: 0, begin: 0, length: 1 }),
+        Message::Piece { piece: 0, begin: 0, data: BlockData::absent(1) },
+        Message::AllowedFast(0),
+        Message::RejectRequest(Request { piece: 0, begin: 0, length: 1 }),
+        Message::Cancel(Request { piece: 0, begin: 0, length: 1 }),
+    ] {
+        let mut bench = Bench::added(0, &[], |add| add.torrent_file = text.into());
+        let state = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding };
+        assert!(bench.alerts.contains(&state));
+        let peer = ConnectionId::accepted(0);
+        bench.input(Input::Accepted { connection: peer, remote: address(1) });
+        bench.say(peer, vec![bench.handshake(PeerId([4; 20])), message, Message::Interested]);
+        bench.pass(Duration::from_secs(60));
+    }
+}

@@ -122,12 +122,14 @@ pub fn storage_path<'a>(
 
 /// The components of a path as they came, joined by `/`, unless `path` says the same. What is no UTF-8 is replaced.
 pub(super) fn original<'a>(
-    components: impl IntoIterator<Item = &'a [u8]>,
+    components: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
     path: &StoragePath,
 ) -> Option<Box<str>> {
-    let names: Vec<_> = components.into_iter().map(String::from_utf8_lossy).collect();
-    let original = names.join("/");
-    (original != path.as_str()).then(|| original.into())
+    let components = components.into_iter();
+    if components.clone().eq(path.components().map(str::as_bytes)) {
+        return None;
+    }
+    Some(components.map(String::from_utf8_lossy).collect::<Vec<_>>().join("/").into())
 }
 
 /// A file is to lie elsewhere. How the torrent names it is not lost.

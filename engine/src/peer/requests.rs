@@ -247,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn no_request_waits_for_longer_than_a_minute() {
+        for gap_ms in [10, 5_000, 50_000, 100_000] {
+            let mut requests = Requests::new();
+            out(&mut requests, at(0), 0..20);
+            let last = (1..=10).map(|block| at(block * gap_ms)).enumerate().map(|(block, now)| {
+                requests.on_block(now, PieceIndex::new(0), BlockIndex(block as u32));
+                now
+            });
+            let last = last.last().unwrap();
+            let wait = requests.deadline().unwrap().since(last);
+            assert!((TIMEOUT_MIN..=Duration::from_secs(60)).contains(&wait), "{gap_ms}: {wait:?}");
+        }
+    }
+
+    #[test]
     fn blocks_never_asked_for_are_told_apart() {
         let mut requests = Requests::new();
         out(&mut requests, at(0), 0..1);

@@ -132,4 +132,18 @@ mod tests {
         let got = ExtendedHandshake::decode(b"d1:md1:ai300e1:bi2eee").map(|got| got.m);
         assert_eq!(got, Some(vec![("b".to_owned(), 2)]));
     }
+
+    #[test]
+    fn what_is_deep_or_long_is_no_handshake() {
+        let deep = [&b"d1:m"[..], &b"l".repeat(1 << 20), b"e"].concat();
+        assert_eq!(ExtendedHandshake::decode(&deep), None);
+        assert_eq!(ExtendedHandshake::decode(&b"d1:a".repeat(250_000)), None);
+        let mut many = b"d1:md".to_vec();
+        (0..10_000).for_each(|n| many.extend(format!("5:{n:05}i1e").bytes()));
+        many.extend(b"e1:v9999:");
+        many.extend(vec![b'v'; 9999]);
+        many.extend(b"e");
+        let got = ExtendedHandshake::decode(&many).unwrap();
+        assert_eq!((got.m.len(), got.v.map(|v| v.len())), (EXTENSIONS_MAX, Some(VERSION_BYTES_MAX)));
+    }
 }

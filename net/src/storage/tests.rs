@@ -95,6 +95,14 @@ fn a_small_pool_serves_many_files() {
 }
 
 #[test]
+fn the_pool_is_a_quarter_of_what_the_process_may_have_open() {
+    let sizes = [64, 256, 512, 1024, 1 << 20, u64::MAX].map(pool_size);
+    assert_eq!(sizes, [16, 64, 128, 128, 128, 128]);
+    let own = FileStorage::new().pool().open_files_max;
+    assert!((1..=OPEN_FILES_MAX).contains(&own));
+}
+
+#[test]
 fn a_file_opened_for_reading_can_be_written_later() {
     let root = Root::new();
     fs::write(root.0.join("f"), b"abc").unwrap();
