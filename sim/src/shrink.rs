@@ -78,8 +78,15 @@ pub fn shrink(
             search.exhaust(*stage);
         }
     }
+    // When it is mended it is to pass, for which it needs its time.
+    let mut whole = search.best.clone();
+    whole.scenario.duration = scenario.scenario.duration;
+    search.left = search.left.max(1);
+    search.ends += budget.wall;
+    search.accept("nothing", whole);
     let other_world = search.other_world();
     let Search { mut best, outcome, left, steps, .. } = search;
+    let steps: Vec<String> = steps.into_iter().filter(|what| what != "nothing").collect();
     best.found = outcome.violation.as_ref().map(|violation| Found {
         seed,
         world,

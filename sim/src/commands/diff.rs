@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::say;
 use clap::Args;
 use taipei_sim::run::Verdict;
 use taipei_sim::sweep::read_parts;
@@ -26,14 +27,14 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<u8, String> {
 
 fn diff_traces(args: &DiffArgs, first: &TraceFile, second: &TraceFile) -> u8 {
     let Some(at) = first.first_difference(second) else {
-        println!("the same: {} events", first.events.len());
+        say(format_args!("the same: {} events", first.events.len()));
         return 0;
     };
-    println!("event {at} differs");
+    say(format_args!("event {at} differs"));
     for (path, file) in [(&args.a, first), (&args.b, second)] {
-        println!("{}", path.display());
+        say(format_args!("{}", path.display()));
         for (number, event) in file.events.iter().enumerate().skip(at.saturating_sub(20)).take(41) {
-            println!("{} {event:?}", if number == at { ">" } else { " " });
+            say(format_args!("{} {event:?}", if number == at { ">" } else { " " }));
         }
     }
     Verdict::Failed.exit_status()
@@ -49,18 +50,22 @@ fn diff_sweeps(a: &Path, b: &Path) -> Result<u8, String> {
             Some(other) if other.trace == line.trace => {}
             Some(other) => {
                 differ += 1;
-                println!("seed {}: trace {} and {}", line.run.seed, line.trace, other.trace);
+                say(format_args!("seed {}: trace {} and {}", line.run.seed, line.trace, other.trace));
             }
             None => {
                 differ += 1;
-                println!("seed {}: only in {}", line.run.seed, a.display());
+                say(format_args!("seed {}: only in {}", line.run.seed, a.display()));
             }
         }
     }
     for line in second.iter().filter(|line| first.iter().all(|other| other.run != line.run)) {
         differ += 1;
-        println!("seed {}: only in {}", line.run.seed, b.display());
+        say(format_args!("seed {}: only in {}", line.run.seed, b.display()));
     }
-    println!("{} seeds, {} with equal traces, {differ} not", first.len(), first.len().saturating_sub(differ));
+    say(format_args!(
+        "{} seeds, {} with equal traces, {differ} not",
+        first.len(),
+        first.len().saturating_sub(differ)
+    ));
     Ok(if differ == 0 { 0 } else { Verdict::Failed.exit_status() })
 }

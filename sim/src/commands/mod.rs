@@ -8,6 +8,7 @@ pub(crate) mod shrink;
 pub(crate) mod sweep;
 pub(crate) mod write;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -138,11 +139,11 @@ impl RunOf {
 /// Says what came of a run: to people, or as one JSON object.
 fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
     if as_json {
-        println!("{}", outcome.to_json());
+        say(format_args!("{}", outcome.to_json()));
     } else {
         let wall = began.elapsed();
         let speed = outcome.ended_at_ns as u128 / wall.as_nanos().max(1);
-        println!(
+        say(format_args!(
             "{} seed {} {}: {} after {} simulated, {:.2} s wall ({speed}x), {} events",
             outcome.scenario,
             outcome.seed,
@@ -151,11 +152,11 @@ fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
             Time(outcome.ended_at_ns),
             wall.as_secs_f64(),
             outcome.events,
-        );
+        ));
         for (what, at_ms) in &outcome.summary.completed_ms {
-            println!("  {what} complete at {}", Time(at_ms * 1_000_000));
+            say(format_args!("  {what} complete at {}", Time(at_ms * 1_000_000)));
         }
-        println!("  trace {}", outcome.trace);
+        say(format_args!("  trace {}", outcome.trace));
     }
     if let Some(violation) = &outcome.violation {
         let host = if violation.host.is_empty() { "the whole" } else { &violation.host };
@@ -164,6 +165,14 @@ fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
             eprintln!("  {event}");
         }
         eprintln!("{}", outcome.replay_line(source));
+    }
+}
+
+/// Prints a line. Whoever reads it may have seen enough.
+fn say(line: impl std::fmt::Display) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let status = if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 };
+        std::process::exit(status);
     }
 }
 

@@ -11,7 +11,7 @@ use taipei_sim::run::{RunOptions, run};
 use taipei_sim::sweep::NOT_DETERMINISTIC;
 use taipei_sim::units::Time;
 
-use super::{RunOf, show, write_trace};
+use super::{RunOf, say, show, write_trace};
 
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
@@ -66,7 +66,7 @@ fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Stri
         }
     };
     if as_json {
-        println!(
+        say(format_args!(
             "{}",
             json!({
                 "recording": file.display().to_string(),
@@ -77,15 +77,15 @@ fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Stri
                 "at_ns": done.end.0,
                 "digest": format!("{:016x}", done.digest),
             })
-        );
+        ));
     } else if status == 0 {
-        println!(
+        say(format_args!(
             "the same {} outputs from {} inputs over {}, digest {:016x}",
             done.outputs,
             done.inputs,
             Time(done.end.0),
             done.digest
-        );
+        ));
     }
     if status != 0 {
         eprintln!("{}: {message}", file.display());

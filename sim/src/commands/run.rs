@@ -10,7 +10,7 @@ use taipei_sim::plan::Materials;
 use taipei_sim::run::{RunOptions, Verdict, run as run_seed};
 use taipei_sim::scenario::World;
 
-use super::{RunOf, show, worst, write_trace};
+use super::{RunOf, say, show, worst, write_trace};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, String> {
         verdicts.push(run_cell(args, materials, runs.seed, &runs.worlds, path.as_deref())?);
     }
     if runs.cells.len() > 1 && !args.json {
-        println!("{} cells ran", runs.cells.len());
+        say(format_args!("{} cells ran", runs.cells.len()));
     }
     Ok(worst(verdicts.into_iter()))
 }

@@ -9,7 +9,7 @@ use taipei_sim::scenario::Scenario;
 use taipei_sim::shrink::{Budget, shrink as make_smaller};
 use taipei_sim::units::Time;
 
-use super::RunOf;
+use super::{RunOf, say};
 
 #[derive(Args)]
 pub(crate) struct ShrinkArgs {
@@ -41,20 +41,20 @@ pub(crate) fn shrink(args: &ShrinkArgs) -> Result<u8, String> {
     let path = args.out.join(format!("{}.toml", shrunk.scenario.scenario.id));
     std::fs::write(&path, shrunk.scenario.to_toml())
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    println!(
+    say(format_args!(
         "{}, from {}, in {} runs and {:.1} s: {}",
         size(&shrunk.scenario),
         size(scenario),
         shrunk.runs,
         began.elapsed().as_secs_f64(),
         path.display()
-    );
+    ));
     match shrunk.other_world {
-        Some(true) => println!("it fails in the other world too"),
-        Some(false) => println!("it passes in the other world: look at this one first"),
+        Some(true) => say(format_args!("it fails in the other world too")),
+        Some(false) => say(format_args!("it passes in the other world: look at this one first")),
         None => {}
     }
-    println!("{}", shrunk.outcome.replay_line(&path.display().to_string()));
+    say(format_args!("{}", shrunk.outcome.replay_line(&path.display().to_string())));
     Ok(shrunk.outcome.verdict.exit_status())
 }
 

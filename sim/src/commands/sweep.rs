@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use taipei_sim::scenario::World;
 use taipei_sim::sweep::{Head, SeedLine, Source, Summary, Unit};
 
-use super::{SourceArgs, WorldArg, parse_seed};
+use super::{SourceArgs, WorldArg, parse_seed, say};
 
 #[derive(Args)]
 pub(crate) struct SweepArgs {
@@ -333,11 +333,11 @@ pub(crate) fn work(args: &WorkerArgs) -> Result<u8, String> {
 /// Says what a sweep came to.
 pub(crate) fn print_summary(summary: &Summary, as_json: bool) {
     if as_json {
-        println!("{}", serde_json::json!(summary));
+        say(format_args!("{}", serde_json::json!(summary)));
         return;
     }
     let verdicts = summary.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}"));
-    println!(
+    say(format_args!(
         "{} {}: {} of {} runs from seed {}: {}",
         summary.source,
         summary.world.name(),
@@ -345,39 +345,39 @@ pub(crate) fn print_summary(summary: &Summary, as_json: bool) {
         summary.wanted,
         summary.base_seed,
         verdicts.collect::<Vec<_>>().join(", ")
-    );
-    println!(
+    ));
+    say(format_args!(
         "  {} run again, {} of them differ; {} hosts, {} events, {} simulated s",
         summary.rechecked,
         summary.not_deterministic,
         summary.hosts,
         summary.events,
         summary.simulated_ns / 1_000_000_000
-    );
+    ));
     for (name, family) in &summary.families {
-        println!(
+        say(format_args!(
             "  {name:<10} in {:>5} seeds, struck in {:>5}, {:>8} effects",
             family.there, family.struck, family.effects
-        );
+        ));
     }
     if !summary.marks.is_empty() {
         let marks: Vec<String> =
             summary.marks.iter().map(|(mark, count)| format!("{mark} {count}")).collect();
-        println!("  marks: {}", marks.join(", "));
+        say(format_args!("  marks: {}", marks.join(", ")));
     }
     for (oracle, count) in &summary.oracles {
-        println!("  {oracle} broke {count} times");
+        say(format_args!("  {oracle} broke {count} times"));
     }
     if !summary.holes.is_empty() {
-        println!("  never reached: {}", summary.holes.join(", "));
+        say(format_args!("  never reached: {}", summary.holes.join(", ")));
     }
     if let Some((run, wall_us)) = summary.slowest.first() {
-        println!(
+        say(format_args!(
             "  slowest: seed {} cell {}, {:.2} s wall",
             run.seed,
             run.cell,
             Duration::from_micros(*wall_us).as_secs_f64()
-        );
+        ));
     }
 }
 
