@@ -31,6 +31,12 @@ impl LinkClock {
         self.free_at
     }
 
+    /// How long these many bytes take to pass.
+    pub fn takes(&self, bytes: u64) -> u64 {
+        let ns = u128::from(bytes) * 8_000_000_000 / u128::from(self.bits_per_second);
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+
     /// When it is idle, if nothing more is booked.
     pub fn free_at(&self) -> u64 {
         self.free_at

@@ -1,7 +1,8 @@
 //! Shaped links over turmoil, whose own latency is zero and which knows no rates.
 //!
 //! Every write becomes a frame: a stamp of when it arrives, a length, and its bytes. The writer books the frame on its
-//! host's way up, adds the latency and stamps it; it waits while more than the queue's worth is booked. The reader books
+//! host's way up, adds the latency and stamps it; it waits while more than the queue's worth is booked, and who came
+//! first goes first, so that no stream starves. The reader books
 //! the host's way down and holds the frame until its time. Time is a whole number of milliseconds to tokio; the booking
 //! is exact.
 
@@ -48,6 +49,10 @@ struct Links {
     up: LinkClock,
     down: LinkClock,
     queue: u64,
+    /// Streams that wait for room on the way up, in order.
+    waiting: VecDeque<u64>,
+    /// Streams ever numbered.
+    streams: u64,
     /// Nothing that the host sends arrives before.
     silent_until: u64,
     /// Frames that were held back by that.
@@ -60,6 +65,8 @@ impl Links {
             up: LinkClock::new(access.up.0),
             down: LinkClock::new(access.down.0),
             queue: access.queue.0,
+            waiting: VecDeque::new(),
+            streams: 0,
             silent_until: 0,
             silenced: 0,
         })
@@ -133,6 +140,51 @@ impl Net {
     fn refuses(&self, remote: SocketAddr) -> bool {
         let number = self.plan.trackers.iter().position(|tracker| tracker.address == remote);
         number.is_some_and(|number| lock(&self.trackers)[number].refuses())
+    }
+
+    /// A number for a stream from this host.
+    fn number_stream(&self, host: IpAddr) -> u64 {
+        self.links.get(&host).map_or(0, |links| {
+            let mut links = lock(links);
+            links.streams += 1;
+            links.streams
+        })
+    }
+
+    /// A stream does not wait any more.
+    fn forget_stream(&self, host: IpAddr, stream: u64) {
+        if let Some(links) = self.links.get(&host) {
+            lock(links).waiting.retain(|other| *other != stream);
+        }
+    }
+
+    /// Books the way up in turn: when the last byte is there, after `latency`, or until when to wait for room.
+    fn book_up_in_turn(
+        &self,
+        host: IpAddr,
+        stream: u64,
+        now: u64,
+        bytes: u64,
+        latency: u64,
+    ) -> Result<u64, u64> {
+        let Some(links) = self.links.get(&host) else { return Ok(now + latency) };
+        let (place, room_in) = {
+            let mut links = lock(links);
+            let place = links.waiting.iter().position(|other| *other == stream).unwrap_or_else(|| {
+                links.waiting.push_back(stream);
+                links.waiting.len() - 1
+            });
+            (place as u64, links.up.backlog(now).saturating_sub(links.queue))
+        };
+        if place > 0 {
+            // Those before it are about to book as much.
+            return Err(now + room_in.max(1) + place * lock(links).up.takes(bytes));
+        }
+        let booked = self.book_up(host, now, bytes, latency);
+        if booked.is_ok() {
+            lock(links).waiting.pop_front();
+        }
+        booked
     }
 
     /// Books the way up: when the last byte is there, after `latency`, or until when to wait for room.
@@ -231,6 +283,7 @@ impl ShapedTransport {
             },
             writer: ShapedWriter {
                 inner: writer,
+                stream: self.net.number_stream(self.host),
                 latency: self.net.latency(local.ip(), remote.ip()),
                 shape: end,
                 frame: Bytes::new(),
@@ -476,6 +529,8 @@ impl AsyncRead for ShapedReader {
 pub(super) struct ShapedWriter {
     inner: OwnedWriteHalf,
     shape: Shape,
+    /// Its place in line for the way up goes by this.
+    stream: u64,
     latency: u64,
     /// A frame that was booked and waits for turmoil to take it.
     frame: Bytes,
@@ -507,7 +562,8 @@ impl ShapedWriter {
         }
         let arrival = loop {
             let now = self.shape.clock.world_now();
-            match self.shape.net.book_up(self.shape.host, now, length as u64, self.latency) {
+            let Shape { net, host, .. } = &self.shape;
+            match net.book_up_in_turn(*host, self.stream, now, length as u64, self.latency) {
                 Ok(arrival) => break arrival,
                 Err(room_at) => ready!(self.shape.poll_until(room_at, &mut self.sleep, context)),
             }
@@ -526,6 +582,12 @@ impl ShapedWriter {
             return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(length))
+    }
+}
+
+impl Drop for ShapedWriter {
+    fn drop(&mut self) {
+        self.shape.net.forget_stream(self.shape.host, self.stream);
     }
 }
 
