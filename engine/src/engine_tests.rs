@@ -116,13 +116,20 @@ impl Bench {
         bench
     }
 
+    /// Something happens. Sockets take at once what they are given.
     pub(super) fn input(&mut self, input: Input) {
         self.engine.handle_input(self.now, input);
+        let mut written = Vec::new();
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Alert(alert) => self.alerts.push(alert),
                 Output::Send { connection, messages } => {
-                    self.sent.entry(connection).or_default().extend(messages)
+                    let length = |message: &Message| match message {
+                        Message::Piece { data, .. } => data.len(),
+                        _ => 0,
+                    };
+                    written.push((connection, messages.iter().map(length).sum()));
+                    self.sent.entry(connection).or_default().extend(messages);
                 }
                 Output::Grant { connection, read_bytes, .. } => {
                     *self.granted.entry(connection).or_default() += read_bytes;
@@ -135,6 +142,9 @@ impl Bench {
             }
         }
         self.engine.torrents.values().for_each(Torrent::assert_counts);
+        for (connection, written_bytes) in written.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            self.input(Input::Sent { connection, written_bytes });
+        }
     }
 
     /// Lets time pass, and the disk work.
@@ -278,6 +288,7 @@ fn a_bad_piece_of_two_bans_nobody_and_is_then_fetched_from_one() {
     let mut bench = Bench::new(1, &[], &[1, 2]);
     bench.bad = vec![0];
     let both = [0, 1].map(|n| bench.answer(n, vec![Message::HaveAll, Message::Unchoke]));
+    bench.pass(Duration::from_secs(2));
     let mut requests = both.map(|connection| bench.take_requests(connection));
     let first = if requests[0].is_empty() { 1 } else { 0 };
     // The first owns the piece; the second takes a duplicate in endgame and answers it sooner.
@@ -307,11 +318,47 @@ fn endgame_never_waits_for_one_slow_peer() {
     let quick = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
     let begin = bench.now;
     bench.give_all(quick);
+    assert!(bench.have() < 4, "it may still send them");
+    bench.pass(Duration::from_secs(2));
+    bench.give_all(quick);
     assert_eq!(bench.have(), 4);
-    assert!(bench.now.since(begin) < Duration::from_secs(1));
+    assert!(bench.now.since(begin) < Duration::from_secs(3));
     let cancelled =
         bench.take_sent(slow).iter().filter(|message| matches!(message, Message::Cancel(_))).count();
     assert_eq!(cancelled, asked_slow.len());
+}
+
+#[test]
+fn two_peers_that_flow_alike_are_asked_for_nothing_twice() {
+    let mut bench = Bench::new(8, &[], &[1, 2]);
+    let both = [0, 1].map(|n| bench.answer(n, vec![Message::HaveAll, Message::Unchoke]));
+    let mut asked = BTreeMap::new();
+    let mut queued = [VecDeque::new(), VecDeque::new()];
+    while bench.have() < 8 {
+        bench.pass(Duration::from_millis(50));
+        for (connection, queue) in both.into_iter().zip(&mut queued) {
+            let new = bench.take_requests(connection);
+            new.iter().for_each(|request| *asked.entry((request.piece, request.begin)).or_insert(0) += 1);
+            queue.extend(new);
+            let next: Vec<_> = queue.pop_front().into_iter().collect();
+            bench.give(connection, &next);
+        }
+    }
+    assert!(asked.len() == 32 && asked.values().all(|times| *times == 1), "{asked:?}");
+}
+
+#[test]
+fn what_a_snubbed_peer_was_asked_for_is_taken_back_when_another_sent_it() {
+    let mut bench = Bench::new(1, &[], &[1]);
+    let silent = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let asked = bench.take_requests(silent);
+    bench.pass(Duration::from_secs(21));
+    bench.input(Input::Command(Command::AddPeers { torrent: TORRENT, peers: vec![address(2)] }));
+    let other = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(other);
+    let cancels = bench.take_sent(silent).into_iter();
+    let cancels = cancels.filter(|message| matches!(message, Message::Cancel(_)));
+    assert_eq!((bench.have(), cancels.count()), (1, asked.len()));
 }
 
 #[test]
@@ -644,9 +691,12 @@ fn a_suspect_piece_goes_on_when_its_only_peer_chokes() {
     let mut bench = Bench::new(1, &[], &[1, 2]);
     bench.bad = vec![0];
     let both = [0, 1].map(|n| bench.answer(n, vec![Message::HaveAll, Message::Unchoke]));
-    let requests = both.map(|connection| bench.take_requests(connection));
-    let owner = usize::from(requests[0].len() < requests[1].len());
+    let asked = both.map(|connection| bench.take_requests(connection));
+    let owner = usize::from(asked[0].is_empty());
     let other = 1 - owner;
+    bench.pass(Duration::from_secs(2));
+    let mut requests = both.map(|connection| bench.take_requests(connection));
+    requests[owner].extend(&asked[owner]);
     bench.give(both[other], &requests[other][..1]);
     let rest: Vec<_> = requests[owner].iter().copied().filter(|one| *one != requests[other][0]).collect();
     bench.give(both[owner], &rest);

@@ -72,6 +72,8 @@ pub(crate) struct Peer {
     pub(crate) counted: bool,
     /// Nothing could be picked for it, and nothing changed since.
     pub(crate) picked_dry: bool,
+    /// When to see whether it is to be asked for what others do not send.
+    pub(crate) look_again: Option<Instant>,
     /// What it had been sent when it was last unchoked.
     pub(crate) sent_before_turn: u64,
     /// Requests since it was last unchoked that came while it was choked.
@@ -138,6 +140,7 @@ impl Peer {
             rejects: 0,
             counted: true,
             picked_dry: false,
+            look_again: None,
             sent_before_turn: 0,
             choked_requests: 0,
             greeted_in_doubt: false,
@@ -186,6 +189,23 @@ impl Peer {
     /// Whether it will serve any request now.
     pub(crate) fn serves_any(&self) -> bool {
         self.is_up() && (!self.peer_choking || !self.allowed_fast.is_empty())
+    }
+
+    /// Its requests that count, each with how long it will take; [`Duration::MAX`] when nothing seems to come.
+    pub(crate) fn expected(&self, now: Instant) -> impl Iterator<Item = (Outstanding, Duration)> {
+        let per_second = self.flows(now);
+        self.requests.expected(now, per_second)
+    }
+
+    /// How long one more block would take behind `queued` others, as far as is known.
+    pub(crate) fn would_take(&self, now: Instant, queued: u32) -> Duration {
+        self.requests.would_take(self.flows(now), queued)
+    }
+
+    /// Payload per second from it: now, or before it paused.
+    fn flows(&self, now: Instant) -> u64 {
+        let now_per_second = self.download.per_second(now);
+        if now_per_second > 0 { now_per_second } else { self.download_steady.per_second(now) }
     }
 
     /// Says whether we want something of it, if that changed; true as in [`Self::send`].
@@ -252,7 +272,10 @@ impl Peer {
             Stage::Up => {
                 let quiet = (self.last_received + IDLE_TIMEOUT).min(self.last_sent + KEEP_ALIVE);
                 let again = self.rejected_at.map(|at| at + REJECTED_AGAIN);
-                [self.requests.deadline(), again].into_iter().flatten().fold(quiet, Instant::min)
+                [self.requests.deadline(), again, self.look_again]
+                    .into_iter()
+                    .flatten()
+                    .fold(quiet, Instant::min)
             }
         }
     }

@@ -84,6 +84,27 @@ impl Requests {
         window.min(self.reqq).min(REQUESTS_OUT_MAX).saturating_sub(self.outstanding.len() as u32)
     }
 
+    /// The requests that count, each with how long it will take at a payload rate of `per_second`.
+    pub(crate) fn expected(
+        &self,
+        now: Instant,
+        per_second: u64,
+    ) -> impl Iterator<Item = (Outstanding, Duration)> {
+        let block = time_of_block(per_second);
+        (1u32..).zip(&self.outstanding).filter(|(_, out)| !out.released).map(move |(place, out)| {
+            let silent = now.since(self.last_block.map_or(out.sent, |last| last.max(out.sent)));
+            let stalled = self.snubbed || silent > STALLED + block.unwrap_or(Duration::ZERO) * 4;
+            let wait = block.unwrap_or(BLOCK_UNMEASURED) * place;
+            (*out, if stalled { Duration::MAX } else { wait })
+        })
+    }
+
+    /// How long one more block takes behind `queued` others at a payload rate of `per_second`.
+    pub(crate) fn would_take(&self, per_second: u64, queued: u32) -> Duration {
+        let flow = time_of_block(per_second).unwrap_or(BLOCK_UNMEASURED) * (queued + 1);
+        self.response_min.map_or(flow, |response| response.max(flow))
+    }
+
     /// Requests out, those released included: the peer may still answer all of them.
     pub(crate) fn len(&self) -> usize {
         self.outstanding.len()
@@ -185,6 +206,16 @@ impl Gap {
     }
 }
 
+/// None when nothing is known.
+fn time_of_block(per_second: u64) -> Option<Duration> {
+    let ns = (u64::from(BLOCK_BYTES) * 1_000_000_000).checked_div(per_second)?;
+    Some(Duration::from_nanos(ns))
+}
+
+/// What a block is taken to take of a peer that has sent none yet.
+const BLOCK_UNMEASURED: Duration = Duration::from_millis(200);
+/// Nobody is silent for longer, beside four times the time of a block, while it sends what it was asked for.
+const STALLED: Duration = Duration::from_secs(1);
 /// How much time's worth of blocks is asked for ahead.
 const AHEAD_MIN: Duration = Duration::from_secs(3);
 const WINDOW_MIN: u32 = 4;
@@ -259,6 +290,22 @@ mod tests {
             let wait = requests.deadline().unwrap().since(last);
             assert!((TIMEOUT_MIN..=Duration::from_secs(60)).contains(&wait), "{gap_ms}: {wait:?}");
         }
+    }
+
+    #[test]
+    fn what_is_out_takes_its_turn_and_a_stalled_peer_sends_nothing() {
+        let mut requests = Requests::new();
+        out(&mut requests, at(0), 0..3);
+        let waits = |requests: &Requests, now, per_second| -> Vec<u128> {
+            requests.expected(now, per_second).map(|(_, wait)| wait.as_millis()).collect()
+        };
+        assert_eq!(waits(&requests, at(10), 160 << 10), [100, 200, 300]);
+        assert_eq!(waits(&requests, at(1390), 160 << 10), [100, 200, 300]);
+        assert_eq!(waits(&requests, at(1401), 160 << 10), [Duration::MAX.as_millis(); 3]);
+        requests.on_block(at(1401), PieceIndex::new(0), BlockIndex(0));
+        assert_eq!(waits(&requests, at(1401), 160 << 10), [100, 200]);
+        assert_eq!(requests.would_take(160 << 10, 2).as_millis(), 1401, "it took so long before");
+        assert_eq!(requests.would_take(16 << 10, 2).as_millis(), 3000);
     }
 
     #[test]

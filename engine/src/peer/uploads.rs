@@ -1,12 +1,18 @@
 //! A peer's requests at us: queued, being read, on their way out. Every stage is bounded.
+//!
+//! No more is under way than its socket takes in half a second: what is under way cannot be taken back any more, and
+//! in endgame most of it would be for nothing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::disk::ReadBlock;
 use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX};
+use crate::rate::Rate;
+use crate::time::Instant;
 
 /// What one peer asked us for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Uploads {
     queue: VecDeque<ReadBlock>,
     queue_bytes: u64,
@@ -15,6 +21,21 @@ pub(crate) struct Uploads {
     reading_bytes: u64,
     /// Given to the driver and not yet written to the socket.
     unsent_bytes: u64,
+    /// What the socket takes.
+    written: Rate,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            reading: Vec::new(),
+            reading_bytes: 0,
+            unsent_bytes: 0,
+            written: Rate::over(Duration::from_secs(2)),
+        }
+    }
 }
 
 impl Uploads {
@@ -55,15 +76,19 @@ impl Uploads {
     }
 
     /// The next blocks to read, when the socket can take them soon; none while enough is under way.
-    pub(crate) fn next_read(&mut self) -> Vec<ReadBlock> {
+    pub(crate) fn next_read(&mut self, now: Instant) -> Vec<ReadBlock> {
         let mut batch = Vec::new();
         let under_way = self.unsent_bytes + self.reading_bytes;
-        if under_way > UNDER_WAY_BYTES_MAX - READ_BYTES {
+        let ahead = (self.written.per_second(now) / 2).clamp(UNDER_WAY_BYTES_MIN, UNDER_WAY_BYTES_MAX);
+        // Small reads are for small windows.
+        let least = READ_BYTES.min(ahead / 2);
+        if under_way + least > ahead {
             return batch;
         }
+        let most = READ_BYTES.min(ahead - under_way);
         let mut bytes = 0;
         while let Some(block) = self.queue.front()
-            && (batch.is_empty() || bytes + u64::from(block.length) <= READ_BYTES)
+            && (batch.is_empty() || bytes + u64::from(block.length) <= most)
         {
             bytes += u64::from(block.length);
             batch.extend(self.queue.pop_front());
@@ -90,8 +115,14 @@ impl Uploads {
     }
 
     /// Bytes went out to the socket.
-    pub(crate) fn on_sent(&mut self, bytes: u64) {
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64) {
         self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
+        self.written.add(now, bytes);
+    }
+
+    /// A block that was read for it is not sent after all.
+    pub(crate) fn on_withheld(&mut self, block: ReadBlock) {
+        self.unsent_bytes = self.unsent_bytes.saturating_sub(u64::from(block.length));
     }
 
     /// Whether anything waits to be read.
@@ -104,8 +135,10 @@ impl Uploads {
 const QUEUE_BYTES_MAX: u64 = REQUESTS_QUEUED_MAX as u64 * BLOCK_BYTES as u64;
 /// One read for a peer.
 const READ_BYTES: u64 = 16 * BLOCK_BYTES as u64;
-/// Read and not yet on the socket, for one peer.
+/// Read and not yet on the socket, for one peer, however fast it is.
 const UNDER_WAY_BYTES_MAX: u64 = 4 * READ_BYTES;
+/// The same, however slow: one block being written, one there, and two being read.
+const UNDER_WAY_BYTES_MIN: u64 = 4 * BLOCK_BYTES as u64;
 
 #[cfg(test)]
 mod tests {
@@ -116,24 +149,40 @@ mod tests {
         ReadBlock { piece: PieceIndex::new(n / 4), begin: n % 4 * BLOCK_BYTES, length: BLOCK_BYTES }
     }
 
+    fn at(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    /// The sizes of the reads that may go out now.
+    fn reads(uploads: &mut Uploads, now: Instant) -> Vec<usize> {
+        let batches = std::iter::from_fn(|| Some(uploads.next_read(now)).filter(|batch| !batch.is_empty()));
+        batches.map(|batch| batch.len()).collect()
+    }
+
     #[test]
     fn reading_waits_for_the_socket() {
         let mut uploads = Uploads::default();
         assert!((0..100).all(|n| uploads.push(block(n))));
-        let mut batches = Vec::new();
-        loop {
-            let batch = uploads.next_read();
-            if batch.is_empty() {
-                break;
-            }
-            batches.push(batch);
-        }
-        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16, 16, 16]);
-        uploads.on_read_over(&batches[0]);
-        assert!(batches[0].iter().all(|block| uploads.on_read(*block)));
-        assert!(uploads.next_read().is_empty(), "read, but not on the socket yet");
-        uploads.on_sent(16 * 16384);
-        assert_eq!(uploads.next_read().len(), 16);
+        uploads.on_sent(at(0), 64 << 20);
+        assert_eq!(reads(&mut uploads, at(0)), [16, 16, 16, 16], "a fast one");
+        let batch: Vec<_> = (0..16).map(block).collect();
+        uploads.on_read_over(&batch);
+        assert!(batch.iter().all(|block| uploads.on_read(*block)));
+        assert!(uploads.next_read(at(0)).is_empty(), "read, but not on the socket yet");
+        uploads.on_sent(at(0), 16 * 16384);
+        assert_eq!(reads(&mut uploads, at(0)), [16]);
+    }
+
+    #[test]
+    fn a_slow_socket_gets_half_a_second_ahead() {
+        let mut uploads = Uploads::default();
+        assert!((0..100).all(|n| uploads.push(block(n))));
+        assert_eq!(reads(&mut uploads, at(0)).iter().sum::<usize>(), 4, "of one not known");
+        let mut uploads = Uploads::default();
+        assert!((0..100).all(|n| uploads.push(block(n))));
+        (0..20).for_each(|n| uploads.on_sent(at(n * 100), 52_429));
+        let ahead = reads(&mut uploads, at(2000)).iter().sum::<usize>();
+        assert!((12..=17).contains(&ahead), "{ahead} blocks at 512 KiB/s");
     }
 
     #[test]
@@ -152,7 +201,7 @@ mod tests {
         let mut uploads = Uploads::default();
         assert!((0..3).all(|n| uploads.push(block(n))));
         assert!(uploads.cancel(block(1)));
-        let batch = uploads.next_read();
+        let batch = uploads.next_read(at(0));
         assert_eq!(batch, [block(0), block(2)]);
         assert!(uploads.cancel(block(2)));
         assert!(!uploads.cancel(block(9)));

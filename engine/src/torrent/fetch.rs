@@ -2,11 +2,14 @@
 //!
 //! A block that came is taken back everywhere else, so nothing ever waits for one slow peer while another could serve.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tracing::{debug, info};
 
 use super::Torrent;
 use super::piece::{Filed, State};
-use super::refill::{Refill, Refilled};
+use super::refill::{ENDGAME_REQUESTS, Expected, Refill, Refilled};
 use super::verify::Verdict;
 use super::{Purpose, TorrentState};
 use crate::alert::Alert;
@@ -16,6 +19,7 @@ use crate::disk::{PieceHash, Run, Work};
 use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
 use crate::limits::BLOCK_BYTES;
 use crate::peer::Outstanding;
+use crate::time::Instant;
 use crate::wire::{Message, Request};
 
 impl Torrent {
@@ -37,12 +41,21 @@ impl Torrent {
         if room == 0 {
             return;
         }
+        let few = (peer.requests.len() as u32) < ENDGAME_REQUESTS;
+        let late = || self.picker.is_sequential() && self.pieces.is_late(connection, context.now);
+        let expected = if (few && self.pieces.all_requested()) || late() {
+            self.expected(context.now, connection)
+        } else {
+            Vec::new()
+        };
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
         let layout = &self.place.layout;
-        let refill =
-            Refill::new(context.now, room, peer, layout, &mut self.pieces, &mut self.picker, &self.verify);
-        let Refilled { chosen, held_back, overdue } = refill.run(self.have.count() < RANDOM_PIECES);
+        let (pieces, picker) = (&mut self.pieces, &mut self.picker);
+        let refill = Refill::new(context.now, room, peer, layout, pieces, picker, &self.verify, &expected);
+        let Refilled { chosen, held_back, overdue, idle } = refill.run(self.have.count() < RANDOM_PIECES);
         self.held_back |= held_back;
         peer.picked_dry = chosen.is_empty();
+        peer.look_again = idle.then(|| context.now + LOOK_AGAIN);
         let mut first = false;
         for (piece, block) in chosen {
             peer.requests.on_sent(context.now, piece, block);
@@ -55,6 +68,21 @@ impl Torrent {
         if let Some(piece) = overdue {
             self.take_over(context, connection, piece);
         }
+    }
+
+    /// What others than `but` were asked for, the latest last.
+    fn expected(&self, now: Instant, but: ConnectionId) -> Vec<Expected> {
+        let mut waits = BTreeMap::new();
+        for (_, peer) in self.peers.iter().filter(|(connection, _)| **connection != but) {
+            for (out, wait) in peer.expected(now) {
+                let least = waits.entry((out.piece, out.block)).or_insert(wait);
+                *least = wait.min(*least);
+            }
+        }
+        let expected = waits.into_iter().map(|((piece, block), wait)| Expected { wait, piece, block });
+        let mut expected: Vec<_> = expected.collect();
+        expected.sort_unstable();
+        expected
     }
 
     /// A peer that has nothing else to do gets a piece alone that another kept it waiting with.
@@ -117,11 +145,19 @@ impl Torrent {
         match self.pieces.file(piece, block, data, connection, peer.remote) {
             Filed::Duplicate => self.wasted_bytes += bytes,
             Filed::New { others, complete } => {
+                // Who was released from it may still send it.
+                let late = self.peers.iter().filter(|(other, peer)| {
+                    **other != connection
+                        && peer.requests.may_collide()
+                        && peer.requests.contains(piece, block)
+                });
+                let late: Vec<_> =
+                    late.map(|(other, _)| *other).filter(|other| !others.contains(other)).collect();
                 // First: whoever has nothing to ask for any more may be given the piece of a slow one, and not this one.
                 if complete {
                     self.on_whole(context, piece);
                 }
-                for other in others {
+                for other in others.into_iter().chain(late) {
                     self.take_back(context, other, piece, block);
                 }
             }
@@ -342,3 +378,5 @@ pub(super) fn block_of(
 
 /// Pieces begun at random before the rarest come first, so that there is something to trade soon.
 const RANDOM_PIECES: u32 = 4;
+/// How soon a peer without requests is looked at again in endgame.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);

@@ -268,10 +268,15 @@ impl Pieces {
         self.partials.values().for_each(|partial| shares.add(&partial.sharers));
     }
 
-    /// Partial pieces of others that were begun before this, in order.
-    pub(crate) fn begun_before(&self, peer: ConnectionId, before: Instant) -> Vec<PieceIndex> {
-        let late = |partial: &Partial| partial.begun < before && partial.owner != Some(peer);
-        self.partials.iter().filter(|(_, partial)| late(partial)).map(|(piece, _)| *piece).collect()
+    /// Partial pieces of others that were begun a while ago, in order.
+    pub(crate) fn late(&self, peer: ConnectionId, now: Instant) -> impl Iterator<Item = PieceIndex> {
+        let late = move |partial: &Partial| now.since(partial.begun) > LATE && partial.owner != Some(peer);
+        self.partials.iter().filter(move |(_, partial)| late(partial)).map(|(piece, _)| *piece)
+    }
+
+    /// Whether any is late that is not `peer`'s.
+    pub(crate) fn is_late(&self, peer: ConnectionId, now: Instant) -> bool {
+        self.late(peer, now).next().is_some()
     }
 
     /// A partial piece of others, of those it `may` have, that has kept others waiting for too long and that `peer` was
@@ -306,37 +311,27 @@ impl Pieces {
         partial.begun + SEIZE_AFTER * 2u32.saturating_pow(times.min(SEIZE_DOUBLINGS_MAX))
     }
 
-    /// Asks `peer` as well for a block that others were asked for: of those it `serves`, the one asked of the fewest,
-    /// at most `requesters_max` in all.
+    /// Asks `peer` as well for a block that others were asked for, at most `requesters_max` in all. False if it is not to
+    /// be asked.
     pub(crate) fn claim_duplicate(
         &mut self,
+        piece: PieceIndex,
+        block: BlockIndex,
         peer: ConnectionId,
         requesters_max: usize,
-        serves: impl Fn(PieceIndex) -> bool,
-        not: impl Fn(PieceIndex, BlockIndex) -> bool,
-    ) -> Option<(PieceIndex, BlockIndex)> {
-        let mut best: Option<(usize, PieceIndex, usize)> = None;
-        for (piece, partial) in self
-            .partials
-            .iter()
-            .filter(|(piece, partial)| serves(**piece) && (!partial.exclusive || partial.owner == Some(peer)))
-        {
-            for (at, block) in partial.blocks.iter().enumerate() {
-                let Block::Requested(first, more) = block else { continue };
-                let asked = 1 + more.len();
-                let ours = *first == peer || more.contains(&peer) || not(*piece, BlockIndex(at as u32));
-                if !ours && asked < requesters_max && best.is_none_or(|(least, ..)| asked < least) {
-                    best = Some((asked, *piece, at));
-                }
-            }
+    ) -> bool {
+        let Some(partial) = self.partials.get_mut(&piece) else { return false };
+        if partial.exclusive && partial.owner != Some(peer) {
+            return false;
         }
-        let (_, piece, at) = best?;
-        if let Some(Block::Requested(_, more)) =
-            self.partials.get_mut(&piece).and_then(|partial| partial.blocks.get_mut(at))
-        {
+        let Some(Block::Requested(first, more)) = partial.blocks.get_mut(block.0 as usize) else {
+            return false;
+        };
+        let may = *first != peer && !more.contains(&peer) && 1 + more.len() < requesters_max;
+        if may {
             more.push(peer);
         }
-        Some((piece, BlockIndex(at as u32)))
+        may
     }
 
     /// `peer` is no longer counted on for a block; others may be asked. True if nobody is asked for it now.
@@ -521,6 +516,8 @@ impl Partial {
     }
 }
 
+/// A piece begun this long ago is late when pieces are fetched in order.
+const LATE: Duration = Duration::from_secs(5);
 /// A piece that others may not join is theirs after this time, which doubles with each time it changes hands.
 const SEIZE_AFTER: Duration = Duration::from_secs(10);
 /// Some three hours: slower is as good as never.

@@ -85,7 +85,7 @@ fn a_suspect_piece_is_asked_of_its_owner_alone() {
     pieces.begin(&layout, piece(0), peer(1), true, AT);
     pieces.claim(piece(0), peer(1), 1, |_| false);
     assert_eq!(pieces.open_for(peer(2), true), []);
-    assert_eq!(pieces.claim_duplicate(peer(2), 4, |_| true, |_, _| false), None);
+    assert!(!pieces.claim_duplicate(piece(0), BlockIndex(0), peer(2), 4));
     pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1));
     assert_eq!(pieces.abandoned_exclusives(), []);
     pieces.disown(peer(1));
@@ -134,11 +134,10 @@ fn endgame_asks_a_second_peer_and_no_third() {
     let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
     pieces.begin(&layout, piece(0), peer(1), false, AT);
     pieces.claim(piece(0), peer(1), 2, |_| false);
-    let duplicate = |pieces: &mut Pieces, n| pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false);
-    assert_eq!(duplicate(&mut pieces, 1), None, "not of whom it was asked already");
-    assert_eq!(duplicate(&mut pieces, 2), Some((piece(0), BlockIndex(0))));
-    assert_eq!(duplicate(&mut pieces, 3), Some((piece(0), BlockIndex(1))));
-    assert_eq!(duplicate(&mut pieces, 4), None);
+    let mut duplicate = |block, n| pieces.claim_duplicate(piece(0), BlockIndex(block), peer(n), 2);
+    assert!(!duplicate(0, 1), "not of whom it was asked already");
+    assert!(duplicate(0, 2));
+    assert_eq!((duplicate(0, 3), duplicate(1, 3)), (false, true));
     let filed = pieces.file(piece(0), BlockIndex(0), data(), peer(2), address(2));
     assert_eq!(filed, Filed::New { others: vec![peer(1)], complete: false });
     assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(1), address(1)), Filed::Duplicate);
@@ -183,7 +182,7 @@ proptest! {
                 4 if n == 0 && pieces.state(at) == State::Missing => pieces.skip(&layout, at),
                 4 if n == 1 && pieces.state(at) == State::Skipped => pieces.want(&layout, at),
                 4 => { pieces.flush(at); }
-                5 => { pieces.claim_duplicate(peer(n), 2, |_| true, |_, _| false); }
+                5 => { pieces.claim_duplicate(at, block, peer(n), 2); }
                 6 if n == 0 => { pieces.reset(&layout, at); }
                 _ => pieces.disown(peer(n)),
             }

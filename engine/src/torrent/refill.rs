@@ -1,8 +1,9 @@
 //! What one peer is asked for next.
 //!
 //! The rest of its own pieces, then of pieces nobody owns, then a new piece, then others' pieces with it. When every
-//! missing block was asked of somebody, *endgame*: a block may be asked of a second peer (of four when fewer than ten
-//! are missing), a few at a time. In order, what is late comes before what is new in the same way. What a peer may not
+//! missing block was asked of somebody, *endgame*: what it will send much sooner than those who were asked before may be
+//! asked of it as well (of two peers in all, of four when fewer than ten blocks are missing), what is expected last first.
+//! The rest is looked at again soon. In order, what is late comes before what is new in the same way. What a peer may not
 //! join because too much of it or of them is not judged yet ([`Shares`]), it takes over when it was kept waiting.
 
 use core::time::Duration;
@@ -27,11 +28,21 @@ pub(super) struct Refill<'a> {
     pieces: &'a mut Pieces,
     picker: &'a mut Picker,
     verify: &'a Verify,
+    expected: &'a [Expected],
     source: Source,
     room: u32,
     chosen: Vec<(PieceIndex, BlockIndex)>,
     /// Counted when first needed, and again after each change.
     shares: Option<Shares>,
+}
+
+/// A block that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Expected {
+    /// How long it will take, by those who were asked; [`Duration::MAX`] when nobody seems to send it.
+    pub(super) wait: Duration,
+    pub(super) piece: PieceIndex,
+    pub(super) block: BlockIndex,
 }
 
 /// What a peer is asked for.
@@ -42,9 +53,13 @@ pub(super) struct Refilled {
     pub(super) held_back: bool,
     /// Such a piece is overdue: it should be taken over.
     pub(super) overdue: Option<PieceIndex>,
+    /// It has time for what others will send hardly later, if they do.
+    pub(super) idle: bool,
 }
 
 impl<'a> Refill<'a> {
+    /// `expected` is what others were asked for, the latest last.
+    #[expect(clippy::too_many_arguments, reason = "it borrows most of a torrent, part by part")]
     pub(super) fn new(
         now: Instant,
         room: u32,
@@ -53,9 +68,11 @@ impl<'a> Refill<'a> {
         pieces: &'a mut Pieces,
         picker: &'a mut Picker,
         verify: &'a Verify,
+        expected: &'a [Expected],
     ) -> Self {
         let source = Source::of(peer.remote);
-        Self { now, peer, layout, pieces, picker, verify, source, room, chosen: Vec::new(), shares: None }
+        let (chosen, shares) = (Vec::new(), None);
+        Self { now, peer, layout, pieces, picker, verify, expected, source, room, chosen, shares }
     }
 
     /// Chooses. New pieces are begun at random when `random`.
@@ -66,15 +83,15 @@ impl<'a> Refill<'a> {
         }
         self.begin_new(random);
         self.claim_open(true);
-        if self.room > 0 && self.pieces.all_requested() {
-            self.duplicate();
-        }
+        let few = self.pieces.blocks_wanted() < FEW_BLOCKS;
+        let waits = self.pieces.all_requested()
+            && self.claim_duplicates(None, if few { REQUESTERS_FEW } else { REQUESTERS });
         let idle = self.room > 0 && self.chosen.is_empty() && self.peer.requests.len() == 0;
         let kept = if idle { self.kept_from() } else { BTreeSet::new() };
         let overdue = self.pieces.overdue(self.now, self.peer.connection, |piece| {
             kept.contains(&piece) && !self.verify.is_writing(piece)
         });
-        Refilled { chosen: self.chosen, held_back: !kept.is_empty(), overdue }
+        Refilled { chosen: self.chosen, held_back: !kept.is_empty(), overdue, idle: waits }
     }
 
     /// The rest of its own pieces and of those nobody owns; of others' as well to `join`.
@@ -102,40 +119,37 @@ impl<'a> Refill<'a> {
 
     /// Pieces that others began a while ago hold up whoever reads in order.
     fn help_late(&mut self) {
-        let late = self.pieces.begun_before(self.peer.connection, self.now - LATE);
+        let late = self.pieces.late(self.peer.connection, self.now).collect::<Vec<_>>();
         for piece in self.pieces.open_for(self.peer.connection, true) {
             if self.room > 0 && late.contains(&piece) && self.peer.serves(piece) && self.may_share(piece) {
                 self.claim(piece);
             }
         }
-        while self.room > 0 && self.claim_duplicate(&late, REQUESTERS) {}
+        self.claim_duplicates(Some(&late), REQUESTERS);
     }
 
-    fn duplicate(&mut self) {
-        let requesters = if self.pieces.blocks_wanted() < FEW_BLOCKS { REQUESTERS_FEW } else { REQUESTERS };
-        let partial = self.pieces.partial();
-        while self.chosen.len() + self.peer.requests.len() < ENDGAME_REQUESTS
-            && self.room > 0
-            && self.claim_duplicate(&partial, requesters)
-        {}
-    }
-
-    fn claim_duplicate(&mut self, of: &[PieceIndex], requesters: usize) -> bool {
-        let mut may = BTreeSet::new();
-        for piece in of {
-            if self.peer.serves(*piece) && self.may_share(*piece) {
-                may.insert(*piece);
+    /// What this peer will send much sooner than those who were asked for it; of these pieces only, if there are some.
+    /// Gives whether others may turn out to be no quicker.
+    fn claim_duplicates(&mut self, of: Option<&[PieceIndex]>, requesters: usize) -> bool {
+        let mut waits = false;
+        for Expected { wait, piece, block } in self.expected.iter().rev().copied() {
+            let queued = (self.chosen.len() + self.peer.requests.len()) as u32;
+            if self.room == 0 || (of.is_none() && queued >= ENDGAME_REQUESTS) {
+                return false;
+            }
+            let ours = self.peer.requests.contains(piece, block) || self.chosen.contains(&(piece, block));
+            let may = !ours && of.is_none_or(|of| of.contains(&piece)) && self.peer.serves(piece);
+            if !may || !self.may_share(piece) {
+                continue;
+            }
+            if wait <= self.peer.would_take(self.now, queued) * 2 + SOONER {
+                waits = true;
+            } else if self.pieces.claim_duplicate(piece, block, self.peer.connection, requesters) {
+                trace!(piece = piece.get(), block = block.0, "asked of another as well");
+                self.chose(piece, &[block]);
             }
         }
-        let chosen = &self.chosen;
-        let requests = &self.peer.requests;
-        let not = |piece, block| requests.contains(piece, block) || chosen.contains(&(piece, block));
-        let duplicate =
-            self.pieces.claim_duplicate(self.peer.connection, requesters, |piece| may.contains(&piece), not);
-        let Some((piece, block)) = duplicate else { return false };
-        trace!(piece = piece.get(), block = block.0, "asked of another as well");
-        self.chose(piece, &[block]);
-        true
+        waits
     }
 
     fn claim(&mut self, piece: PieceIndex) {
@@ -189,7 +203,7 @@ const REQUESTERS: usize = 2;
 /// The same when only few blocks are missing.
 const REQUESTERS_FEW: usize = 4;
 const FEW_BLOCKS: u64 = 10;
-/// Requests out at one peer while it takes duplicates.
-const ENDGAME_REQUESTS: usize = 4;
-/// A piece begun this long ago is late when pieces are fetched in order.
-const LATE: Duration = Duration::from_secs(5);
+/// Requests out at one peer while it takes duplicates: what it will never send is found out before there are more.
+pub(super) const ENDGAME_REQUESTS: u32 = 8;
+/// What is sent by two is sooner by more than this, so that most of it can still be taken back where it comes later.
+const SOONER: Duration = Duration::from_secs(1);

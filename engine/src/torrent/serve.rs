@@ -61,7 +61,7 @@ impl Torrent {
     pub(super) fn serve(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
         loop {
             let Some(peer) = self.peers.get_mut(&connection) else { return };
-            let blocks = peer.uploads.next_read();
+            let blocks = peer.uploads.next_read(context.now);
             if blocks.is_empty() {
                 return;
             }
@@ -93,7 +93,7 @@ impl Torrent {
                         peer.send(Message::Piece { piece: block.piece.get(), begin: block.begin, data })
                     }
                     None => {
-                        peer.uploads.on_sent(u64::from(block.length));
+                        peer.uploads.on_withheld(*block);
                         peer.fast() && peer.send(Message::RejectRequest(request_of(*block)))
                     }
                 };
@@ -122,7 +122,7 @@ impl Torrent {
     /// Bytes went out to a peer's socket.
     pub(crate) fn handle_sent(&mut self, context: &mut Context<'_>, connection: ConnectionId, bytes: u32) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
-        peer.uploads.on_sent(u64::from(bytes));
+        peer.uploads.on_sent(context.now, u64::from(bytes));
         if peer.uploads.is_waiting() {
             self.serve(context, connection);
         }

@@ -172,6 +172,9 @@ impl Torrent {
             }
             // Its lost requests are no longer there, so it can be asked again.
             peer.picked_dry &= peer.requests.len() > 0;
+            if peer.look_again.take_if(|at| *at <= context.now).is_some() {
+                peer.picked_dry = false;
+            }
             let keep_alive = peer.wants_keep_alive(context.now);
             if !released.is_empty() {
                 debug!(torrent = %self.info_hash.short(), requests = released.len(), "snubbed");
