@@ -69,6 +69,8 @@ pub(crate) struct Routes {
     pub(crate) questions: BTreeMap<UdpAskId, Asker>,
     /// Torrents that would ask a tracker if fewer look-ups and requests were under way, those who came first in front.
     line: BTreeSet<(u64, TorrentId)>,
+    /// Torrents with a tracker that could not be reached, or that find no peer.
+    pub(crate) unreached: BTreeSet<TorrentId>,
     /// Torrents that would dial if fewer peers were connected.
     pub(crate) crowded_out: BTreeSet<TorrentId>,
     /// Jobs that wait for one of [`JOBS_MAX`] to end.

@@ -22,6 +22,7 @@ use crate::output::Output;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::scraper::Scraper;
+use crate::silence::{self, Silence};
 use crate::suspend;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -52,6 +53,7 @@ pub struct Engine {
     udp_trackers: UdpTrackers,
     scraper: Scraper,
     external: External,
+    silence: Silence,
     now: Instant,
     stopping: bool,
     stopped: bool,
@@ -83,6 +85,7 @@ impl Engine {
             udp_trackers: UdpTrackers::new(Rng::stream(start.seed, "udp trackers", 0)),
             scraper: Scraper::default(),
             external: External::default(),
+            silence: Silence::default(),
             now: Instant::START,
             stopping: false,
             stopped: false,
@@ -99,6 +102,7 @@ impl Engine {
         if suspend::has_slept(self.poll_timeout().map(|due| due.max(before)), now) {
             self.renew();
         }
+        let is_heard = silence::is_heard(&input);
         match input {
             Input::Timeout => self.handle_timeout(),
             Input::Command(command) => self.handle_command(command),
@@ -130,6 +134,9 @@ impl Engine {
             Input::Resolved { query, result } => self.handle_resolved(query, result),
             Input::Datagram { remote, payload } => self.handle_datagram(remote, &payload),
             Input::HttpDone { request, result } => self.handle_http(request, result),
+        }
+        if is_heard && let Some(since) = self.silence.on_heard(self.now) {
+            self.on_reachable(since);
         }
         self.send_datagrams();
         self.begin_queued();
@@ -356,6 +363,15 @@ impl Engine {
         }
     }
 
+    /// Nothing was heard since then, until now.
+    fn on_reachable(&mut self, since: Instant) {
+        let unreached: Vec<_> = self.routes.unreached.iter().copied().collect();
+        debug!(torrents = unreached.len(), "the network may be back");
+        for torrent in unreached {
+            self.with_torrent(torrent, |torrent, context| torrent.on_reachable(context, since));
+        }
+    }
+
     fn close_stranger(&mut self, connection: ConnectionId) {
         self.strangers.remove(&connection);
         self.split(|_, context| context.close(connection));
@@ -368,6 +384,7 @@ impl Engine {
         self.timers.remove(Wake::Torrent(id));
         self.bandwidth.remove(id);
         self.queue.remove(id);
+        self.routes.unreached.remove(&id);
         self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
     }
 

@@ -20,6 +20,8 @@ mod bounds;
 mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
 mod fetching;
+#[path = "engine_tests/turnover.rs"]
+mod turnover;
 
 /// One engine, one torrent of `pieces` pieces of four blocks, a disk that does what it is told.
 pub(super) struct Bench {

@@ -35,6 +35,7 @@ mod rate;
 pub mod record;
 pub mod rng;
 mod scraper;
+mod silence;
 mod suspend;
 pub mod time;
 mod timers;

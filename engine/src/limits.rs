@@ -38,6 +38,8 @@ pub const REQQ_DEFAULT: u32 = 250;
 pub const EVIDENCE_BLOCKS_MAX: usize = 4 * (PIECE_LENGTH_MAX / BLOCK_BYTES) as usize;
 /// Addresses known per torrent.
 pub const CANDIDATES_MAX: usize = 2000;
+/// Of those, named first by one tracker, or by one kind of other source.
+pub const CANDIDATES_PER_ORIGIN_MAX: usize = CANDIDATES_MAX / 2;
 /// Trackers of one torrent that are looked at.
 pub const TRACKERS_MAX: usize = 256;
 /// Web seeds of one torrent that are looked at.
@@ -96,8 +98,15 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30 * 60);
 pub const ANNOUNCE_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// From the first failure of a tracker to the next try; doubles with each.
 pub const ANNOUNCE_RETRY_FIRST: Duration = Duration::from_secs(5);
-/// The longest of those times, before up to half as much is added at random.
-pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(30 * 60);
+/// The longest of those times, before up to half as much is added at random: no more often than trackers are asked when
+/// they work, and soon after an outage.
+pub const ANNOUNCE_RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// The least time between two tries of a tracker when there is reason to believe that the network is back, before up to
+/// half as much is added at random.
+pub const ANNOUNCE_RENEW: Duration = Duration::from_secs(60);
+/// Nothing was heard for this long: what is heard then means that the network is back. A living connection is never
+/// silent for so long.
+pub const SILENCE: Duration = Duration::from_secs(150);
 /// Look-ups and HTTP requests to trackers under way at once, over all torrents; libtorrent's. More wait in line: a
 /// thousand torrents that begin together must not freeze a resolver or a home router.
 pub const TRACKER_REQUESTS_MAX: usize = 50;

@@ -314,6 +314,41 @@ fn stats(bench: &Bench) -> crate::alert::TorrentStats {
     bench.engine.torrents[&TORRENT].stats(bench.now)
 }
 
+/// Four requests are taken back and made anew before the peer has answered the first ones.
+fn asked_again() -> (Bench, ConnectionId, Vec<Request>) {
+    let mut bench = Bench::new(2, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::Bitfield(Bytes::from_static(&[0b1000_0000])), Message::Unchoke]);
+    let first = bench.take_requests(peer);
+    bench.say(peer, vec![Message::Interested]);
+    for priority in [Priority::Low, Priority::Skip, Priority::Normal] {
+        set_priorities(&mut bench, vec![priority]);
+    }
+    let again = bench.take_requests(peer);
+    assert_eq!((first.len(), &again), (4, &first));
+    (bench, peer, again)
+}
+
+#[test]
+fn a_reject_of_what_was_taken_back_is_no_reject_of_what_was_asked_since() {
+    let (mut bench, peer, requests) = asked_again();
+    bench.say(peer, requests.iter().copied().map(Message::RejectRequest).collect());
+    bench.give(peer, &requests);
+    bench.disk();
+    assert_eq!((bench.have(), stats(&bench).wasted_bytes), (1, 0));
+}
+
+#[test]
+fn a_block_that_crossed_with_its_cancel_is_taken_and_the_second_request_is_taken_back() {
+    let (mut bench, peer, requests) = asked_again();
+    bench.give(peer, &requests);
+    bench.disk();
+    let cancels = bench.take_sent(peer).into_iter();
+    let cancels = cancels.filter(|message| matches!(message, Message::Cancel(_))).count();
+    assert_eq!((bench.have(), cancels), (1, 4));
+    bench.say(peer, requests.iter().copied().map(Message::RejectRequest).collect());
+    assert!(!bench.closed.contains(&peer));
+}
+
 #[test]
 fn nothing_wanted_is_complete_and_wanting_again_goes_on() {
     let mut bench = Bench::new(4, &[], &[1]);

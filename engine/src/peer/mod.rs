@@ -179,6 +179,11 @@ impl Peer {
         self.has_said && self.has.is_full()
     }
 
+    /// Whether it will never ask for anything, as far as it says (BEP 21).
+    pub(crate) fn fetches_nothing(&self) -> bool {
+        self.is_seed() || (self.upload_only && !self.peer_interested)
+    }
+
     /// Whether it will serve a request for `piece` now.
     pub(crate) fn serves(&self, piece: PieceIndex) -> bool {
         self.has.has(piece)

@@ -3,6 +3,10 @@
 //! The window follows the bandwidth-delay product; a peer that stays silent for longer than its own record allows is
 //! *snubbed*: its requests are released for others, though a late block is still welcome, and one request is kept at
 //! it so that it can prove itself.
+//!
+//! With the fast extension each request has exactly one answer, a block or a reject (BEP 6), also one that was taken back.
+//! Those answers are still owed: an answer goes to the oldest request for its block that has none, so that the reject of
+//! one that was taken back never speaks of one made since.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +21,8 @@ pub(crate) struct Requests {
     outstanding: VecDeque<Outstanding>,
     /// Of `outstanding`, those not released.
     counted: u32,
+    /// Taken back, and not answered yet: with when that was.
+    owed: VecDeque<(PieceIndex, BlockIndex, Instant)>,
     /// What the peer queues at most.
     reqq: u32,
     snubbed: bool,
@@ -52,6 +58,7 @@ impl Requests {
         Self {
             outstanding: VecDeque::new(),
             counted: 0,
+            owed: VecDeque::new(),
             reqq: REQQ_DEFAULT,
             snubbed: false,
             last_block: None,
@@ -82,6 +89,11 @@ impl Requests {
         let window =
             u32::try_from(bytes / u128::from(BLOCK_BYTES)).unwrap_or(u32::MAX).saturating_add(WINDOW_MIN);
         window.min(self.reqq).min(REQUESTS_OUT_MAX).saturating_sub(self.outstanding.len() as u32)
+    }
+
+    /// When a block came last.
+    pub(crate) fn last_block(&self) -> Option<Instant> {
+        self.last_block
     }
 
     /// The requests that count, each with how long it will take at a payload rate of `per_second`.
@@ -141,6 +153,42 @@ impl Requests {
         self.last_block = Some(now);
         self.snubbed = false;
         Some(out)
+    }
+
+    /// A request is taken back from a peer that answers each one: the answer is owed. Gives it if it was out.
+    pub(crate) fn take_back(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        block: BlockIndex,
+    ) -> Option<Outstanding> {
+        let out = self.take(piece, block)?;
+        self.owe(now, piece, block);
+        Some(out)
+    }
+
+    /// All requests are taken back from a peer that answers each one.
+    pub(crate) fn take_back_all(&mut self, now: Instant) -> Vec<Outstanding> {
+        let all = self.take_all();
+        all.iter().for_each(|out| self.owe(now, out.piece, out.block));
+        all
+    }
+
+    /// One answer more is owed.
+    pub(crate) fn owe(&mut self, now: Instant, piece: PieceIndex, block: BlockIndex) {
+        while self.owed.len() >= OWED_MAX || self.owed.front().is_some_and(|(.., at)| now.since(*at) > OWED) {
+            self.owed.pop_front();
+        }
+        self.owed.push_back((piece, block, now));
+    }
+
+    /// An answer for this block came. Whether it was that to a request that was taken back.
+    pub(crate) fn settle_owed(&mut self, now: Instant, piece: PieceIndex, block: BlockIndex) -> bool {
+        let owed = |(p, b, at): &(PieceIndex, BlockIndex, Instant)| {
+            (*p, *b) == (piece, block) && now.since(*at) <= OWED
+        };
+        let at = self.owed.iter().position(owed);
+        at.is_some_and(|at| self.owed.remove(at).is_some())
     }
 
     /// A request was rejected or is taken back. Gives it if it was out.
@@ -219,6 +267,9 @@ const STALLED: Duration = Duration::from_secs(1);
 /// How much time's worth of blocks is asked for ahead.
 const AHEAD_MIN: Duration = Duration::from_secs(3);
 const WINDOW_MIN: u32 = 4;
+/// How long an answer is owed: some clients give none to what was taken back.
+const OWED: Duration = Duration::from_secs(60);
+const OWED_MAX: usize = 2 * REQUESTS_OUT_MAX as usize;
 const GAP_SAMPLES_MIN: u32 = 4;
 /// As libtorrent's `piece_timeout`: without any block while requests are pending.
 const TIMEOUT_UNMEASURED: Duration = Duration::from_secs(20);

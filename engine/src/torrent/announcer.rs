@@ -27,7 +27,7 @@ use crate::exchange::{Answered, Call, Endpoint, Exchange, Step, Token, TrackerEr
 use crate::ids::{InfoHash, PeerId};
 use crate::input::{HttpResponse, NetError};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL,
+    ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL, ANNOUNCE_RENEW,
     ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
 };
 use crate::rng::Rng;
@@ -96,7 +96,12 @@ pub(crate) enum Action {
         token: Token,
     },
     /// Addresses from a tracker, all of which may be dialled.
-    Peers(Vec<SocketAddr>),
+    Peers {
+        /// By its number in the torrent.
+        tracker: usize,
+        /// Where they are.
+        peers: Vec<SocketAddr>,
+    },
     /// Our address, as a tracker sees it (BEP 24).
     ExternalIp(IpAddr),
     /// For the user.
@@ -148,6 +153,9 @@ struct Tracker {
     /// The same at its addresses of the other family.
     echoed: bool,
     failures: u32,
+    /// It failed because nothing came of it, not because it said so.
+    unreachable: bool,
+    failed_at: Instant,
     /// After a failure: not before.
     retry_at: Instant,
     /// Of that, what it asked for itself.
@@ -272,6 +280,28 @@ impl Announcer {
         }
         self.due_at = self.due_at.min(now);
         self.advance(now);
+    }
+
+    /// The network seems to be back: trackers that could not be reached are tried again soon, one by one, and none much
+    /// more often than once in [`ANNOUNCE_RENEW`].
+    pub(crate) fn on_reachable(&mut self, now: Instant) {
+        if self.phase == Phase::Running {
+            self.retry_soon(now);
+            self.advance(now);
+        }
+    }
+
+    /// Whether some tracker could not be reached when it was asked last.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.phase == Phase::Running && self.trackers.iter().any(|tracker| tracker.unreachable)
+    }
+
+    fn retry_soon(&mut self, now: Instant) {
+        for tracker in self.trackers.iter_mut().filter(|tracker| tracker.unreachable) {
+            let jitter = Duration::from_nanos(self.rng.below(ANNOUNCE_RENEW.as_nanos() as u64 / 2));
+            let soon = now.max(tracker.failed_at + ANNOUNCE_RENEW) + jitter;
+            tracker.retry_at = tracker.retry_at.min(soon);
+        }
     }
 
     /// More peers would be welcome: announces before the interval is over, but not before the minimum interval.
@@ -519,6 +549,7 @@ impl Announcer {
         let least = clamp(announced.min_interval, ANNOUNCE_MIN_INTERVAL.min(interval));
         let tracker = self.tracker_mut(attempt.tracker);
         tracker.failures = 0;
+        let was_unreachable = std::mem::take(&mut tracker.unreachable);
         tracker.retry_at = now;
         tracker.barred_until = now;
         tracker.welcome_at = now + least;
@@ -536,6 +567,9 @@ impl Announcer {
             self.completed = Completed::Told;
         }
         self.due_at = now + interval.max(least);
+        if was_unreachable {
+            self.retry_soon(now);
+        }
         self.move_to_front(attempt.tracker);
         let count = announced.peers.len() as u32;
         self.ready.push_back(report(&url, attempt.event, Ok(count), announced.warning.clone()));
@@ -547,7 +581,7 @@ impl Announcer {
             }
             return;
         }
-        self.take_addresses(target, &announced);
+        self.take_addresses(attempt.tracker, target, &announced);
         // An echo that still waits is as good as another one.
         if !self.attempts.iter().any(|one| one.echo && one.tracker == attempt.tracker) {
             self.echo(now, attempt, (!echoed).then_some(AnnounceEvent::Started));
@@ -562,14 +596,14 @@ impl Announcer {
             Some(AnnounceEvent::Completed) | None => {}
         }
         if self.phase != Phase::Stopping {
-            self.take_addresses(target, announced);
+            self.take_addresses(attempt.tracker, target, announced);
         } else if attempt.event == Some(AnnounceEvent::Started) {
             self.echo(now, attempt, Some(AnnounceEvent::Stopped));
         }
     }
 
     /// What a tracker at `source` says of others and of us, as far as it is believed.
-    fn take_addresses(&mut self, source: SocketAddr, announced: &Announced) {
+    fn take_addresses(&mut self, tracker: usize, source: SocketAddr, announced: &Announced) {
         let peers: Vec<SocketAddr> = announced
             .peers
             .iter()
@@ -583,7 +617,7 @@ impl Announcer {
             self.ready.push_back(Action::ExternalIp(ip));
         }
         if !peers.is_empty() {
-            self.ready.push_back(Action::Peers(peers));
+            self.ready.push_back(Action::Peers { tracker, peers });
         }
     }
 
@@ -603,6 +637,8 @@ impl Announcer {
             Some(RetryIn::Never) => ANNOUNCE_INTERVAL_MAX,
         };
         tracker.failures = tracker.failures.saturating_add(1);
+        tracker.unreachable = matches!(error, TrackerError::Net(_));
+        tracker.failed_at = now;
         tracker.retry_at = now + asked.max(wait + jitter);
         tracker.barred_until = now + asked;
         let report = report(&tracker.text, attempt.event, Err(error), None);
@@ -648,6 +684,8 @@ impl Tracker {
             started: false,
             echoed: false,
             failures: 0,
+            unreachable: false,
+            failed_at: Instant::START,
             retry_at: Instant::START,
             barred_until: Instant::START,
             welcome_at: Instant::START,

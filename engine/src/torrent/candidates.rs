@@ -2,13 +2,16 @@
 //!
 //! A failed address waits 10 s, then four times as long each time up to two hours, with jitter. A banned one is never
 //! dialled nor let in. Our own address, found out by meeting ourselves, is never dialled again.
+//!
+//! The table is bounded, and so is the share of each origin: who names many addresses displaces its own, those that
+//! failed most first, and then those of whoever named most. So no tracker can fill the table, nor flush it.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::address::{Scope, is_dialable};
-use crate::limits::CANDIDATES_MAX;
+use crate::limits::{CANDIDATES_MAX, CANDIDATES_PER_ORIGIN_MAX};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -23,22 +26,39 @@ pub(crate) struct Candidates {
     /// Where others reach us, as far as we know; port 0 where we do not.
     local: Option<SocketAddr>,
     banned: BTreeSet<Banned>,
+    /// How many each origin has named first.
+    shares: BTreeMap<Origin, usize>,
     rng: Rng,
+}
+
+/// Who named an address first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// The user.
+    User,
+    /// A tracker, by its number in the torrent.
+    Tracker(usize),
+    /// A peer that says where it listens itself.
+    Peer,
 }
 
 #[derive(Debug)]
 struct Candidate {
+    origin: Origin,
     failures: u32,
+    failed_at: Instant,
     ours: bool,
     /// None while it is dialled or connected, or is ourselves.
     place: Option<Spot>,
 }
 
 /// Where an idle one is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spot {
     Ready(Instant, u32),
     Due(u32),
+    /// It has everything, as we have.
+    Asleep,
 }
 
 /// A ban holds for the whole address; on local networks, where many share one, for the port as well.
@@ -56,6 +76,7 @@ impl Candidates {
             due: BTreeSet::new(),
             local: None,
             banned: BTreeSet::new(),
+            shares: BTreeMap::new(),
             rng,
         }
     }
@@ -65,14 +86,29 @@ impl Candidates {
     }
 
     /// Learns of an address. Known ones are left as they are.
-    pub(crate) fn add(&mut self, now: Instant, address: SocketAddr) {
+    pub(crate) fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) {
         if !is_dialable(address) || self.is_banned(address) || self.known.contains_key(&address) {
             return;
         }
-        if self.known.len() >= CANDIDATES_MAX && !self.evict() {
+        let named = self.shares.get(&origin).copied().unwrap_or(0);
+        let most = self.shares.iter().map(|(other, count)| (*count, *other)).max();
+        let room = if named >= CANDIDATES_PER_ORIGIN_MAX {
+            self.evict(origin, true)
+        } else if self.known.len() < CANDIDATES_MAX {
+            true
+        } else {
+            // Who has named more than this one makes room for it, whatever it is worth.
+            most.is_some_and(|(count, other)| {
+                if count > named + 1 { self.evict(other, false) } else { self.evict(origin, true) }
+            })
+        };
+        if !room {
             return;
         }
-        self.known.insert(address, Candidate { failures: 0, ours: false, place: None });
+        *self.shares.entry(origin).or_default() += 1;
+        let candidate =
+            Candidate { origin, failures: 0, failed_at: Instant::START, ours: false, place: None };
+        self.known.insert(address, candidate);
         self.place(now, address, 0);
     }
 
@@ -111,6 +147,16 @@ impl Candidates {
         let wait = BACK_OFF.saturating_mul(4u32.saturating_pow(failures)).min(BACK_OFF_MAX);
         let jitter = Duration::from_nanos(self.rng.below(wait.as_nanos() as u64 / 4));
         self.place(now + wait + jitter, address, failures + 1);
+        if let Some(candidate) = self.known.get_mut(&address) {
+            candidate.failed_at = now;
+        }
+    }
+
+    /// It made room for another: its turn comes after that of others.
+    pub(crate) fn on_displaced(&mut self, now: Instant, address: SocketAddr) {
+        let failures = self.known.get(&address).map_or(0, |candidate| candidate.failures);
+        let jitter = Duration::from_nanos(self.rng.below(DISPLACED.as_nanos() as u64));
+        self.place(now + DISPLACED + jitter, address, failures);
     }
 
     /// A connection that had worked is over.
@@ -122,6 +168,9 @@ impl Candidates {
     /// It has everything, as we have: not dialled until [`Self::revive`].
     pub(crate) fn on_redundant(&mut self, address: SocketAddr) {
         self.unplace(address);
+        if let Some(candidate) = self.known.get_mut(&address) {
+            candidate.place = Some(Spot::Asleep);
+        }
     }
 
     /// It is ourselves.
@@ -132,10 +181,10 @@ impl Candidates {
         }
     }
 
-    /// We lack something again: all but ourselves and those connected may be dialled.
-    pub(crate) fn revive(&mut self, now: Instant, connected: &BTreeSet<SocketAddr>) {
+    /// We lack something again: those that have everything may be dialled.
+    pub(crate) fn revive(&mut self, now: Instant) {
         let asleep = |(address, candidate): (&SocketAddr, &Candidate)| {
-            (candidate.place.is_none() && !connected.contains(address)).then_some(*address)
+            (candidate.place == Some(Spot::Asleep)).then_some(*address)
         };
         let asleep: Vec<_> = self.known.iter().filter_map(asleep).collect();
         asleep.into_iter().for_each(|address| self.place(now, address, 0));
@@ -147,20 +196,28 @@ impl Candidates {
         waiting.into_iter().for_each(|address| self.place(now, address, 0));
     }
 
+    /// What failed since then may work now; it is forgiven nothing.
+    pub(crate) fn renew_since(&mut self, now: Instant, since: Instant) {
+        let failed = |(address, candidate): (&SocketAddr, &Candidate)| {
+            let waits = matches!(candidate.place, Some(Spot::Ready(at, _)) if at > now);
+            (waits && candidate.failures > 0 && candidate.failed_at >= since)
+                .then_some((*address, candidate.failures))
+        };
+        let failed: Vec<_> = self.known.iter().filter_map(failed).collect();
+        failed.into_iter().for_each(|(address, failures)| self.place(now, address, failures));
+    }
+
     /// It sent wrong data.
     pub(crate) fn ban(&mut self, address: SocketAddr) {
         self.banned.insert(ban_of(address));
         let banned: Vec<_> = self.known.keys().copied().filter(|known| self.is_banned(*known)).collect();
-        for address in banned {
-            self.unplace(address);
-            self.known.remove(&address);
-        }
+        banned.into_iter().for_each(|address| self.remove(address));
     }
 
     /// Talks to it again.
     pub(crate) fn unban(&mut self, now: Instant, address: SocketAddr) {
         if self.banned.remove(&ban_of(address)) {
-            self.add(now, address);
+            self.add(now, address, Origin::User);
         }
     }
 
@@ -191,18 +248,35 @@ impl Candidates {
         match self.known.get_mut(&address).and_then(|candidate| candidate.place.take()) {
             Some(Spot::Ready(at, draw)) => drop(self.ready.remove(&(at, draw, address))),
             Some(Spot::Due(priority)) => drop(self.due.remove(&(priority, address))),
-            None => {}
+            Some(Spot::Asleep) | None => {}
         };
     }
 
-    /// Makes room by dropping the idle one that would be dialled last, if it has failed before.
-    fn evict(&mut self) -> bool {
-        let Some((_, _, address)) = self.ready.last().copied() else { return false };
-        if self.known.get(&address).is_none_or(|candidate| candidate.failures == 0) {
-            return false;
-        }
+    /// Makes room by dropping an idle one of this origin: that which failed most, or is no use now, or would be dialled
+    /// last. With `useless` only if it failed, or is no use now. False if there is none.
+    fn evict(&mut self, origin: Origin, useless: bool) -> bool {
+        let worth = |(address, candidate): (&SocketAddr, &Candidate)| {
+            let place = candidate.place.filter(|_| candidate.origin == origin)?;
+            let asleep = place == Spot::Asleep;
+            let at = if let Spot::Ready(at, _) = place { at } else { Instant::START };
+            (!useless || asleep || candidate.failures > 0).then_some((
+                candidate.failures,
+                asleep,
+                at,
+                *address,
+            ))
+        };
+        let Some((.., address)) = self.known.iter().filter_map(worth).max() else { return false };
+        self.remove(address);
+        true
+    }
+
+    fn remove(&mut self, address: SocketAddr) {
         self.unplace(address);
-        self.known.remove(&address).is_some()
+        let Some(candidate) = self.known.remove(&address) else { return };
+        if let Some(count) = self.shares.get_mut(&candidate.origin) {
+            *count -= 1;
+        }
     }
 }
 
@@ -241,6 +315,8 @@ fn ban_of(address: SocketAddr) -> Banned {
 
 const BACK_OFF: Duration = Duration::from_secs(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2 * 3600);
+/// Until who made room for others may be dialled again, before as much is added at random.
+const DISPLACED: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -261,7 +337,7 @@ mod tests {
     #[test]
     fn failures_wait_longer_each_time() {
         let mut candidates = candidates();
-        candidates.add(at(0), address(1, 1));
+        candidates.add(at(0), address(1, 1), Origin::User);
         let mut now = at(0);
         let mut waits = Vec::new();
         for _ in 0..8 {
@@ -275,19 +351,73 @@ mod tests {
         assert!((10..=12).contains(&waits[0]) && (7200..=9000).contains(&waits[7]), "{waits:?}");
     }
 
+    /// `origin` names `count` addresses from the `first` on.
+    fn name(candidates: &mut Candidates, origin: Origin, first: u32, count: usize) {
+        (first..first + count as u32).for_each(|n| candidates.add(at(0), address(n, 1), origin));
+    }
+
+    fn share(candidates: &Candidates, origin: Origin) -> usize {
+        candidates.known.values().filter(|candidate| candidate.origin == origin).count()
+    }
+
     #[test]
-    fn the_table_is_capped_and_makes_room_by_dropping_failures() {
+    fn one_origin_has_its_share_and_makes_room_by_dropping_failures() {
         let mut candidates = candidates();
-        for n in 0..CANDIDATES_MAX as u32 + 10 {
-            candidates.add(at(0), address(n, 1));
-        }
-        assert_eq!(candidates.len(), CANDIDATES_MAX);
+        name(&mut candidates, Origin::Tracker(0), 0, CANDIDATES_MAX);
+        assert_eq!(candidates.len(), CANDIDATES_PER_ORIGIN_MAX);
         let dialled = candidates.take_next(at(0)).unwrap();
         candidates.on_failed(at(0), dialled);
-        candidates.add(at(0), address(9_999, 1));
-        assert!(
-            !candidates.known.contains_key(&dialled) && candidates.known.contains_key(&address(9_999, 1))
-        );
+        name(&mut candidates, Origin::Tracker(0), 9_990, 1);
+        assert!(!candidates.known.contains_key(&dialled));
+        assert!(candidates.known.contains_key(&address(9_990, 1)));
+        assert_eq!(candidates.len(), CANDIDATES_PER_ORIGIN_MAX);
+    }
+
+    #[test]
+    fn a_full_table_takes_from_whoever_named_most_and_nobody_flushes_it() {
+        let mut candidates = candidates();
+        let trackers = [0, 1].map(Origin::Tracker);
+        name(&mut candidates, trackers[0], 0, CANDIDATES_MAX);
+        name(&mut candidates, trackers[1], 10_000, CANDIDATES_MAX);
+        name(&mut candidates, Origin::User, 20_000, 10);
+        assert_eq!((candidates.len(), share(&candidates, Origin::User)), (CANDIDATES_MAX, 10));
+        name(&mut candidates, Origin::Tracker(2), 30_000, 5_000);
+        let shares = trackers.map(|tracker| share(&candidates, tracker));
+        assert_eq!(candidates.len(), CANDIDATES_MAX);
+        assert_eq!(share(&candidates, Origin::User), 10, "who named few keeps them");
+        assert!(shares.iter().all(|share| *share >= CANDIDATES_MAX / 3 - 10), "{shares:?}");
+        for origin in [trackers[0], trackers[1], Origin::Tracker(2), Origin::User, Origin::Peer] {
+            let counted = candidates.shares.get(&origin).copied().unwrap_or(0);
+            assert_eq!(counted, share(&candidates, origin), "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn connected_ones_stay_and_seeds_that_a_seed_has_met_make_room() {
+        let mut candidates = candidates();
+        name(&mut candidates, Origin::Tracker(0), 0, CANDIDATES_PER_ORIGIN_MAX);
+        let connected = candidates.take_next(at(0)).unwrap();
+        while let Some(seed) = candidates.take_next(at(0)) {
+            candidates.on_redundant(seed);
+        }
+        name(&mut candidates, Origin::Tracker(0), 50_000, CANDIDATES_MAX);
+        assert!(candidates.known.contains_key(&connected));
+        let new = candidates.known.keys().filter(|known| **known >= address(50_000, 1)).count();
+        assert_eq!(new, CANDIDATES_PER_ORIGIN_MAX - 1);
+    }
+
+    #[test]
+    fn what_failed_while_there_was_no_network_is_dialled_when_it_is_back() {
+        let mut candidates = candidates();
+        name(&mut candidates, Origin::User, 1, 2);
+        for (seconds, failures) in [(0, 6), (1000, 1)] {
+            let peer = candidates.take_next(at(seconds)).unwrap();
+            (0..failures).for_each(|_| candidates.on_failed(at(seconds), peer));
+        }
+        let before = candidates.known.len();
+        candidates.renew_since(at(1001), at(900));
+        assert!(candidates.take_next(at(1001)).is_some() && candidates.known.len() == before);
+        assert_eq!(candidates.take_next(at(1001)), None, "the other failed before");
     }
 
     #[test]
@@ -298,7 +428,7 @@ mod tests {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         candidates.ban(local(1));
         assert_eq!((candidates.is_banned(local(1)), candidates.is_banned(local(2))), (true, false));
-        candidates.add(at(0), local(1));
+        candidates.add(at(0), local(1), Origin::User);
         assert_eq!(candidates.take_next(at(0)), None);
     }
 
@@ -307,7 +437,7 @@ mod tests {
         let mut candidates = candidates();
         let local: SocketAddr = "123.213.32.10:6881".parse().unwrap();
         candidates.set_local(local.ip(), local.port());
-        (0..50).for_each(|n| candidates.add(at(n), address(u32::from(n as u8) * 7919, 1)));
+        (0..50).for_each(|n| candidates.add(at(n), address(u32::from(n as u8) * 7919, 1), Origin::User));
         let order = std::iter::from_fn(|| candidates.take_next(at(60))).map(|peer| priority(local, peer));
         let order: Vec<_> = order.collect();
         assert!(order.len() == 50 && order.is_sorted_by(|a, b| a >= b), "{order:?}");
@@ -325,7 +455,7 @@ mod tests {
     #[test]
     fn who_connected_to_us_is_not_dialled() {
         let mut candidates = candidates();
-        candidates.add(at(0), address(1, 1));
+        candidates.add(at(0), address(1, 1), Origin::User);
         candidates.on_connected(address(1, 1));
         assert_eq!(candidates.take_next(at(100)), None);
         candidates.on_closed(at(100), address(1, 1));

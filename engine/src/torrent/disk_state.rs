@@ -124,7 +124,7 @@ impl Torrent {
             context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes });
         }
         if self.is_fetching() {
-            self.cancel_everything();
+            self.cancel_everything(context.now);
         }
         self.enter(context, TorrentState::DiskError);
     }

@@ -133,6 +133,14 @@ impl Torrent {
         let asked = request_of(&self.place.layout, piece, block);
         self.download.add(context.now, bytes);
         let fits = asked.begin == begin && asked.length == data.len();
+        let owed = fits && peer.requests.settle_owed(context.now, piece, block);
+        if owed && peer.requests.contains(piece, block) {
+            // It crossed with our taking it back, and was asked for again since: that is not needed any more.
+            peer.requests.owe(context.now, piece, block);
+            if peer.send(Message::Cancel(asked)) {
+                self.unsent.push(connection);
+            }
+        }
         if !fits || peer.requests.on_block(context.now, piece, block).is_none() {
             self.wasted_bytes += bytes;
             return;
@@ -173,7 +181,12 @@ impl Torrent {
         block: BlockIndex,
     ) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
-        if peer.requests.take(piece, block).is_some() {
+        let taken = if peer.fast() {
+            peer.requests.take_back(context.now, piece, block)
+        } else {
+            peer.requests.take(piece, block)
+        };
+        if taken.is_some() {
             if peer.send(Message::Cancel(request_of(&self.place.layout, piece, block))) {
                 self.unsent.push(connection);
             }
@@ -315,8 +328,8 @@ impl Torrent {
         if self.state == TorrentState::Downloading {
             self.enter(context, TorrentState::Seeding);
         }
-        let seeds: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.is_up() && peer.is_seed()).map(|(id, _)| *id).collect();
+        let idle = self.peers.iter().filter(|(_, peer)| peer.is_up() && peer.fetches_nothing());
+        let seeds: Vec<_> = idle.map(|(id, _)| *id).collect();
         for connection in seeds {
             self.close_redundant(context, connection);
         }
@@ -345,9 +358,10 @@ impl Torrent {
     }
 
     /// Takes every request back.
-    pub(super) fn cancel_everything(&mut self) {
+    pub(super) fn cancel_everything(&mut self, now: Instant) {
         for (connection, peer) in &mut self.peers {
-            for out in peer.requests.take_all() {
+            let all = if peer.fast() { peer.requests.take_back_all(now) } else { peer.requests.take_all() };
+            for out in all {
                 if !out.released {
                     self.pieces.release(out.piece, out.block, *connection);
                 }

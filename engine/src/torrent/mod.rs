@@ -20,6 +20,7 @@ mod serve;
 mod smart_ban;
 mod swarm;
 mod trackers;
+mod turnover;
 #[cfg(test)]
 mod vectors;
 mod verify;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use self::announcer::Announcer;
-use self::candidates::Candidates;
+use self::candidates::{Candidates, Origin};
 use self::check::Check;
 use self::choker::Choker;
 pub(crate) use self::choker::Range;
@@ -85,6 +86,8 @@ pub(crate) struct Torrent {
     in_line: Option<u64>,
     jobs: BTreeMap<JobId, Purpose>,
     disk: DiskState,
+    /// When some of the worst peers make room for others, while others wait for it.
+    turnover_at: Option<Instant>,
     /// Peers with messages to send.
     unsent: Vec<ConnectionId>,
     /// Something can be asked for that could not before.
@@ -190,6 +193,7 @@ impl Torrent {
             in_line: None,
             jobs: BTreeMap::new(),
             disk: DiskState::new(start.allocate),
+            turnover_at: None,
             unsent: Vec::new(),
             freed: false,
             held_back: false,
@@ -207,7 +211,7 @@ impl Torrent {
             place: Arc::new(start.place),
         };
         for address in start.peers {
-            torrent.candidates.add(context.now, address);
+            torrent.candidates.add(context.now, address, Origin::User);
         }
         info!(torrent = %torrent.info_hash.short(), "added");
         torrent.alert_state(context);
@@ -278,7 +282,7 @@ impl Torrent {
 
     pub(crate) fn add_peers(&mut self, context: &mut Context<'_>, peers: Vec<SocketAddr>) {
         for address in peers {
-            self.candidates.add(context.now, address);
+            self.candidates.add(context.now, address, Origin::User);
         }
         self.settle(context);
     }
@@ -288,6 +292,7 @@ impl Torrent {
         if self.choker.deadline().is_some_and(|at| at <= context.now) {
             self.choke_round(context);
         }
+        self.turn_over_if_due(context);
         self.retry_if_due(context);
         self.announcer.handle_timeout(context.now);
         self.freed |= self.held_back;
@@ -432,6 +437,7 @@ impl Torrent {
         self.go_on_if_tried(context);
         self.dial(context);
         self.announce(context);
+        self.watch_turnover(context);
         if self.state == TorrentState::Stopping {
             self.finish_stopping(context);
         }
@@ -446,6 +452,7 @@ impl Torrent {
         [
             self.choker.deadline(),
             self.disk.deadline(),
+            self.turnover_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
             if self.held_back { self.pieces.next_overdue(context.now) } else { None },

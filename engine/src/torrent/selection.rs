@@ -170,8 +170,7 @@ impl Torrent {
         }
         self.enter(context, TorrentState::Downloading);
         self.tell_upload_only(false);
-        let connected = self.peers.values().filter_map(|peer| peer.listens_at).collect();
-        self.candidates.revive(context.now, &connected);
+        self.candidates.revive(context.now);
         self.announcer.need_peers(context.now);
     }
 

@@ -7,6 +7,7 @@ use tracing::{debug, trace};
 
 use super::Torrent;
 use super::TorrentState;
+use super::candidates::Origin;
 use super::fetch::block_of;
 use crate::address::Scope;
 use crate::alert::Alert;
@@ -46,6 +47,8 @@ pub(super) enum Fault {
     TimedOut,
     #[error("both have everything")]
     Redundant,
+    #[error("of less use than another")]
+    Displaced,
 }
 
 impl Torrent {
@@ -115,7 +118,10 @@ impl Torrent {
         let open =
             matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
-        if !open || !self.begun || !room || self.candidates.is_banned(remote) || self.is_crowded(remote) {
+        if !open || !self.begun || self.candidates.is_banned(remote) || self.is_crowded(remote) {
+            return false;
+        }
+        if !room && !self.displace_one(context) {
             return false;
         }
         let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
@@ -276,13 +282,17 @@ impl Torrent {
                     peer.requests.on_reqq(reqq);
                 }
                 peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
+                let upload_only = peer.upload_only;
                 if let Some(port) = theirs.p
                     && peer.listens_at.is_none()
                 {
                     let listens_at = SocketAddr::new(peer.remote.ip(), port);
                     peer.listens_at = Some(listens_at);
-                    self.candidates.add(context.now, listens_at);
+                    self.candidates.add(context.now, listens_at, Origin::Peer);
                     self.candidates.on_connected(listens_at);
+                }
+                if upload_only {
+                    self.close_if_redundant(context, connection);
                 }
             }
         }
@@ -430,6 +440,9 @@ impl Torrent {
     ) -> Result<(), Fault> {
         let Some((piece, block)) = block_of(&self.place.layout, &request) else { return Ok(()) };
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        if peer.requests.settle_owed(context.now, piece, block) {
+            return Ok(());
+        }
         let Some(out) = peer.requests.take(piece, block) else { return Ok(()) };
         peer.rejects += 1;
         if peer.rejects > REJECTS_MAX {
@@ -445,9 +458,9 @@ impl Torrent {
         Ok(())
     }
 
-    /// With a peer that has everything there is nothing to do for one who wants nothing.
+    /// With a peer that fetches nothing (BEP 21) there is nothing to do for one who wants nothing.
     fn close_if_redundant(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        if self.selection.is_complete() && self.peers.get(&connection).is_some_and(Peer::is_seed) {
+        if self.selection.is_complete() && self.peers.get(&connection).is_some_and(Peer::fetches_nothing) {
             self.close_redundant(context, connection);
         }
     }
@@ -473,7 +486,7 @@ impl Torrent {
         }
     }
 
-    fn drop_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: &Fault) {
+    pub(super) fn drop_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: &Fault) {
         debug!(torrent = %self.info_hash.short(), %fault, "peer dropped");
         context.close(connection);
         self.forget_peer(context, connection, Some(fault));
@@ -506,6 +519,7 @@ impl Torrent {
         let Some(address) = peer.listens_at else { return };
         match fault {
             Some(Fault::Ourselves) => self.candidates.on_ourselves(address),
+            Some(Fault::Displaced) => self.candidates.on_displaced(context.now, address),
             Some(Fault::Redundant) => self.candidates.on_redundant(address),
             Some(Fault::Twice) => {
                 let is_twin = |other: &&mut Peer| other.id == peer.id && other.listens_at.is_none();

@@ -4,10 +4,12 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::Torrent;
 use super::announcer::{Action, Figures};
+use super::candidates::Origin;
 use crate::alert::Alert;
 use crate::context::{Asker, Context};
 use crate::ids::{HttpId, ResolveId};
 use crate::input::{HttpResponse, NetError};
+use crate::time::Instant;
 use crate::udp_trackers::UdpAskId;
 use crate::wire::tracker_udp::UdpAnswer;
 
@@ -60,9 +62,9 @@ impl Torrent {
                     self.under_way.call(context, Asker::Torrent(self.id), token, call);
                 }
                 Action::Cancel { token } => self.under_way.cancel(context, token),
-                Action::Peers(peers) => {
+                Action::Peers { tracker, peers } => {
                     for address in peers.into_iter().filter(|address| !context.is_ourselves(*address)) {
-                        self.candidates.add(context.now, address);
+                        self.candidates.add(context.now, address, Origin::Tracker(tracker));
                     }
                     self.dial(context);
                 }
@@ -81,6 +83,18 @@ impl Torrent {
             }
         }
         context.stand_in_line(self.id, &mut self.in_line, self.announcer.is_in_line());
+        if self.announcer.is_unreached() || (self.is_fetching() && self.peers.is_empty()) {
+            context.routes.unreached.insert(self.id);
+        } else {
+            context.routes.unreached.remove(&self.id);
+        }
+    }
+
+    /// Something was heard after a long silence: what failed since then may work now.
+    pub(crate) fn on_reachable(&mut self, context: &mut Context<'_>, since: Instant) {
+        self.announcer.on_reachable(context.now);
+        self.candidates.renew_since(context.now, since);
+        self.settle(context);
     }
 
     fn figures(&self, context: &Context<'_>) -> Figures {

@@ -112,7 +112,7 @@ impl World {
                     self.url_data.push(url_data);
                 }
                 Action::Cancel { .. } => self.log.push(format!("{} cancel", self.now.0 / 1_000_000_000)),
-                Action::Peers(peers) => self.peers.extend(peers),
+                Action::Peers { peers, .. } => self.peers.extend(peers),
                 Action::ExternalIp(ip) => self.external.push(ip),
                 Action::Report(report) => self.reports.push(*report),
                 Action::Stopped => self.log.push("stopped".into()),
@@ -386,13 +386,71 @@ fn an_outage_is_over_within_the_back_off() {
 }
 
 #[test]
+fn when_the_network_is_back_trackers_are_asked_within_a_minute_and_a_half_and_not_more_often() {
+    let mut world = World::started(&[&["http://a/announce"]], |now, get| {
+        let seconds = now.0 / 1_000_000_000;
+        if (1000..9000).contains(&seconds) { Some(Err(NetError::Unreachable)) } else { good(now, get) }
+    });
+    world.run(9_000);
+    assert!(world.announcer.is_unreached());
+    let before = world.gets.len();
+    for _ in 0..90 {
+        world.announcer.on_reachable(world.now);
+        world.drain();
+        world.run(1);
+    }
+    assert_eq!(world.gets.len(), before + 1, "{:?}", world.log);
+    assert!(!world.announcer.is_unreached());
+
+    let mut world = World::started(&[&["http://a/announce"]], |_, _| Some(Err(NetError::Unreachable)));
+    world.run(9_000);
+    let before = world.gets.len();
+    for _ in 0..600 {
+        world.announcer.on_reachable(world.now);
+        world.drain();
+        world.run(1);
+    }
+    assert!((6..=11).contains(&(world.gets.len() - before)), "{:?}", world.log);
+}
+
+#[test]
+fn one_that_answers_again_lets_others_be_asked_soon_and_one_that_refuses_is_left_alone() {
+    for refuses in [false, true] {
+        let mut world = World::started(&[&["http://b/announce"], &["http://a/announce"]], move |now, get| {
+            let seconds = now.0 / 1_000_000_000;
+            match get.host.as_str() {
+                "b" if refuses => body(200, &b"d14:failure reason2:noe"[..]),
+                _ if (1000..9000).contains(&seconds) => Some(Err(NetError::Unreachable)),
+                _ => good(now, get),
+            }
+        });
+        world.run(9_000);
+        let retry_at = |world: &World, name: &str| {
+            world.announcer.trackers.iter().find(|one| one.text.contains(name)).unwrap().retry_at
+        };
+        let answered = |world: &World| world.reports.iter().filter(|report| report.result.is_ok()).count();
+        let (before, mut b_before) = (answered(&world), Instant::START);
+        while answered(&world) == before {
+            b_before = retry_at(&world, "b/");
+            world.run(1);
+        }
+        if refuses {
+            assert_eq!(retry_at(&world, "b/"), b_before);
+        } else {
+            let last = retry_at(&world, "a/").max(retry_at(&world, "b/"));
+            assert!(last <= world.now + Duration::from_secs(91), "{last:?} {:?}", world.log);
+        }
+    }
+}
+
+#[test]
 fn retries_grow_and_stay_within_the_cap() {
     let mut world = World::started(&[&["http://a/announce"]], |_, _| Some(Err(NetError::Refused)));
     world.run(86_400);
     let at: Vec<u64> = world.gets.iter().map(|(at, _)| at.0).collect();
     let gaps: Vec<u64> = at.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
     assert!((5_000..7_700).contains(&gaps[0]), "{gaps:?}");
-    assert!(gaps.iter().all(|gap| *gap <= 2_700_200) && *gaps.last().unwrap() >= 1_800_000);
+    assert!(gaps.iter().all(|gap| *gap <= 900_200) && *gaps.last().unwrap() >= 600_000);
 }
 
 #[test]
