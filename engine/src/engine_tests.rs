@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::alert::TorrentState;
 use crate::block::BlockData;
-use crate::disk::{JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work};
+use crate::disk::{JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work, Written};
 use crate::ids::PieceIndex;
 use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
@@ -169,7 +169,7 @@ impl Bench {
             let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
             let written = if self.disk_full { Err(full()) } else { Ok(()) };
             let result = match work {
-                Work::Write { .. } => JobResult::Written(written.map(|()| Vec::new())),
+                Work::Write { .. } => JobResult::Written(written.map(|()| Written::default())),
                 Work::Record { .. } => JobResult::Recorded(written),
                 Work::Snapshot { .. } => JobResult::Saved(written),
                 Work::Hash { pieces } => {
@@ -487,7 +487,7 @@ fn a_full_disk_does_not_hold_up_the_end() {
     bench.input(Input::Command(Command::Shutdown));
     for (job, work) in std::mem::take(&mut bench.jobs) {
         let result = match work {
-            Work::Write { .. } => JobResult::Written(Ok(vec![])),
+            Work::Write { .. } => JobResult::Written(Ok(Written::default())),
             Work::Hash { pieces } => {
                 JobResult::Hashed(Ok(vec![PieceHash { good: true, digests: vec![] }; pieces.len()]))
             }

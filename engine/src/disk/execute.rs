@@ -12,7 +12,9 @@ pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many) -> J
         Work::Open { resume } => JobResult::Opened(open::open(place, *resume, storage)),
         Work::Check { pieces } => JobResult::Checked(payload::check(place, pieces, storage, sha1_many)),
         Work::Allocate { files } => JobResult::Allocated(allocate::allocate(place, files, storage)),
-        Work::Write { piece, runs } => JobResult::Written(payload::write(place, *piece, runs, storage)),
+        Work::Write { piece, runs, digests } => {
+            JobResult::Written(payload::write(place, *piece, runs, *digests, storage, sha1_many))
+        }
         Work::Hash { pieces } => JobResult::Hashed(payload::hash(place, pieces, storage, sha1_many)),
         Work::Read { blocks } => JobResult::Read(payload::read(place, blocks, storage)),
         Work::Record { good, touched } => JobResult::Recorded(save::record(place, good, touched, storage)),

@@ -100,6 +100,8 @@ pub enum Work {
         piece: PieceIndex,
         /// From offset to blocks.
         runs: Vec<Run>,
+        /// Whether the digests of the blocks are wanted, because they will be read back.
+        digests: bool,
     },
     /// Hash whole pieces, side by side.
     Hash {
@@ -198,8 +200,8 @@ pub enum JobResult {
     Checked(Result<Vec<bool>, StorageError>),
     /// Of `Allocate`.
     Allocated(Result<(), StorageError>),
-    /// Of `Write`: the files of which what was in them before may be gone, as a rule because they are new.
-    Written(Result<Vec<FileIndex>, StorageError>),
+    /// Of `Write`.
+    Written(Result<Written, StorageError>),
     /// Of `Hash`: of each piece, in order. Reading back may fail.
     Hashed(Result<Vec<PieceHash>, StorageError>),
     /// Of `Read`: the blocks, in order.
@@ -210,6 +212,15 @@ pub enum JobResult {
     Saved(Result<(), StorageError>),
     /// Of `Close`.
     Closed,
+}
+
+/// What came of writing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Written {
+    /// The files of which what was in them before may be gone, as a rule because they are new.
+    pub anew: Vec<FileIndex>,
+    /// Of each block in order, as it came, if they were asked for; none when the bytes are not there.
+    pub digests: Vec<BlockDigest>,
 }
 
 /// What earlier runs left.
@@ -374,6 +385,9 @@ pub enum StorageErrorKind {
     /// The hardware failed.
     #[error("input/output error")]
     Io,
+    /// What was read is not what was written.
+    #[error("gives back other data than was written: the disk, or the memory, may be failing")]
+    Spoilt,
     /// Anything else, by the system's number.
     #[error("system error {0}")]
     Other(i32),

@@ -8,7 +8,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::{
     At, BlockDigest, HashPiece, PieceHash, Place, ReadBlock, Run, Sha1Many, Storage, StorageError,
-    StorageErrorKind,
+    StorageErrorKind, Written,
 };
 use crate::block::BlockData;
 use crate::ids::{FileIndex, PieceIndex};
@@ -100,13 +100,15 @@ fn check_large<S: Storage>(
 }
 
 /// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written. Gives the files
-/// of which what was in them before may be gone.
+/// of which what was in them before may be gone, and the digests of the blocks if they are wanted.
 pub(super) fn write<S: Storage>(
     place: &Place,
     piece: PieceIndex,
     runs: &[Run],
+    digests: bool,
     storage: &mut S,
-) -> Result<Vec<FileIndex>, StorageError> {
+    sha1_many: Sha1Many,
+) -> Result<Written, StorageError> {
     let mut anew = Vec::new();
     for run in runs {
         if run.blocks.iter().any(is_absent) {
@@ -134,7 +136,10 @@ pub(super) fn write<S: Storage>(
             }
         }
     }
-    Ok(anew)
+    let blocks = || runs.iter().flat_map(|run| &run.blocks);
+    let digests =
+        if digests && !blocks().any(is_absent) { digests_of_blocks(blocks(), sha1_many) } else { Vec::new() };
+    Ok(Written { anew, digests })
 }
 
 /// Hashes pieces side by side, from memory or read back. A piece in memory of which a block has no bytes is not good.
@@ -178,10 +183,9 @@ fn digests_of<S: Storage>(
 ) -> Result<Vec<BlockDigest>, StorageError> {
     let mut digests = Vec::new();
     if is_in_memory(asked) {
-        let messages: Vec<Vec<&[u8]>> =
-            asked.blocks.iter().map(|block| block.parts().iter().map(|part| &part[..]).collect()).collect();
-        sha1_many(&messages, &mut digests);
-    } else if asked.blocks.is_empty() {
+        return Ok(digests_of_blocks(asked.blocks.iter(), sha1_many));
+    }
+    if asked.blocks.is_empty() {
         let length = place.layout.piece_bytes(asked.piece);
         let mut buffer = Vec::new();
         let mut begin = 0;
@@ -197,8 +201,22 @@ fn digests_of<S: Storage>(
             begin += step;
         }
     }
-    let short = |digest: &[u8; 20]| digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-    Ok(digests.iter().map(|digest| BlockDigest(short(digest))).collect())
+    Ok(digests.iter().map(short).collect())
+}
+
+fn digests_of_blocks<'a>(
+    blocks: impl Iterator<Item = &'a BlockData>,
+    sha1_many: Sha1Many,
+) -> Vec<BlockDigest> {
+    let parts = |block: &'a BlockData| block.parts().iter().map(|part| &part[..]).collect();
+    let messages: Vec<Vec<&[u8]>> = blocks.map(parts).collect();
+    let mut digests = Vec::with_capacity(messages.len());
+    sha1_many(&messages, &mut digests);
+    digests.iter().map(short).collect()
+}
+
+fn short(digest: &[u8; 20]) -> BlockDigest {
+    BlockDigest(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
 }
 
 /// Reads blocks; those that lie one after the other are read at once and share one buffer.
@@ -289,7 +307,7 @@ impl Place {
     }
 
     /// What is wrong with a file.
-    pub(super) fn error(&self, file: FileIndex, kind: StorageErrorKind) -> StorageError {
+    pub(crate) fn error(&self, file: FileIndex, kind: StorageErrorKind) -> StorageError {
         StorageError { path: format!("{}/{}", self.root, self.layout.file(file).path), kind }
     }
 }

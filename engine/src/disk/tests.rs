@@ -107,8 +107,8 @@ impl Desk {
 
     fn write(&mut self, piece: u32) -> Result<Vec<FileIndex>, StorageError> {
         let runs = vec![Run { begin: 0, blocks: vec![BlockData::from(self.bytes_of(piece))] }];
-        match self.run(Work::Write { piece: self.piece(piece), runs }) {
-            JobResult::Written(written) => written,
+        match self.run(Work::Write { piece: self.piece(piece), runs, digests: false }) {
+            JobResult::Written(written) => written.map(|written| written.anew),
             other => panic!("{other:?}"),
         }
     }
@@ -721,8 +721,8 @@ fn blocks_go_to_the_files_they_lie_in() {
         Run { begin: 40, blocks: vec![BlockData::absent(10)] },
     ];
     let all_are_new = [0, 1, 3].map(FileIndex).to_vec();
-    let written = desk.run(Work::Write { piece: desk.piece(0), runs });
-    let JobResult::Written(Ok(mut anew)) = written else { panic!("{written:?}") };
+    let written = desk.run(Work::Write { piece: desk.piece(0), runs, digests: false });
+    let JobResult::Written(Ok(Written { mut anew, .. })) = written else { panic!("{written:?}") };
     anew.sort_unstable();
     assert_eq!(anew, all_are_new);
     for (name, range) in [("t/a", 0..10), ("t/b", 10..13), ("t/c", 13..20)] {
@@ -765,7 +765,7 @@ fn digests_tell_which_block_was_wrong_from_memory_and_from_disk() {
     wrong[3] = Bytes::from(vec![9; 1 << 14]).into();
     let mut digests = |blocks: &[BlockData], stored: bool| {
         let runs = vec![Run { begin: 0, blocks: blocks.to_vec() }];
-        let written = desk.run(Work::Write { piece: desk.piece(0), runs });
+        let written = desk.run(Work::Write { piece: desk.piece(0), runs, digests: false });
         assert!(matches!(written, JobResult::Written(Ok(_))));
         let blocks = if stored { vec![] } else { blocks.to_vec() };
         let pieces = vec![HashPiece { piece: desk.piece(0), blocks, digests: true }];

@@ -9,6 +9,8 @@ struct Swarm {
     bench: Bench,
     rng: Rng,
     peers: BTreeMap<ConnectionId, Script>,
+    /// So many blocks that are written early are spoilt by the disk.
+    spoils: u32,
     /// What is on disk.
     stored: BTreeMap<(u32, u32), u8>,
     /// By address, pieces with a block of it that were found bad.
@@ -53,6 +55,7 @@ impl Swarm {
             bench,
             rng: Rng::stream(seed, "swarm", 0),
             peers: BTreeMap::new(),
+            spoils: 0,
             stored: BTreeMap::new(),
             spoiled: BTreeMap::new(),
             sent_by: BTreeMap::new(),
@@ -113,13 +116,19 @@ impl Swarm {
     fn work(&mut self) {
         while let Some((job, work)) = self.bench.jobs.pop_front() {
             let result = match work {
-                Work::Write { piece, runs } => {
-                    for run in runs {
+                Work::Write { piece, runs, digests } => {
+                    let blocks = runs.iter().flat_map(|run| &run.blocks);
+                    let digest = |block| BlockDigest(byte_of(block).into());
+                    let digests = if digests { blocks.map(digest).collect() } else { vec![] };
+                    for run in &runs {
                         for (block, data) in (run.begin / BLOCK_BYTES..).zip(&run.blocks) {
-                            self.stored.insert((piece.get(), block), byte_of(data));
+                            let spoilt = !digests.is_empty() && self.spoils > 0;
+                            self.spoils -= u32::from(spoilt);
+                            let what = if spoilt { 3 } else { byte_of(data) };
+                            self.stored.insert((piece.get(), block), what);
                         }
                     }
-                    JobResult::Written(Ok(vec![]))
+                    JobResult::Written(Ok(Written { anew: vec![], digests }))
                 }
                 Work::Hash { pieces } => {
                     JobResult::Hashed(Ok(pieces.iter().map(|asked| self.hash(asked)).collect()))
@@ -304,6 +313,24 @@ fn what_silent_peers_send_late_is_welcome_and_blames_nobody() {
     }
     swarm.run(Duration::from_secs(60));
     assert_eq!((swarm.bench.have(), swarm.banned()), (1, vec![]));
+}
+
+#[test]
+fn what_the_disk_spoils_is_fetched_again_and_blames_nobody() {
+    let mut swarm = Swarm::new(6, 1, &[]);
+    let config = Config { buffer_bytes: 2 * u64::from(BLOCK_BYTES), ..Config::default() };
+    swarm.bench = Bench::with(config, 4, &[], &[1]);
+    swarm.bench.disk_asleep = true;
+    swarm.spoils = 1;
+    swarm.seed(0, 0, 10, 0);
+    swarm.run(Duration::from_secs(120));
+    let kind = |alert: &Alert| match alert {
+        Alert::DiskFailed { error, .. } => Some(error.kind),
+        _ => None,
+    };
+    let told: Vec<_> = swarm.bench.alerts.iter().filter_map(kind).collect();
+    assert_eq!((swarm.bench.have(), swarm.banned()), (4, vec![]));
+    assert_eq!(told, [StorageErrorKind::Spoilt]);
 }
 
 fn set_priorities(bench: &mut Bench, priorities: Vec<Priority>) {

@@ -15,7 +15,7 @@ use super::{Purpose, TorrentState};
 use crate::alert::Alert;
 use crate::block::BlockData;
 use crate::context::Context;
-use crate::disk::{PieceHash, Run, Work};
+use crate::disk::{PieceHash, Run, StorageErrorKind, Work};
 use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
 use crate::limits::BLOCK_BYTES;
 use crate::peer::Outstanding;
@@ -221,14 +221,23 @@ impl Torrent {
     fn on_whole(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
         let whole = self.pieces.take_whole(piece);
         if !whole.runs.is_empty() {
-            self.write(context, piece, whole.runs, 0);
+            self.write(context, piece, whole.runs, 0, whole.blocks.is_none());
         }
         self.verify.begin(piece, whole.blocks, whole.senders, whole.bytes);
     }
 
-    fn write(&mut self, context: &mut Context<'_>, piece: PieceIndex, runs: Vec<Run>, early_bytes: u64) {
+    /// With `digests` if it will be read back.
+    fn write(
+        &mut self,
+        context: &mut Context<'_>,
+        piece: PieceIndex,
+        runs: Vec<Run>,
+        early_bytes: u64,
+        digests: bool,
+    ) {
         self.verify.on_write_out(piece, early_bytes);
-        self.submit(context, Purpose::Write { piece, runs: runs.clone() }, Work::Write { piece, runs });
+        let purpose = Purpose::Write { piece, runs: runs.clone(), digests };
+        self.submit(context, purpose, Work::Write { piece, runs, digests });
     }
 
     /// Over the memory budget, the largest partial pieces are written early.
@@ -246,7 +255,7 @@ impl Torrent {
             let runs = self.pieces.flush(piece);
             let bytes = before - self.pieces.buffered_bytes();
             debug!(piece = piece.get(), bytes, "written early");
-            self.write(context, piece, runs, bytes);
+            self.write(context, piece, runs, bytes, true);
             excess = excess.saturating_sub(bytes);
         }
     }
@@ -268,7 +277,7 @@ impl Torrent {
     }
 
     fn on_verdict(&mut self, context: &mut Context<'_>, verdict: Verdict) {
-        let Verdict { piece, good, liars } = verdict;
+        let Verdict { piece, good, liars, spoilt } = verdict;
         self.pieces.on_verified(&self.place.layout, piece, good);
         if good {
             self.on_have(piece);
@@ -280,6 +289,11 @@ impl Torrent {
             self.wasted_bytes += u64::from(self.place.layout.piece_bytes(piece));
             context.alert(Alert::PieceFailed { torrent: self.id, piece });
             self.offer(piece);
+        }
+        let file = self.place.layout.files_of(piece).next();
+        if let Some(file) = file.filter(|_| spoilt) {
+            let error = self.place.error(file, StorageErrorKind::Spoilt);
+            self.pause_for_disk(context, error);
         }
         for address in liars {
             if !self.candidates.is_banned(address) {

@@ -48,7 +48,7 @@ use crate::alert::{Alert, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
 use crate::command::{Priority, ResumeMode, SeedGoal};
 use crate::context::Context;
-use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work};
+use crate::disk::{Job, JobResult, Opened, Place, ReadBlock, Run, Totals, Work, Written};
 use crate::ids::{ConnectionId, FileIndex, InfoHash, JobId, PieceIndex, TorrentId};
 use crate::output::Output;
 use crate::peer::Peer;
@@ -131,6 +131,7 @@ enum Purpose {
     Write {
         piece: PieceIndex,
         runs: Vec<Run>,
+        digests: bool,
     },
     Hash {
         pieces: Vec<PieceIndex>,
@@ -321,13 +322,14 @@ impl Torrent {
                 let work = Work::Check { pieces: pieces.clone() };
                 self.on_disk_error(context, error, Purpose::Check { pieces }, work);
             }
-            (Purpose::Write { piece, .. }, JobResult::Written(Ok(anew))) => {
+            (Purpose::Write { piece, runs, .. }, JobResult::Written(Ok(Written { anew, digests }))) => {
                 self.doubt(anew);
+                self.verify.on_stored(piece, &runs, &digests);
                 self.on_written(context, piece);
             }
-            (Purpose::Write { piece, runs }, JobResult::Written(Err(error))) => {
-                let work = Work::Write { piece, runs: runs.clone() };
-                self.on_disk_error(context, error, Purpose::Write { piece, runs }, work);
+            (Purpose::Write { piece, runs, digests }, JobResult::Written(Err(error))) => {
+                let work = Work::Write { piece, runs: runs.clone(), digests };
+                self.on_disk_error(context, error, Purpose::Write { piece, runs, digests }, work);
             }
             (Purpose::Hash { pieces }, JobResult::Hashed(Ok(hashes))) => {
                 self.verify.on_batch_over();

@@ -60,6 +60,12 @@ impl Senders {
         self.addresses.iter().copied().map(Source::of).collect()
     }
 
+    /// Whether these digests of all blocks are those of what they sent.
+    pub(crate) fn sent(&self, stored: &BTreeMap<BlockIndex, BlockDigest>, digests: &[BlockDigest]) -> bool {
+        digests.len() == self.of_block.len()
+            && (0..).zip(digests).all(|(block, digest)| stored.get(&BlockIndex(block)) == Some(digest))
+    }
+
     /// Who alone sent it all, if it was one.
     fn sole(&self) -> Option<SocketAddr> {
         self.addresses.first().copied().filter(|_| self.sources().len() == 1)

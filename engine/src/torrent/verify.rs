@@ -7,8 +7,9 @@ use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
 use super::smart_ban::{Senders, Shares, SmartBan};
-use crate::disk::{HashPiece, PieceHash};
-use crate::ids::PieceIndex;
+use crate::disk::{BlockDigest, HashPiece, PieceHash, Run};
+use crate::ids::{BlockIndex, PieceIndex};
+use crate::limits::BLOCK_BYTES;
 
 /// The pieces under way, and those that failed before.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Verify {
     /// Writes not yet returned, early ones included, and the bytes of the early ones.
     writes_out: BTreeMap<PieceIndex, (u32, u64)>,
     early_bytes: u64,
+    /// The digests of blocks as they came, of pieces that will be read back.
+    stored: BTreeMap<PieceIndex, BTreeMap<BlockIndex, BlockDigest>>,
     smart_ban: SmartBan,
     bytes: u64,
 }
@@ -29,6 +32,8 @@ struct Progress {
     bytes: u64,
     /// To be hashed from disk, once all writes returned.
     read_back: bool,
+    /// What was hashed, or will be, comes from disk.
+    from_disk: bool,
     hash: Option<PieceHash>,
 }
 
@@ -39,6 +44,8 @@ pub(crate) struct Verdict {
     pub(crate) good: bool,
     /// Who is known by it to have sent wrong data.
     pub(crate) liars: Vec<SocketAddr>,
+    /// What the disk gave back is not what was received: nobody is to blame but the disk.
+    pub(crate) spoilt: bool,
 }
 
 impl Verify {
@@ -55,7 +62,7 @@ impl Verify {
             self.wait(piece, blocks);
         }
         self.bytes += bytes;
-        let progress = Progress { senders, bytes, read_back, hash: None };
+        let progress = Progress { senders, bytes, read_back, from_disk: read_back, hash: None };
         assert!(self.under_way.insert(piece, progress).is_none(), "a piece is verified once at a time");
         self.read_back_if_written(piece);
     }
@@ -86,6 +93,16 @@ impl Verify {
         self.verdict(piece)
     }
 
+    /// These blocks were written, and had these digests when they came, in order.
+    pub(crate) fn on_stored(&mut self, piece: PieceIndex, runs: &[Run], digests: &[BlockDigest]) {
+        if digests.is_empty() {
+            return;
+        }
+        let blocks = runs.iter().flat_map(|run| (run.begin / BLOCK_BYTES..).zip(&run.blocks));
+        let stored = self.stored.entry(piece).or_default();
+        stored.extend(blocks.zip(digests).map(|((block, _), digest)| (BlockIndex(block), *digest)));
+    }
+
     /// The hash of a piece is known.
     pub(crate) fn on_hashed(&mut self, piece: PieceIndex, hash: PieceHash) -> Option<Verdict> {
         self.under_way.get_mut(&piece)?.hash = Some(hash);
@@ -96,6 +113,7 @@ impl Verify {
     pub(crate) fn on_hash_failed(&mut self, piece: PieceIndex) {
         if let Some(progress) = self.under_way.get_mut(&piece) {
             progress.read_back = true;
+            progress.from_disk = true;
         }
         self.read_back_if_written(piece);
     }
@@ -161,15 +179,19 @@ impl Verify {
             return None;
         }
         self.under_way.get(&piece)?.hash.as_ref()?;
-        let Progress { senders, bytes, hash, .. } = self.under_way.remove(&piece)?;
+        let Progress { senders, bytes, from_disk, hash, .. } = self.under_way.remove(&piece)?;
         let PieceHash { good, digests } = hash?;
         self.bytes -= bytes;
-        let liars = if good {
+        let stored = self.stored.remove(&piece).unwrap_or_default();
+        let spoilt = !good && from_disk && !senders.sent(&stored, &digests);
+        let liars = if spoilt {
+            Vec::new()
+        } else if good {
             self.smart_ban.on_passed(piece, &digests)
         } else {
             self.smart_ban.on_failed(piece, senders, digests).into_iter().collect()
         };
-        Some(Verdict { piece, good, liars })
+        Some(Verdict { piece, good, liars, spoilt })
     }
 }
 
@@ -181,7 +203,6 @@ const BATCH_PIECES_MAX: usize = 16;
 mod tests {
     use super::*;
     use crate::block::BlockData;
-    use crate::ids::BlockIndex;
 
     fn piece(n: u32) -> PieceIndex {
         PieceIndex::new(n)
@@ -228,6 +249,28 @@ mod tests {
             verify.next_batch(),
             Some(vec![HashPiece { piece: piece(1), blocks: Vec::new(), digests: false }])
         );
+    }
+
+    /// A piece that was written early is read back and fails: received and read back are letters.
+    fn spoilt(received: &[u8], read_back: &[u8]) -> (bool, usize, bool) {
+        let mut verify = Verify::default();
+        let of = |letters: &[u8]| letters.iter().map(|one| BlockDigest((*one).into())).collect::<Vec<_>>();
+        begin(&mut verify, 1, false, &[1, 1]);
+        let runs = [Run { begin: 0, blocks: vec![BlockData::absent(BLOCK_BYTES); 2] }];
+        verify.on_stored(piece(1), &runs, &of(received));
+        assert_eq!(verify.on_written(piece(1)), None);
+        let digests = of(read_back);
+        let verdict = verify.on_hashed(piece(1), PieceHash { good: false, digests }).unwrap();
+        assert!(verify.stored.is_empty());
+        (verdict.spoilt, verdict.liars.len(), verify.is_suspect(piece(1)))
+    }
+
+    #[test]
+    fn what_the_disk_spoilt_blames_nobody() {
+        assert_eq!(spoilt(b"ax", b"ax"), (false, 1, true), "it came so");
+        assert_eq!(spoilt(b"ab", b"ax"), (true, 0, false));
+        assert_eq!(spoilt(b"ab", b""), (true, 0, false), "it is gone");
+        assert_eq!(spoilt(b"", b"ax"), (true, 0, false), "nobody knows what came");
     }
 
     #[test]
