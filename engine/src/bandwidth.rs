@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::config::RateLimits;
 use crate::ids::{ConnectionId, TorrentId};
+use crate::limits::READ_WINDOW_BYTES;
 use crate::output::Output;
 use crate::time::Instant;
 
@@ -148,6 +149,11 @@ impl Bandwidth {
     /// Received payload that is not yet on disk changed by this much.
     pub(crate) fn on_buffered(&mut self, before: u64, after: u64) {
         self.buffered_bytes = self.buffered_bytes + after - before;
+    }
+
+    /// Received payload that is not yet on disk.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes
     }
 
     /// How far the budget is exceeded.
@@ -456,8 +462,7 @@ impl Dials {
     }
 }
 
-/// What a connection may have read and not yet handed over: two of the largest reads.
-const READ_WINDOW: i64 = 1 << 20;
+const READ_WINDOW: i64 = READ_WINDOW_BYTES as i64;
 const STANDING: i64 = i64::MAX;
 const QUANTUM_MIN: u64 = 256;
 const QUANTUM_MAX: u64 = 256 << 10;

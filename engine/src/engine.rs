@@ -160,6 +160,22 @@ impl Engine {
         self.torrents.get(&torrent).map(Torrent::have)
     }
 
+    /// Payload received and not yet on disk, over all torrents: what [`Config::buffer_bytes`] bounds. What waits for a
+    /// failing disk is left out.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.bandwidth.buffered_bytes()
+    }
+
+    /// Blocks of a torrent that peers were asked for and may still send.
+    pub fn requests_out(&self, torrent: TorrentId) -> Option<usize> {
+        self.torrents.get(&torrent).map(Torrent::requests_out)
+    }
+
+    /// How many connected peers have each piece of a torrent, in the order of pieces.
+    pub fn availability(&self, torrent: TorrentId) -> Option<Vec<u32>> {
+        self.torrents.get(&torrent).map(Torrent::availability)
+    }
+
     fn handle_timeout(&mut self) {
         // Each once: what is due again at once waits for the next input.
         let due: Vec<_> = std::iter::from_fn(|| self.timers.pop_due(self.now)).collect();

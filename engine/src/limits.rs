@@ -32,6 +32,13 @@ pub const BITFIELD_BYTES_MAX: u32 = PIECES_MAX / 8;
 pub const REQUESTS_OUT_MAX: u32 = 500;
 /// Requests of one peer that we queue; said in `reqq` (BEP 10).
 pub const REQUESTS_QUEUED_MAX: u32 = 500;
+/// Peers of one torrent that are served at once, however fast we are.
+pub const UPLOAD_SLOTS_MAX: u32 = 32;
+/// Read for one peer and not yet on its socket.
+pub const UPLOAD_BYTES_MAX: u64 = 64 * BLOCK_BYTES as u64;
+/// What a connection without a limit may have read and not yet handed over: two of the largest reads. Memory passes its
+/// budget by no more than this for each connection.
+pub const READ_WINDOW_BYTES: u64 = 1 << 20;
 /// What a peer that does not say `reqq` is taken to queue.
 pub const REQQ_DEFAULT: u32 = 250;
 /// Blocks of failed pieces whose digests are remembered, over one torrent: those of the four largest pieces there are.

@@ -63,6 +63,8 @@ pub struct SimDisk {
     capacity: Option<u64>,
     /// Writes that did not fit.
     refused: u64,
+    /// Files of somebody else's, and what is in them.
+    foreign: Vec<(String, &'static [u8])>,
     fail: Option<Failure>,
     torn_bytes: u64,
     work: Work,
@@ -148,6 +150,7 @@ impl SimDisk {
             now_ns: 0,
             capacity: None,
             refused: 0,
+            foreign: Vec::new(),
             fail: None,
             torn_bytes: torn_bytes.max(1),
             work: Work::default(),
@@ -286,6 +289,42 @@ impl SimDisk {
         let mut bytes = vec![0; inode.now.length as usize];
         inode.now.extents.read(0, &mut bytes, &self.contents);
         Some(Payload::Other(bytes))
+    }
+
+    /// Locks that are held.
+    pub fn lock_count(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// Puts a file there that is somebody else's.
+    pub fn put_foreign(&mut self, name: &str, bytes: &'static [u8]) {
+        let mut version =
+            Version { length: bytes.len() as u64, modified_ns: self.now_ns, ..Version::default() };
+        version.extents.put(0, version.length, Source::Own(bytes.into()));
+        let inode = self.inode_next;
+        self.inode_next += 1;
+        self.inodes.insert(inode, Inode { durable: version.clone(), now: version, unsynced: Vec::new() });
+        self.names.insert(name.to_owned(), inode);
+        self.durable_names.insert(name.to_owned(), inode);
+        self.foreign.push((name.to_owned(), bytes));
+    }
+
+    /// A file that is neither payload nor state of ours, or one of somebody else's that is not as it was.
+    pub fn trespass(&self) -> Option<&str> {
+        let is_foreign = |name: &str| self.foreign.iter().any(|(foreign, _)| foreign == name);
+        let is_state = |name: &str| directory_of(name).ends_with("/.taipei");
+        let stray = self
+            .names
+            .keys()
+            .find(|name| !self.homes.contains_key(*name) && !is_state(name) && !is_foreign(name));
+        let changed = self.foreign.iter().find(|(name, bytes)| {
+            self.names.get(name).and_then(|inode| self.inodes.get(inode)).is_none_or(|inode| {
+                let mut now = vec![0; bytes.len()];
+                inode.now.extents.read(0, &mut now, &self.contents);
+                inode.now.length != bytes.len() as u64 || now != *bytes
+            })
+        });
+        stray.map(String::as_str).or(changed.map(|(name, _)| name.as_str()))
     }
 
     /// Names of all files.

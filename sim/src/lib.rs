@@ -7,6 +7,8 @@
 //!
 //! What it never does: reach a real network, disk or clock (but for reading scenario files and writing traces).
 
+#[cfg(feature = "canaries")]
+pub mod canary;
 pub mod content;
 pub mod disk;
 pub mod events;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{diff, merge, replay, run, shrink, sweep, write};
+use crate::commands::{canaries, diff, merge, replay, run, shrink, sweep, write};
 
 /// Runs swarms of the real engine in simulated worlds.
 #[derive(Parser)]
@@ -38,6 +38,10 @@ enum Verb {
     Trace(write::TraceArgs),
     /// Shows the first thing in which two trace files, or two sweeps, differ
     Diff(diff::DiffArgs),
+    /// Lists the rules that every run is held to
+    Oracles,
+    /// Plants a bug for each rule and shows that exactly this rule finds it
+    Canaries(canaries::CanariesArgs),
     /// Runs the seeds that it reads from its input, for `sweep`
     #[command(hide = true)]
     Worker(sweep::WorkerArgs),
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
         Verb::Scenario(args) => write::scenario(&args),
         Verb::Trace(args) => write::trace(&args),
         Verb::Diff(args) => diff::diff(&args),
+        Verb::Oracles => canaries::oracles(),
+        Verb::Canaries(args) => canaries::canaries(&args),
         Verb::Worker(args) => sweep::work(&args),
     };
     ExitCode::from(status.unwrap_or_else(|message| {

@@ -10,7 +10,7 @@ use sha1::{Digest as _, Sha1};
 use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
 use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::rng::Rng;
-use taipei_engine::{BlockData, InfoHash};
+use taipei_engine::{BlockData, Config, InfoHash};
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
@@ -92,6 +92,8 @@ pub struct HostPlan {
     pub access: Access,
     /// Its disk.
     pub disk: DiskModel,
+    /// What its engine is told.
+    pub config: Config,
     /// Whether it has everything at the start.
     pub has_all: bool,
     /// Part and whole: blocks that it serves and that are wrong.
@@ -263,6 +265,7 @@ impl Materials {
         if host.has_all {
             disk.fill();
         }
+        disk.put_foreign(&format!("{ROOT}/notes.txt"), NOT_OURS);
         disk
     }
 }
@@ -488,6 +491,7 @@ fn hosts(scenario: &Scenario) -> Vec<HostPlan> {
                 address: host_address(id),
                 access: group.access,
                 disk: group.disk,
+                config: group.config.config(),
                 has_all: group.has == Has::All,
                 lies: group.lies.map(|share| (share.part, share.of)),
             }
@@ -547,6 +551,8 @@ pub const PEER_PORT: u16 = 6881;
 /// When every run begins, seconds since 1970.
 pub const WALL_SECONDS: i64 = 1_700_000_000;
 const TRACKER_PORT: u16 = 6969;
+/// What is in a file that somebody else keeps where every host keeps its own.
+const NOT_OURS: &[u8] = b"nobody may touch this";
 
 #[cfg(test)]
 mod tests {
@@ -608,6 +614,6 @@ mod tests {
         assert_eq!((torrent.piece_count(), torrent.piece(6)), (7, (6 << 14, 4096)));
         let disk = materials.disk(&Plan::new(&materials.scenario, 0).hosts[0]);
         assert!(disk.holds(0, 0, 100 << 10));
-        assert_eq!(disk.own_bytes(), 0);
+        assert_eq!(disk.own_bytes(), NOT_OURS.len() as u64, "payload is kept once");
     }
 }

@@ -18,17 +18,30 @@ use crate::units::Time;
 pub struct RunOptions {
     /// Whether all events are kept for a file.
     pub keep_trace: bool,
+    /// Whether rules are looked at and events are traced; without, only how a run costs can be told.
+    pub oracles: bool,
     /// Events before the run is given up.
     pub events_max: u64,
     /// A host whose first process is recorded, as `taipei-cli download --record` would (event world only).
     pub record: Option<String>,
     /// A fault that nobody is told of, which an oracle must find.
     pub plant: Option<Plant>,
+    /// A bug of an engine or of the world (event world only).
+    #[cfg(feature = "canaries")]
+    pub canary: Option<crate::canary::Bug>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { keep_trace: false, events_max: 200_000_000, record: None, plant: None }
+        Self {
+            keep_trace: false,
+            oracles: true,
+            events_max: 200_000_000,
+            record: None,
+            plant: None,
+            #[cfg(feature = "canaries")]
+            canary: None,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Source {
                 (expects.flat_map(|expect| expect.mark.iter().cloned()).collect(), BTreeSet::new())
             }
             Self::Profile(profile) if seeds >= profile.holes_count_from as usize => {
-                let marks = MARKS.iter().map(|mark| (*mark).to_owned()).collect();
+                let marks = MARKS.iter().map(|mark| mark.name.to_owned()).collect();
                 (marks, crate::families::FAMILIES.iter().map(|(name, _)| (*name).to_owned()).collect())
             }
             Self::Profile(_) => (BTreeSet::new(), BTreeSet::new()),

@@ -96,6 +96,7 @@ fn a_seed_repeats_and_another_differs() {
         assert_eq!(verdict(&first), (Verdict::Pass, None), "{world:?} {:?}", first.violation);
         assert_eq!((&first.trace, first.events), (&second.trace, second.events), "{world:?}");
         assert_eq!(first.end_state, second.end_state, "{world:?}");
+        assert!(first.summary.streams_compared >= 2, "{world:?}: what is sent is what is read");
         assert_ne!(first.trace, once(&materials, 8, world).trace, "{world:?}");
     }
 }

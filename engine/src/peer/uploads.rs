@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::disk::ReadBlock;
-use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX};
+use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX, UPLOAD_BYTES_MAX};
 use crate::rate::Rate;
 use crate::time::Instant;
 
@@ -79,7 +79,7 @@ impl Uploads {
     pub(crate) fn next_read(&mut self, now: Instant) -> Vec<ReadBlock> {
         let mut batch = Vec::new();
         let under_way = self.unsent_bytes + self.reading_bytes;
-        let ahead = (self.written.per_second(now) / 2).clamp(UNDER_WAY_BYTES_MIN, UNDER_WAY_BYTES_MAX);
+        let ahead = (self.written.per_second(now) / 2).clamp(UNDER_WAY_BYTES_MIN, UPLOAD_BYTES_MAX);
         // Small reads are for small windows.
         let least = READ_BYTES.min(ahead / 2);
         if under_way + least > ahead {
@@ -135,9 +135,7 @@ impl Uploads {
 const QUEUE_BYTES_MAX: u64 = REQUESTS_QUEUED_MAX as u64 * BLOCK_BYTES as u64;
 /// One read for a peer.
 const READ_BYTES: u64 = 16 * BLOCK_BYTES as u64;
-/// Read and not yet on the socket, for one peer, however fast it is.
-const UNDER_WAY_BYTES_MAX: u64 = 4 * READ_BYTES;
-/// The same, however slow: one block being written, one there, and two being read.
+/// Read and not yet on the socket, for one peer, however slow it is: one block being written, one there, and two being read.
 const UNDER_WAY_BYTES_MIN: u64 = 4 * BLOCK_BYTES as u64;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::address::Scope;
 use crate::ids::ConnectionId;
+use crate::limits::UPLOAD_SLOTS_MAX;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -179,7 +180,7 @@ fn rank(now: Instant, peer: &Contender, terms: Terms) -> impl Ord + use<> {
 
 /// How many are served at once, at `per_second` bytes of upload, limited or measured: 25 KiB/s each, 4 to 32.
 pub(crate) fn slots(per_second: u64) -> u32 {
-    (per_second / (25 << 10)).clamp(4, 32) as u32
+    (per_second / (25 << 10)).clamp(4, u64::from(UPLOAD_SLOTS_MAX)) as u32
 }
 
 const ROUND: Duration = Duration::from_secs(10);

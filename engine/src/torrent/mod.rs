@@ -616,12 +616,23 @@ impl Torrent {
         let counted = || self.peers.values().filter(|peer| peer.counted);
         for piece in self.place.layout.pieces() {
             let those = counted().filter(|peer| peer.has.has(piece)).count();
-            assert_eq!(self.picker.availability(piece), those as u32, "availability of {piece}");
+            assert_eq!(self.picker.availability()[piece.at()], those as u32, "availability of {piece}");
         }
         for peer in self.peers.values().filter(|_| self.begun) {
             let lacked = |piece: &PieceIndex| self.selection.wants(*piece) && !self.have.has(*piece);
             assert_eq!(peer.wanted_count, peer.has.iter().filter(lacked).count() as u32);
         }
+    }
+
+    /// Requests that peers may still answer.
+    pub(crate) fn requests_out(&self) -> usize {
+        self.peers.values().map(|peer| peer.requests.len()).sum()
+    }
+
+    /// How many peers have each piece.
+    pub(crate) fn availability(&self) -> Vec<u32> {
+        let seeds = self.peers.values().filter(|peer| !peer.counted && peer.is_seed()).count() as u32;
+        self.picker.availability().iter().map(|count| count + seeds).collect()
     }
 
     /// What we have, for oracles and embedders.

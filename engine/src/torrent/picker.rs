@@ -57,15 +57,14 @@ impl Picker {
         }
     }
 
+    /// Of each piece, how many peers have it; those that have all are left out.
+    pub(crate) fn availability(&self) -> &[u32] {
+        &self.availability
+    }
+
     /// Whether pieces are begun in order.
     pub(crate) fn is_sequential(&self) -> bool {
         self.sequence.is_some()
-    }
-
-    /// Peers, seeds left out, that have this piece.
-    #[cfg(test)]
-    pub(super) fn availability(&self, piece: PieceIndex) -> u32 {
-        self.availability[piece.at()]
     }
 
     /// A piece is missing now, and of this class.

@@ -1,5 +1,6 @@
 //! What the command line can do, one file a command, and what they have in common.
 
+pub(crate) mod canaries;
 pub(crate) mod diff;
 pub(crate) mod merge;
 pub(crate) mod replay;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use taipei_sim::oracle::rule;
 use taipei_sim::plan::Materials;
 use taipei_sim::run::{Outcome, Verdict};
 use taipei_sim::scenario::World;
@@ -161,6 +163,9 @@ fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
     if let Some(violation) = &outcome.violation {
         let host = if violation.host.is_empty() { "the whole" } else { &violation.host };
         eprintln!("{} on {host}: {}", violation.oracle, violation.message);
+        if let Some(rule) = rule(violation.oracle) {
+            eprintln!("  the rule: {}", rule.rule);
+        }
         for event in &outcome.tail {
             eprintln!("  {event}");
         }

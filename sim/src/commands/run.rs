@@ -25,6 +25,9 @@ pub(crate) struct RunArgs {
     /// Give up after so many events
     #[arg(long, default_value_t = RunOptions::default().events_max)]
     max_events: u64,
+    /// Look at no rule and trace nothing: for measuring what that costs
+    #[arg(long)]
+    no_oracles: bool,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8, String> {
@@ -51,8 +54,12 @@ fn run_cell(
     worlds: &[World],
     trace: Option<&Path>,
 ) -> Result<Verdict, String> {
-    let options =
-        RunOptions { keep_trace: trace.is_some(), events_max: args.max_events, ..RunOptions::default() };
+    let options = RunOptions {
+        keep_trace: trace.is_some(),
+        oracles: !args.no_oracles,
+        events_max: args.max_events,
+        ..RunOptions::default()
+    };
     let mut outcomes = Vec::new();
     for world in worlds {
         let began = Instant::now();

@@ -12,6 +12,12 @@ impl World {
     pub(super) fn fault(&mut self, number: usize) {
         let plan = self.plan.clone();
         let fault = &plan.faults[number];
+        #[cfg(feature = "canaries")]
+        if self.canary.spares_all() {
+            self.watch.on_fault_begun(self.now, number);
+            self.at(self.now + fault.lasts, Event::FaultOver { number });
+            return;
+        }
         match fault.action {
             Action::Crash { host } | Action::PowerCut { host } => return self.kill(number, host),
             Action::Leave { host } => {

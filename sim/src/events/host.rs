@@ -10,8 +10,8 @@ use taipei_engine::input::NetError;
 use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
 use taipei_engine::{
-    AddTorrent, Alert, Command, Config, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output,
-    ResolveId, StartValues, TorrentId,
+    AddTorrent, Alert, Command, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
+    StartValues, TorrentId,
 };
 
 use super::stream::Side;
@@ -100,12 +100,12 @@ impl World {
         let start = start_values(&plan, host, this.incarnation, this.boots, wall_ns);
         let wanted =
             self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
-        let recording = wanted
-            .then(Sink::default)
-            .and_then(|sink| Some((Recording::new(sink.clone(), &Config::default(), &start).ok()?, sink)));
+        let recording = wanted.then(Sink::default).and_then(|sink| {
+            Some((Recording::new(sink.clone(), &plan.hosts[host].config, &start).ok()?, sink))
+        });
         this.process = Some(Process {
             recording,
-            engine: Engine::new(Config::default(), start),
+            engine: Engine::new(plan.hosts[host].config.clone(), start),
             stopped: false,
             began: self.now,
             wake_at: None,
@@ -147,6 +147,8 @@ impl World {
         }
         process.wake_at = None;
         let due = process.engine.poll_timeout().is_some_and(|timeout| process.began + timeout.0 <= self.now);
+        #[cfg(feature = "canaries")]
+        let due = due || self.canary.wakes_early();
         if due {
             self.step(host, Input::Timeout);
         } else {
@@ -157,6 +159,8 @@ impl World {
     /// Gives an engine an input and does what it asks.
     pub(super) fn step(&mut self, host: usize, input: Input) {
         self.stepping = Some(host);
+        #[cfg(feature = "canaries")]
+        let input = self.canary.arrives(&self.plan.hosts[host], self.hosts[host].incarnation, input);
         let (now, this) = (self.now, &mut self.hosts[host]);
         let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else { return };
         self.watch.on_input(now, host, &input, &this.disk);
@@ -170,6 +174,10 @@ impl World {
             );
             return;
         }
+        #[cfg(feature = "canaries")]
+        let Some(input) = self.canary.hears(&self.plan.hosts[host], input) else {
+            return self.arm(host);
+        };
         let local = Instant(now - process.began);
         if let Some((recording, _)) = &mut process.recording {
             recording.on_input(local, &input);
@@ -182,8 +190,17 @@ impl World {
             if let Some((recording, _)) = &mut process.recording {
                 recording.on_output(&output);
             }
-            self.watch.on_output(now, host, &output, &this.disk);
-            self.perform(host, output);
+            #[cfg(not(feature = "canaries"))]
+            let outputs = [output];
+            #[cfg(feature = "canaries")]
+            let outputs = self.canary.says(&self.plan, host, now, output);
+            for output in outputs {
+                self.watch.on_output(now, host, &output, &self.hosts[host].disk);
+                self.perform(host, output);
+            }
+        }
+        if let Some(process) = &self.hosts[host].process {
+            self.watch.on_stepped(now, host, &process.engine);
         }
         self.arm(host);
         self.stepping = None;
@@ -195,6 +212,8 @@ impl World {
         let Some(process) = &mut this.process else { return };
         let Some(timeout) = process.engine.poll_timeout() else { return };
         let at = process.began.saturating_add(timeout.0).max(self.now);
+        #[cfg(feature = "canaries")]
+        let at = self.canary.wakes_at(self.now).unwrap_or(at);
         if process.wake_at.is_none_or(|armed| at < armed) {
             process.wake_at = Some(at);
             let incarnation = this.incarnation;

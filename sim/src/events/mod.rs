@@ -61,6 +61,8 @@ struct World {
     latencies: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Streams to look at before time goes on.
     todo: VecDeque<Todo>,
+    #[cfg(feature = "canaries")]
+    canary: crate::canary::Planted,
     /// A recording that is whole.
     recorded: Option<Vec<u8>>,
     /// Whose engine is being stepped, for blaming a panic.
@@ -180,6 +182,8 @@ impl World {
             streams: Streams::default(),
             latencies: BTreeMap::new(),
             todo: VecDeque::new(),
+            #[cfg(feature = "canaries")]
+            canary: crate::canary::Planted::new(options.canary),
             recorded: None,
             stepping: None,
             stop_by: None,
@@ -187,6 +191,9 @@ impl World {
             materials: materials.clone(),
             plan: plan.clone(),
         };
+        if !options.oracles {
+            world.watch.look_away();
+        }
         for host in 0..plan.hosts.len() {
             world.at(0, Event::Start { host });
         }

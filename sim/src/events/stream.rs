@@ -294,7 +294,11 @@ impl World {
             [u64::from(stream), remote_host as u64 + 1, 1],
         );
         let remote = SocketAddr::new(self.plan.hosts[remote_host].address, dialled_port(stream));
+        let dialler = self.streams.end(stream, Side::Dialler).map(|end| (end.host, end.connection));
         self.step(host, Input::Accepted { connection, remote });
+        if let Some(dialler) = dialler {
+            self.watch.on_paired(dialler, (host, connection));
+        }
     }
 
     /// Sends what may be sent.

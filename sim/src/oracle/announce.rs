@@ -70,6 +70,11 @@ impl Announce {
         }
     }
 
+    /// What it says was received, and sent.
+    pub(super) fn counters(&self) -> (u64, u64) {
+        (self.downloaded, self.uploaded)
+    }
+
     /// Its event; empty for none.
     pub(super) fn event(&self) -> &'static str {
         self.event

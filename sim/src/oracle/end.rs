@@ -49,6 +49,9 @@ pub struct Summary {
     pub blocks: u64,
     /// Announces taken.
     pub announces: u64,
+    /// Streams of which what was sent is compared with what was read.
+    #[serde(skip)]
+    pub streams_compared: u64,
     /// What was reached.
     pub marks: Vec<&'static str>,
     /// By host and torrent, simulated milliseconds.
@@ -113,6 +116,7 @@ impl Watch {
             connections: self.connections_opened,
             blocks: self.blocks,
             announces: self.announces,
+            streams_compared: self.ledger.paired,
             marks: self.marks.iter().copied().collect(),
             completed_ms: self
                 .plan

@@ -3,10 +3,14 @@
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 
+use taipei_engine::disk::Totals;
+use taipei_engine::wire::Request;
 use taipei_engine::{ConnectionId, HttpId, JobId};
 
 use super::announce::{Announce, AnnounceWatch, TierWatch};
+use super::ledger::Counted;
 use super::liars::LiarWatch;
+use super::limits::Rates;
 use super::wire::ConnectionWatch;
 use crate::scenario::FaultKind;
 
@@ -28,6 +32,16 @@ pub(super) struct HostWatch {
     pub(super) announced_at: BTreeMap<String, u64>,
     pub(super) claimed_but_bad: u32,
     pub(super) liars: LiarWatch,
+    /// By torrent: what the last snapshot that was saved counts.
+    pub(super) totals: BTreeMap<usize, Totals>,
+    /// When a block came last.
+    pub(super) fed_at: u64,
+    /// Since when some peer offers what it lacks.
+    pub(super) offered_since: Option<u64>,
+    /// When its engine is looked at next.
+    pub(super) look_at: u64,
+    /// Nothing happens on it before.
+    pub(super) asleep_until: u64,
 }
 
 /// One process, from its start to its end.
@@ -41,9 +55,37 @@ pub(super) struct ProcessWatch {
     pub(super) udp: BTreeMap<(SocketAddr, u32), (u64, usize, String, Announce)>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
     pub(super) tiers: BTreeMap<usize, TierWatch>,
-    /// Where connections lead to.
-    pub(super) remotes: BTreeMap<ConnectionId, IpAddr>,
-    pub(super) banned: BTreeSet<IpAddr>,
+    /// Where dials that are under way lead to.
+    pub(super) dials: BTreeMap<ConnectionId, IpAddr>,
+    /// By torrent: who was banned in it.
+    pub(super) banned: BTreeSet<(usize, IpAddr)>,
+    /// Hosts that it has been connected to.
+    pub(super) met: BTreeSet<usize>,
+    pub(super) rates: Rates,
+    /// A connection came, went or changed since limits were last looked at.
+    pub(super) is_changed: bool,
+    /// By torrent.
+    pub(super) counted: BTreeMap<usize, Counted>,
+    /// What came with the input of this step: from whom, and payload of which torrent.
+    pub(super) batch: Option<(ConnectionId, usize, u64)>,
+    /// Blocks that came with it.
+    pub(super) batch_blocks: Vec<Request>,
+    /// Whether this step is on account of the time.
+    pub(super) is_timeout: bool,
+    /// Torrents that it said are complete, since a piece was last fetched.
+    pub(super) told_complete: BTreeSet<usize>,
+    /// Torrents that wait for a full disk.
+    pub(super) waits_for_disk: BTreeSet<usize>,
+    /// Torrents that said that the disk is full and have not gone on.
+    pub(super) full_told: BTreeSet<usize>,
+    /// Pieces that failed, with who sent blocks of them since.
+    pub(super) failed: BTreeMap<(usize, u32), BTreeSet<ConnectionId>>,
+    /// The tier of the tracker that was asked last, by torrent.
+    pub(super) tier: BTreeMap<usize, usize>,
+    /// When it was asked to stop.
+    pub(super) stop_asked_at: Option<u64>,
+    /// Since when it has everything, by its own pieces.
+    pub(super) whole_since: Option<u64>,
     /// Torrents that were told that the disk is full, and at which step, until there is room or a later write fits.
     pub(super) full: BTreeMap<usize, u64>,
     /// Torrents of which a piece was fetched.
@@ -59,8 +101,15 @@ pub(super) enum Pending {
     Open,
     Check(Vec<u32>),
     Record(Vec<u32>),
-    Snapshot(BTreeSet<u32>),
+    Snapshot(BTreeSet<u32>, Totals),
     Other,
+}
+
+impl ProcessWatch {
+    /// Whether an address was banned in each of so many torrents.
+    pub(super) fn bans(&self, address: IpAddr, torrents: usize) -> bool {
+        !self.banned.is_empty() && (0..torrents).all(|torrent| self.banned.contains(&(torrent, address)))
+    }
 }
 
 impl HostWatch {

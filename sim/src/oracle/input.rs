@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use taipei_engine::Input;
 use taipei_engine::disk::{JobResult, StorageErrorKind};
-use taipei_engine::wire::Message;
+use taipei_engine::input::CloseReason;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
+use taipei_engine::wire::{Message, Request};
+use taipei_engine::{Command, Input};
 
 use super::host::{HostWatch, Pending};
 use super::wire::ConnectionWatch;
@@ -22,33 +23,97 @@ impl Watch {
         disk: &SimDisk,
     ) -> Result<(), Broken> {
         let materials = self.materials.clone();
-        let HostWatch { process: Some(process), received_bytes, announces, announced_at, liars, .. } =
-            &mut self.hosts[host]
+        let HostWatch {
+            process: Some(process), received_bytes, announces, announced_at, liars, fed_at, ..
+        } = &mut self.hosts[host]
         else {
             return Ok(());
         };
-        if let Input::Accepted { connection, remote } = input {
-            process.remotes.insert(*connection, remote.ip());
-        }
+        process.batch = None;
+        process.batch_blocks.clear();
+        process.is_timeout = matches!(input, Input::Timeout);
         match input {
-            Input::Accepted { connection, .. } | Input::Connected { connection, .. } => {
+            Input::Timeout | Input::Resolved { .. } => self.minute.wakes += 1,
+            Input::Accepted { connection, remote } => {
                 self.connections_opened += 1;
-                process.connections.insert(*connection, ConnectionWatch::new());
+                let (end, from) = (self.ledger.open(), self.plan.host_at(remote.ip()));
+                process
+                    .connections
+                    .insert(*connection, ConnectionWatch::new(now, end, remote.ip(), from, true));
+                process.rates.on_opened(now);
+                process.is_changed = true;
+                if self.pairs_by_address {
+                    self.ledger.pair_by(*remote, end);
+                }
             }
-            Input::Closed { connection, .. } => {
-                process.connections.remove(connection);
-                process.remotes.remove(connection);
+            Input::Connected { connection, local } => {
+                self.connections_opened += 1;
+                let Some(remote) = process.dials.remove(connection) else { return Ok(()) };
+                let (end, from) = (self.ledger.open(), self.plan.host_at(remote));
+                process.connections.insert(*connection, ConnectionWatch::new(now, end, remote, from, false));
+                process.rates.on_opened(now);
+                process.is_changed = true;
+                if self.pairs_by_address {
+                    self.ledger.pair_by(*local, end);
+                }
             }
-            Input::Received { connection, messages, .. } => {
+            Input::Closed { connection, reason } => {
+                if process.dials.remove(connection).is_some() {
+                    self.marks.insert("dial_failed");
+                }
+                let Some(watch) = process.connections.remove(connection) else { return Ok(()) };
+                let ended = match reason {
+                    CloseReason::EndOfStream => self.ledger.on_end_of_stream(watch.end),
+                    CloseReason::Network(_) => {
+                        self.marks.insert("connection_lost");
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                };
+                self.ledger.close(watch.end);
+                ended.map_err(|message| ("S3", message))?;
+            }
+            Input::Sent { connection, written_bytes } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                watch.on_written(u64::from(*written_bytes));
+                let written = self.ledger.on_written(watch.end, u64::from(*written_bytes));
+                written.map_err(|message| ("S3", message))?;
+                let (config, count) = (&self.plan.hosts[host].config, process.connections.len());
+                let moved = process.rates.on_moved(now, config, (0, u64::from(*written_bytes)), count);
+                moved.map_err(|message| ("S7", message))?;
+            }
+            Input::Received { connection, read_bytes, messages } => {
+                let count = process.connections.len();
+                let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                watch.heard_at = now;
+                if self.is_looking {
+                    let read = self.ledger.on_read(watch.end, u64::from(*read_bytes), &self.digests);
+                    read.map_err(|message| ("S3", message))?;
+                    let config = &self.plan.hosts[host].config;
+                    let moved = process.rates.on_moved(now, config, (u64::from(*read_bytes), 0), count);
+                    moved.map_err(|message| ("S7", message))?;
+                }
+                let from = watch.host;
+                let mut payload = 0;
                 for message in messages {
-                    watch.on_received(message, &materials);
                     match message {
                         Message::Piece { piece, begin, data } => {
                             self.blocks += 1;
+                            *fed_at = now;
+                            payload += u64::from(data.len());
                             *received_bytes += u64::from(data.len());
-                            let from = process.remotes.get(connection);
-                            let from = from.and_then(|remote| self.plan.host_at(*remote));
+                            let request = Request { piece: *piece, begin: *begin, length: data.len() };
+                            if !watch.has_asked(&request) {
+                                self.marks.insert("duplicate_block");
+                            } else if !watch.serves() {
+                                self.marks.insert("fast_block");
+                            }
+                            process.batch_blocks.push(request);
+                            if let Some(torrent) = watch.torrent()
+                                && let Some(senders) = process.failed.get_mut(&(torrent, *piece))
+                            {
+                                senders.insert(*connection);
+                            }
                             if let (Some(torrent), Some(from)) = (watch.torrent(), from)
                                 && !materials.torrents[torrent].is_right(*piece, *begin, data)
                             {
@@ -58,14 +123,33 @@ impl Watch {
                                 liars.on_lie(torrent, *piece, from);
                             }
                         }
+                        Message::Handshake(_) => {
+                            process.is_changed = true;
+                            if from.is_some_and(|from| !process.met.insert(from)) {
+                                self.marks.insert("reconnected");
+                            }
+                        }
                         Message::Choke => {
                             self.marks.insert("choked");
                         }
+                        Message::RejectRequest(request) if watch.has_asked(request) => {
+                            self.marks.insert("request_rejected");
+                        }
                         _ => {}
                     }
+                    watch.on_received(now, message, &materials);
+                }
+                if let Some(torrent) = watch.torrent() {
+                    let counted = process.counted.entry(torrent).or_default();
+                    counted.received = (counted.received.0 + payload, counted.received.1 + payload);
+                    process.batch = Some((*connection, torrent, payload));
+                }
+                if let Some(from) = from.filter(|_| !self.cut_off.is_empty()) {
+                    self.on_heard(now, host, from);
                 }
             }
             Input::HttpDone { request, result } => {
+                self.minute.wakes += 1;
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 let taken = watch.on_answered(now, &announce, result.as_ref().ok());
@@ -96,7 +180,11 @@ impl Watch {
                     }
                 }
             }
+            Input::Command(Command::Shutdown) => {
+                process.stop_asked_at.get_or_insert(now);
+            }
             Input::JobDone { job, result } => {
+                self.minute.wakes += 1;
                 if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
                     if error_of(result) == Some(StorageErrorKind::Full) {
                         process.full.insert(torrent, self.steps);
@@ -155,6 +243,13 @@ impl Watch {
                             && !opened.unchecked.iter().any(|unchecked| unchecked.get() == *piece)
                     })
                     .collect();
+                let totals = watch.totals.get(&torrent).copied().unwrap_or_default();
+                if let Some(process) = &mut watch.process {
+                    let counted = process.counted.entry(torrent).or_default();
+                    counted.before = (opened.totals.downloaded, opened.totals.uploaded);
+                }
+                let forgets =
+                    opened.totals.downloaded < totals.downloaded || opened.totals.uploaded < totals.uploaded;
                 watch.have.insert(torrent, claimed);
                 watch.note_if_whole(torrent, material.piece_count());
                 if !bad.is_empty() {
@@ -165,6 +260,12 @@ impl Watch {
                 }
                 if !lost.is_empty() {
                     return Err(("S12", format!("resume data lost pieces {lost:?}, which were saved")));
+                }
+                if forgets {
+                    return Err((
+                        "S24",
+                        format!("goes on at {:?}, though {totals:?} was saved", opened.totals),
+                    ));
                 }
                 Ok(())
             }
@@ -190,10 +291,18 @@ impl Watch {
                 watch.recorded.entry(torrent).or_default().extend(pieces);
                 Ok(())
             }
-            (Pending::Snapshot(have), JobResult::Saved(Ok(()))) => {
+            (Pending::Snapshot(have, totals), JobResult::Saved(Ok(()))) => {
+                watch.totals.insert(torrent, totals);
                 self.marks.insert("snapshot");
                 watch.recorded.insert(torrent, have.clone());
                 watch.saved.insert(torrent, have);
+                Ok(())
+            }
+            (_, JobResult::Read(Ok(blocks))) => {
+                if let Some(process) = &mut watch.process {
+                    let bytes: u64 = blocks.iter().map(|block| u64::from(block.len())).sum();
+                    process.counted.entry(torrent).or_default().sent.1 += bytes;
+                }
                 Ok(())
             }
             (_, JobResult::Hashed(Ok(hashes))) => {

@@ -9,7 +9,11 @@ mod end;
 mod expect;
 mod host;
 mod input;
+mod ledger;
 mod liars;
+mod limits;
+mod liveness;
+mod look;
 mod output;
 mod rules;
 mod wire;
@@ -18,11 +22,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
-use taipei_engine::{Input, Output};
+use taipei_engine::wire::Message;
+use taipei_engine::{ConnectionId, Input, Output};
 
 pub use self::end::{EndState, HostEnd, Summary, TorrentEnd};
 use self::host::{HostWatch, ProcessWatch};
+use self::ledger::Ledger;
 use self::liars::LiarWatch;
+use self::liveness::{CutOff, Minute, PULSE};
 pub use self::rules::{RULES, Rule, rule};
 use crate::disk::SimDisk;
 use crate::plan::{Action, FaultPlan, Materials, Plan};
@@ -53,6 +60,18 @@ pub struct Watch {
     plan: Arc<Plan>,
     hosts: Vec<HostWatch>,
     marks: BTreeSet<&'static str>,
+    /// Whether rules are looked at; without them only what a run needs to know its end.
+    is_looking: bool,
+    ledger: Ledger,
+    /// Whether ends of streams are found by their addresses.
+    pairs_by_address: bool,
+    /// Digests of the messages at hand.
+    digests: Vec<u64>,
+    pulse_at: u64,
+    minute: Minute,
+    cut_off: Vec<CutOff>,
+    /// Until then a fault goes on.
+    troubled_until: u64,
     violation: Option<Violation>,
     steps: u64,
     connections_opened: u64,
@@ -74,6 +93,14 @@ impl Watch {
         Self {
             hosts: names.iter().map(|_| HostWatch::default()).collect(),
             marks: BTreeSet::new(),
+            is_looking: true,
+            ledger: Ledger::default(),
+            pairs_by_address: false,
+            digests: Vec::new(),
+            pulse_at: 0,
+            minute: Minute::default(),
+            cut_off: Vec::new(),
+            troubled_until: 0,
             violation: None,
             steps: 0,
             connections_opened: 0,
@@ -85,6 +112,26 @@ impl Watch {
             trace: Trace::new(&names, keep_trace),
             materials,
             plan,
+        }
+    }
+
+    /// Looks at no rule: for measuring what looking costs.
+    pub fn look_away(&mut self) {
+        self.is_looking = false;
+    }
+
+    /// Finds out by addresses which ends belong together, as this world does not say it.
+    pub fn pair_by_address(&mut self) {
+        self.pairs_by_address = true;
+    }
+
+    /// Two hosts' ends are of one stream; what one writes is told before the other can read it.
+    pub fn on_paired(&mut self, a: (usize, ConnectionId), b: (usize, ConnectionId)) {
+        let end = |(host, connection): (usize, ConnectionId)| {
+            Some(self.hosts[host].process.as_ref()?.connections.get(&connection)?.end)
+        };
+        if let (Some(a), Some(b)) = (end(a), end(b)) {
+            self.ledger.pair(a, b, true);
         }
     }
 
@@ -116,7 +163,12 @@ impl Watch {
         let action = &self.plan.faults[fault].action;
         (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
         let (kind, Some(host)) = (action.kind(), action.host()) else { return };
+        self.on_trouble(now, fault);
+        self.on_cut_off(now, fault);
         let watch = &mut self.hosts[host];
+        for connection in watch.process.iter().flat_map(|process| process.connections.values()) {
+            self.ledger.close(connection.end);
+        }
         // What strikes a machine that is down already changes only what a power cut takes.
         if watch.process.take().is_some() || kind == FaultKind::PowerCut {
             watch.last_end = Some(kind);
@@ -138,8 +190,13 @@ impl Watch {
     pub fn on_fault_begun(&mut self, now: u64, fault: usize) {
         let action = &self.plan.faults[fault].action;
         self.fault_began[fault] = Some(now);
+        if let Action::Suspend { host } = action {
+            self.hosts[*host].asleep_until = now + self.plan.faults[fault].lasts;
+        }
         let host = action.host().map_or(0, |host| host as u32 + 1);
         self.trace.event(now, host, Kind::Fault, [action.kind() as u64 + 1, 0, 0]);
+        self.on_trouble(now, fault);
+        self.on_cut_off(now, fault);
     }
 
     /// Such a fault is over; `effects` is how often anybody met it.
@@ -178,7 +235,20 @@ impl Watch {
     /// Something goes into an engine; `now` is the world's time.
     pub fn on_input(&mut self, now: u64, host: usize, input: &Input, disk: &SimDisk) {
         self.steps += 1;
-        self.trace.event(now, host as u32 + 1, Kind::Input, [input_number(input), digest(input), 0]);
+        if self.is_looking {
+            let digest = match input {
+                Input::Received { connection, read_bytes, messages } => {
+                    self.digest_messages(&(connection, read_bytes), messages)
+                }
+                _ => digest(input),
+            };
+            self.trace.event(now, host as u32 + 1, Kind::Input, [input_number(input), digest, 0]);
+            self.check_limits(now, host);
+            if now >= self.pulse_at {
+                self.pulse_at = now + PULSE;
+                self.pulse(now);
+            }
+        }
         if let Err((oracle, message)) = self.input(now, host, input, disk) {
             self.break_rule(oracle, now, Some(host), message);
         }
@@ -189,14 +259,44 @@ impl Watch {
 
     /// Something comes out of an engine.
     pub fn on_output(&mut self, now: u64, host: usize, output: &Output, disk: &SimDisk) {
-        self.trace.event(now, host as u32 + 1, Kind::Output, [output_number(output), digest(output), 0]);
+        if self.is_looking {
+            let digest = match output {
+                Output::Send { connection, messages } => self.digest_messages(connection, messages),
+                _ => digest(output),
+            };
+            self.trace.event(now, host as u32 + 1, Kind::Output, [output_number(output), digest, 0]);
+        }
         if let Err((oracle, message)) = self.output(now, host, output, disk) {
             self.break_rule(oracle, now, Some(host), message);
         }
     }
 
-    /// Compares everything that a host claims with what is on its disk: S1.
+    /// The digest of a batch, and of each message in it.
+    fn digest_messages(&mut self, head: &impl std::hash::Hash, messages: &[Message]) -> u64 {
+        self.digests.clear();
+        self.digests.extend(messages.iter().map(digest));
+        digest(&(head, &self.digests))
+    }
+
+    /// Between two steps no limit is passed: S7.
+    fn check_limits(&mut self, now: u64, host: usize) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        let config = &self.plan.hosts[host].config;
+        let result = limits::check(process, config, self.materials.torrents.len());
+        process.is_changed = false;
+        if let Err(message) = result {
+            self.break_rule("S7", now, Some(host), message);
+        }
+    }
+
+    /// Compares everything that a host claims with what is on its disk: S1, and S13.
     pub fn recheck(&mut self, now: u64, host: usize, disk: &SimDisk) {
+        if !self.is_looking {
+            return;
+        }
+        if let Some(name) = disk.trespass() {
+            self.break_rule("S13", now, Some(host), format!("{name} is none of its files"));
+        }
         let mut bad = None;
         for (torrent, have) in &self.hosts[host].have {
             let material = &self.materials.torrents[*torrent];

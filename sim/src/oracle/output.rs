@@ -1,16 +1,18 @@
 //! What comes out of engines: messages, dials, jobs, announces, alerts.
 
-use taipei_engine::disk::Work;
+use std::collections::BTreeSet;
+
+use taipei_engine::disk::{StorageErrorKind, Work};
 use taipei_engine::wire::Message;
 use taipei_engine::wire::tracker_udp::UdpRequest;
-use taipei_engine::{Alert, InfoHash, Output, TorrentId};
+use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
 
 use super::announce::Announce;
-use super::host::{HostWatch, Pending};
+use super::host::{HostWatch, Pending, ProcessWatch};
 use super::wire::Claim;
-use super::{Broken, Watch};
+use super::{Broken, Watch, limits};
 use crate::disk::SimDisk;
-use crate::plan::{Materials, Plan};
+use crate::plan::{Materials, Plan, ROOT};
 use crate::trace::Kind;
 
 impl Watch {
@@ -29,36 +31,73 @@ impl Watch {
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                self.ledger.on_given(watch.end, &self.digests);
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
-                let liar = process.remotes.get(connection).and_then(|remote| self.plan.liar_at(*remote));
-                let mut claims = Vec::new();
+                let liar = watch.host.filter(|host| self.plan.hosts[*host].lies.is_some());
+                let mut payload = 0;
                 for message in messages {
-                    if let (Some(liar), Some(torrent), Message::Request(request)) =
-                        (liar, watch.torrent(), message)
-                    {
-                        liars.on_asked(now, torrent, request.piece, liar);
+                    match message {
+                        Message::Request(_) if is_full => {
+                            return Err(("S4", "a request while the disk is full".to_owned()));
+                        }
+                        Message::Request(request) => {
+                            if let Some((torrent, liar)) = watch.torrent().zip(liar) {
+                                liars.on_asked(now, torrent, request.piece, liar);
+                            }
+                        }
+                        Message::Piece { data, .. } => payload += u64::from(data.len()),
+                        Message::Handshake(_) | Message::Unchoke => process.is_changed = true,
+                        Message::KeepAlive => {
+                            self.marks.insert("keep_alive");
+                        }
+                        Message::Cancel(request) if process.batch_blocks.contains(request) => {
+                            self.marks.insert("endgame");
+                        }
+                        _ => {}
                     }
-                    if is_full && matches!(message, Message::Request(_)) {
-                        return Err(("S4", "a request while the disk is full".to_owned()));
-                    }
-                    claims.push(watch.on_sent(message, &materials)?);
-                }
-                for claim in claims {
+                    let claim = watch.on_sent(now, message, &materials)?;
                     check_claim(claim, &materials, disk)?;
+                }
+                if watch.torrent().is_some_and(|torrent| process.banned.contains(&(torrent, watch.remote))) {
+                    return Err(("S8", format!("answers {}, which it banned", watch.remote)));
+                }
+                limits::check_unsent(watch.unsent()).map_err(|message| ("S7", message))?;
+                if let Some(torrent) = watch.torrent().filter(|_| payload > 0) {
+                    let counted = process.counted.entry(torrent).or_default();
+                    counted.sent.0 += payload;
+                }
+                self.mark_turns(host, *connection, messages);
+            }
+            Output::Grant { connection, read_bytes, write_bytes } => {
+                if let Some(watch) = process.connections.get(connection) {
+                    self.ledger.on_granted(watch.end, *read_bytes, *write_bytes);
                 }
             }
             Output::Connect { connection, remote } => {
-                process.remotes.insert(*connection, remote.ip());
-                if process.banned.contains(&remote.ip()) {
+                process.dials.insert(*connection, remote.ip());
+                process.is_changed = true;
+                if process.bans(remote.ip(), materials.torrents.len()) {
                     return Err(("S8", format!("dials {remote}, which it banned")));
                 }
+                let dialled = process.rates.on_dial(now, &self.plan.hosts[host].config);
+                dialled.map_err(|message| ("S7", message))?;
             }
             Output::Close { connection } => {
-                process.connections.remove(connection);
-                process.remotes.remove(connection);
+                process.dials.remove(connection);
+                if let Some(watch) = process.connections.remove(connection) {
+                    self.ledger.close(watch.end);
+                }
+                // Of what came with the message that ended it, nobody knows how much counts.
+                if let Some((from, torrent, payload)) = process.batch.filter(|batch| batch.0 == *connection) {
+                    process.batch = Some((from, torrent, 0));
+                    process.counted.entry(torrent).or_default().received.0 -= payload;
+                }
             }
             Output::Job { job, work } => {
                 let Some(torrent) = materials.by_info_hash(work.place.info_hash) else { return Ok(()) };
+                if work.place.root != ROOT || !work.place.state_root.is_empty() {
+                    return Err(("S13", format!("a job in {}", work.place.root)));
+                }
                 let numbers = |pieces: &[taipei_engine::PieceIndex]| {
                     pieces.iter().map(|piece| piece.get()).collect::<Vec<u32>>()
                 };
@@ -71,8 +110,28 @@ impl Watch {
                         Pending::Check(numbers(pieces))
                     }
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
-                    Work::Snapshot { have, .. } => {
-                        Pending::Snapshot(have.iter().map(|piece| piece.get()).collect())
+                    Work::Snapshot { have, totals, .. } => {
+                        let counted = process.counted.entry(torrent).or_default();
+                        let checked = counted.check_totals(totals.downloaded, totals.uploaded);
+                        checked.map_err(|message| ("S3", message))?;
+                        Pending::Snapshot(have.iter().map(|piece| piece.get()).collect(), *totals)
+                    }
+                    Work::Write { piece, runs } => {
+                        let bytes =
+                            runs.iter().flat_map(|run| &run.blocks).map(|block| u64::from(block.len()));
+                        if bytes.sum::<u64>() < materials.torrents[torrent].piece(piece.get()).1 {
+                            self.marks.insert("written_early");
+                        }
+                        Pending::Other
+                    }
+                    Work::Hash { pieces } => {
+                        if pieces.len() > 1 {
+                            self.marks.insert("hashed_together");
+                        }
+                        if pieces.iter().any(|piece| piece.blocks.is_empty()) {
+                            self.marks.insert("read_back");
+                        }
+                        Pending::Other
                     }
                     _ => Pending::Other,
                 };
@@ -84,14 +143,12 @@ impl Watch {
                     return Err(("S9", "an announce of an unknown torrent".to_owned()));
                 };
                 let tracker = self.plan.tracker_name(get.target);
-                let whole = process.whole_from_start.contains(&torrent);
-                let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
-                    let names = tiers_of(&materials, &self.plan, torrent);
-                    process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
-                });
+                let asked = asked(process, &materials, &self.plan, (now, torrent), &tracker, &announce);
+                if let Ok(true) = asked {
+                    self.marks.insert("tier_changed");
+                }
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
-                asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
+                asked?;
             }
             Output::SendDatagram { remote, payload } => {
                 let (transaction, announce) = match UdpRequest::parse(payload) {
@@ -115,14 +172,13 @@ impl Watch {
                     return Ok(());
                 }
                 let tracker = self.plan.tracker_name(*remote);
-                let whole = process.whole_from_start.contains(&torrent);
-                let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                let asked = watch.on_asked(now, &announce, whole).and_then(|()| {
-                    let names = tiers_of(&materials, &self.plan, torrent);
-                    process.tiers.entry(torrent).or_default().on_asked(names, &tracker, announce.event())
-                });
+                let asked = asked(process, &materials, &self.plan, (now, torrent), &tracker, &announce);
+                if let Ok(true) = asked {
+                    self.marks.insert("tier_changed");
+                }
+                self.marks.insert("udp_announce");
                 process.udp.insert((*remote, transaction), (now, torrent, tracker.clone(), announce));
-                asked.map_err(|message| ("S9", format!("{message} (tracker {tracker})")))?;
+                asked?;
             }
             Output::HttpCancel { request } => {
                 process.http.remove(request);
@@ -131,6 +187,25 @@ impl Watch {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes what the messages to a peer say about its turn, and about others'.
+    fn mark_turns(&mut self, host: usize, connection: ConnectionId, messages: &[Message]) {
+        let Some(process) = self.hosts[host].process.as_ref().filter(|process| process.is_timeout) else {
+            return;
+        };
+        let others = || process.connections.iter().filter(|(other, _)| **other != connection);
+        for message in messages {
+            match message {
+                Message::Unchoke if others().any(|(_, other)| other.waits_since().is_some()) => {
+                    self.marks.insert("optimistic_unchoke");
+                }
+                Message::Request(request) if others().any(|(_, other)| other.has_asked(request)) => {
+                    self.marks.insert("snubbed");
+                }
+                _ => {}
+            }
+        }
     }
 
     fn alert(&mut self, now: u64, host: usize, alert: &Alert, disk: &SimDisk) -> Result<(), Broken> {
@@ -145,6 +220,10 @@ impl Watch {
                 self.copies_changed = true;
                 if let Some(process) = &mut watch.process {
                     process.fetched.insert(number);
+                    process.told_complete.remove(&number);
+                    if process.failed.remove(&(number, piece)).is_some_and(|senders| senders.len() == 1) {
+                        self.marks.insert("parole");
+                    }
                 }
                 if !disk.holds(number as u32, offset, length) {
                     return Err(("S1", format!("piece {piece} is finished, but is not right on disk")));
@@ -152,6 +231,9 @@ impl Watch {
             }
             Alert::PieceFailed { torrent, piece } => {
                 self.marks.insert("piece_hash_bad");
+                if let Some(process) = &mut watch.process {
+                    process.failed.insert((number_of(*torrent), piece.get()), BTreeSet::new());
+                }
                 let spoiled = watch.liars.on_bad(now, number_of(*torrent), piece.get());
                 let expects = &self.materials.scenario.expects;
                 let most = expects.iter().filter_map(|expect| Some(expect.banned?.bad_pieces)).min();
@@ -166,16 +248,24 @@ impl Watch {
                 let number = number_of(*torrent);
                 self.trace.event(now, host as u32 + 1, Kind::Complete, [number as u64, 0, 0]);
                 watch.completed_at.insert(number, now);
+                let count = watch.have.get(&number).map_or(0, BTreeSet::len);
+                if (count as u32) < self.materials.torrents[number].piece_count() {
+                    return Err(("S21", format!("complete, with {count} pieces")));
+                }
+                if watch.process.as_mut().is_some_and(|process| !process.told_complete.insert(number)) {
+                    return Err(("S21", "complete, again".to_owned()));
+                }
                 if !disk.holds(number as u32, 0, self.materials.torrents[number].content.len()) {
                     return Err(("S1", "completed, but its files are not right".to_owned()));
                 }
             }
-            Alert::PeerBanned { address, .. } => {
+            Alert::PeerBanned { torrent, address } => {
                 let banned = self.plan.host_at(address.ip()).map(|host| &self.plan.hosts[host]);
                 watch.banned.insert(banned.map_or_else(|| address.to_string(), |plan| plan.name.clone()));
                 if let Some(process) = &mut watch.process {
-                    process.banned.insert(address.ip());
+                    process.banned.insert((number_of(*torrent), address.ip()));
                 }
+                self.marks.insert("banned");
                 if banned.is_none_or(|plan| plan.lies.is_none()) {
                     return Err(("S19", format!("bans {address}, which never lied")));
                 }
@@ -183,15 +273,38 @@ impl Watch {
             Alert::AddFailed { error, .. } => {
                 return Err(("S14", format!("a torrent could not be added: {error}")));
             }
-            Alert::DiskFailed { .. } => {
+            Alert::DiskFailed { torrent, error, .. } => {
                 self.marks.insert("disk_error");
+                if let Some(process) = &mut watch.process {
+                    process.waits_for_disk.insert(number_of(*torrent));
+                    if error.kind == StorageErrorKind::Full {
+                        process.full_told.insert(number_of(*torrent));
+                    }
+                }
+            }
+            Alert::StateChanged { torrent, state } if *state != TorrentState::DiskError => {
+                if let Some(process) = &mut watch.process {
+                    process.waits_for_disk.remove(&number_of(*torrent));
+                    let goes_on = matches!(state, TorrentState::Downloading | TorrentState::Seeding);
+                    if goes_on && process.full_told.remove(&number_of(*torrent)) {
+                        self.marks.insert("disk_full_waited");
+                    }
+                }
+            }
+            Alert::Tracker { result: Err(_), .. } => {
+                self.marks.insert("tracker_failed");
             }
             Alert::Stopped => {
                 if let Some(process) = &mut watch.process {
                     process.stopped = true;
-                    let left = process.connections.len();
-                    if left > 0 {
-                        return Err(("S15", format!("stopped with {left} connections open")));
+                    let left = [
+                        ("connections", process.connections.len() + process.dials.len()),
+                        ("jobs", process.jobs.len()),
+                        ("requests", process.http.len()),
+                        ("locks", disk.lock_count()),
+                    ];
+                    if let Some((what, count)) = left.into_iter().find(|(_, count)| *count > 0) {
+                        return Err(("S15", format!("stopped with {count} {what} left")));
                     }
                 }
             }
@@ -199,6 +312,30 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Whether an announce may leave, as its tracker, the others and the network know it. True when it is for another tier
+/// than the one before.
+fn asked(
+    process: &mut ProcessWatch,
+    materials: &Materials,
+    plan: &Plan,
+    (now, torrent): (u64, usize),
+    tracker: &str,
+    announce: &Announce,
+) -> Result<bool, Broken> {
+    let broken = |message: String| ("S9", format!("{message} (tracker {tracker})"));
+    let whole = process.whole_from_start.contains(&torrent);
+    let watch = process.announces.entry((torrent, tracker.to_owned())).or_default();
+    watch.on_asked(now, announce, whole).map_err(broken)?;
+    let tiers = process.tiers.entry(torrent).or_default();
+    tiers.on_asked(tiers_of(materials, plan, torrent), tracker, announce.event()).map_err(broken)?;
+    let counted = process.counted.entry(torrent).or_default();
+    let (downloaded, uploaded) = announce.counters();
+    counted.check_announced(downloaded, uploaded).map_err(|message| ("S3", message))?;
+    let tier = tiers_of(materials, plan, torrent).position(|mut tier| tier.any(|one| one == tracker));
+    let before = tier.and_then(|tier| process.tier.insert(torrent, tier));
+    Ok(before.is_some() && before != tier)
 }
 
 fn check_claim(claim: Claim, materials: &Materials, disk: &SimDisk) -> Result<(), Broken> {

@@ -78,6 +78,7 @@ impl Stage {
         let (remote, local) = (self.address(host), self.address(LEECH));
         self.says(Output::Connect { connection: CONNECTION, remote });
         self.takes(Input::Connected { connection: CONNECTION, local });
+        self.says(Output::Grant { connection: CONNECTION, read_bytes: 1 << 40, write_bytes: 1 << 40 });
         let info_hash = self.watch.materials.torrents[0].info_hash;
         let hello = Message::Handshake(Handshake {
             reserved: Reserved::OURS,

@@ -1,8 +1,9 @@
 //! What may be said on one connection, seen from our end: S4, S5 and S6.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use taipei_engine::limits::{BLOCK_BYTES, REQUESTS_OUT_MAX};
+use taipei_engine::limits::{BLOCK_BYTES, PIECES_MAX, REQQ_DEFAULT, REQUESTS_OUT_MAX};
 use taipei_engine::wire::{Message, Request};
 
 use super::Broken;
@@ -11,17 +12,33 @@ use crate::plan::{Material, Materials};
 /// One end of a connection, as its messages tell it.
 #[derive(Debug)]
 pub(super) struct ConnectionWatch {
+    /// Its number in the ledger.
+    pub(super) end: usize,
+    /// Where it leads to.
+    pub(super) remote: IpAddr,
+    /// Whose address that is.
+    pub(super) host: Option<usize>,
+    is_accepted: bool,
+    /// When it was last heard of.
+    pub(super) heard_at: u64,
+    /// Payload that waits for the socket.
+    unsent: u64,
+    am_choking: bool,
+    peer_interested: bool,
+    /// Since when the peer is interested and choked.
+    waits_since: Option<u64>,
+    reqq: usize,
     torrent: Option<usize>,
     handshake_sent: bool,
     first_said: bool,
     fast_ours: bool,
     fast_theirs: bool,
-    peer_has: BTreeSet<u32>,
+    peer_has: Pieces,
     peer_has_all: bool,
     peer_choking: bool,
     fast_for_us: BTreeSet<u32>,
-    /// What we asked for and did not take back; after that, the same may be asked again.
-    asked: BTreeSet<Request>,
+    /// What we asked for and did not take back, and when; after that, the same may be asked again.
+    asked: BTreeMap<Request, u64>,
     /// What was asked of us, and how often: each request has its answer (BEP 6).
     wanted: BTreeMap<Request, u32>,
 }
@@ -40,18 +57,28 @@ pub(super) enum Claim {
 }
 
 impl ConnectionWatch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: u64, end: usize, remote: IpAddr, host: Option<usize>, is_accepted: bool) -> Self {
         Self {
+            end,
+            remote,
+            host,
+            is_accepted,
+            heard_at: now,
+            unsent: 0,
+            am_choking: true,
+            peer_interested: false,
+            waits_since: None,
+            reqq: REQQ_DEFAULT as usize,
             torrent: None,
             handshake_sent: false,
             first_said: false,
             fast_ours: false,
             fast_theirs: false,
-            peer_has: BTreeSet::new(),
+            peer_has: Pieces::default(),
             peer_has_all: false,
             peer_choking: true,
             fast_for_us: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             wanted: BTreeMap::new(),
         }
     }
@@ -61,13 +88,76 @@ impl ConnectionWatch {
         self.torrent
     }
 
+    /// Whether it was accepted and has not been answered.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.is_accepted && !self.handshake_sent
+    }
+
+    /// Whether both have said who they are.
+    pub(super) fn is_up(&self) -> bool {
+        self.handshake_sent && self.torrent.is_some()
+    }
+
+    /// Whether the peer may ask us.
+    pub(super) fn is_served(&self) -> bool {
+        !self.am_choking
+    }
+
+    /// Since when the peer is interested and not served.
+    pub(super) fn waits_since(&self) -> Option<u64> {
+        self.waits_since
+    }
+
+    /// Whether we may ask the peer.
+    pub(super) fn serves(&self) -> bool {
+        !self.peer_choking
+    }
+
+    /// Whether the peer has a piece, as it said.
+    pub(super) fn has(&self, piece: u32) -> bool {
+        self.peer_has_all || self.peer_has.has(piece)
+    }
+
+    /// Requests of ours that wait for an answer.
+    pub(super) fn asked_count(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Whether a request of ours waits for an answer.
+    pub(super) fn has_asked(&self, request: &Request) -> bool {
+        self.asked.contains_key(request)
+    }
+
+    /// Bytes went out to the socket.
+    pub(super) fn on_written(&mut self, bytes: u64) {
+        self.unsent = self.unsent.saturating_sub(bytes);
+    }
+
+    /// Payload that waits for the socket.
+    pub(super) fn unsent(&self) -> u64 {
+        self.unsent
+    }
+
+    fn on_wait_changed(&mut self, now: u64) {
+        let waits = self.am_choking && self.peer_interested;
+        self.waits_since = waits.then(|| self.waits_since.unwrap_or(now));
+    }
+
     fn fast(&self) -> bool {
         self.fast_ours && self.fast_theirs
     }
 
     /// A message came. Nothing of it is our fault.
-    pub(super) fn on_received(&mut self, message: &Message, materials: &Materials) {
+    pub(super) fn on_received(&mut self, now: u64, message: &Message, materials: &Materials) {
         match message {
+            Message::Interested | Message::NotInterested => {
+                self.peer_interested = matches!(message, Message::Interested);
+                self.on_wait_changed(now);
+            }
+            Message::ExtendedHandshake(theirs) => {
+                let most = i64::from(REQUESTS_OUT_MAX);
+                self.reqq = theirs.reqq.map_or(self.reqq, |reqq| reqq.clamp(1, most) as usize);
+            }
             Message::Handshake(handshake) => {
                 self.fast_theirs = handshake.reserved.fast();
                 self.torrent = self.torrent.or_else(|| materials.by_info_hash(handshake.info_hash));
@@ -79,10 +169,8 @@ impl ConnectionWatch {
                 }
             }
             Message::Unchoke => self.peer_choking = false,
-            Message::Have(piece) => {
-                self.peer_has.insert(*piece);
-            }
-            Message::Bitfield(bytes) => self.peer_has.extend(pieces_of(bytes)),
+            Message::Have(piece) => self.peer_has.insert(*piece),
+            Message::Bitfield(bytes) => self.peer_has.add(bytes),
             Message::HaveAll => self.peer_has_all = true,
             Message::AllowedFast(piece) => {
                 self.fast_for_us.insert(*piece);
@@ -101,7 +189,12 @@ impl ConnectionWatch {
     }
 
     /// We say something: what it claims, or which rule it breaks.
-    pub(super) fn on_sent(&mut self, message: &Message, materials: &Materials) -> Result<Claim, Broken> {
+    pub(super) fn on_sent(
+        &mut self,
+        now: u64,
+        message: &Message,
+        materials: &Materials,
+    ) -> Result<Claim, Broken> {
         let first = !self.first_said;
         if !matches!(message, Message::Handshake(_)) {
             if !self.handshake_sent {
@@ -143,8 +236,10 @@ impl ConnectionWatch {
                 }
                 _ => Err(("S6", format!("have of piece {piece}, which is none"))),
             },
-            Message::Choke => {
-                if !self.fast() {
+            Message::Choke | Message::Unchoke => {
+                self.am_choking = matches!(message, Message::Choke);
+                self.on_wait_changed(now);
+                if self.am_choking && !self.fast() {
                     self.wanted.clear();
                 }
                 Ok(Claim::None)
@@ -153,7 +248,7 @@ impl ConnectionWatch {
                 let Some((_, material)) = torrent else {
                     return Err(("S4", "a request of no torrent".to_owned()));
                 };
-                self.on_request_sent(*request, material).map(|()| Claim::None)
+                self.on_request_sent(now, *request, material).map(|()| Claim::None)
             }
             Message::Cancel(request) => {
                 self.asked.remove(request);
@@ -167,6 +262,7 @@ impl ConnectionWatch {
                         format!("a block that nobody asked for, or of one choked: {request:?}"),
                     ));
                 }
+                self.unsent += u64::from(data.len());
                 Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Piece(number, *piece)))
             }
             Message::RejectRequest(request) => {
@@ -189,7 +285,7 @@ impl ConnectionWatch {
         true
     }
 
-    fn on_request_sent(&mut self, request: Request, material: &Material) -> Result<(), Broken> {
+    fn on_request_sent(&mut self, now: u64, request: Request, material: &Material) -> Result<(), Broken> {
         let broken = |what: &str| Err(("S4", format!("a request {what}: {request:?}")));
         let (_, piece_bytes) = material.piece(request.piece.min(material.piece_count()));
         if request.piece >= material.piece_count()
@@ -199,21 +295,49 @@ impl ConnectionWatch {
         {
             return broken("outside its piece");
         }
-        if !self.peer_has_all && !self.peer_has.contains(&request.piece) {
+        if !self.has(request.piece) {
             return broken("for a piece that the peer does not have");
         }
         if self.peer_choking && !self.fast_for_us.contains(&request.piece) {
             return broken("while choked");
         }
-        if !self.asked.insert(request) {
+        if self.asked.insert(request, now).is_some_and(|before| now < before + LOST) {
             return broken("twice to one peer");
         }
-        if self.asked.len() > REQUESTS_OUT_MAX as usize {
-            return broken("beyond the pipeline's cap");
+        let wait = || self.asked.values().filter(|asked| now < **asked + LOST).count();
+        if self.asked.len() > self.reqq && wait() > self.reqq {
+            return broken("beyond what the peer queues");
         }
         Ok(())
     }
 }
+
+/// A set of pieces, in the bits of a bitfield.
+#[derive(Debug, Default)]
+struct Pieces(Vec<u8>);
+
+impl Pieces {
+    fn has(&self, piece: u32) -> bool {
+        self.0.get(piece as usize / 8).is_some_and(|byte| byte & (0x80 >> (piece % 8)) != 0)
+    }
+
+    fn insert(&mut self, piece: u32) {
+        // Whoever says more than this is cut off for it.
+        let at = (piece as usize / 8).min(PIECES_MAX as usize / 8);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] |= 0x80 >> (piece % 8);
+    }
+
+    fn add(&mut self, bits: &[u8]) {
+        self.0.resize(self.0.len().max(bits.len()), 0);
+        self.0.iter_mut().zip(bits).for_each(|(byte, more)| *byte |= more);
+    }
+}
+
+/// A request without a block for so long counts as lost, and the same may be asked again.
+const LOST: u64 = 90_000_000_000;
 
 fn pieces_of(bytes: &[u8]) -> Vec<u32> {
     (0u32..)
@@ -260,14 +384,14 @@ mod tests {
         let reserved = if fast { Reserved::OURS } else { Reserved::default() };
         let info_hash = materials.torrents[0].info_hash;
         let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
-        let mut watch = ConnectionWatch::new();
-        watch.on_sent(&hello, &materials).expect("a handshake is fine");
-        watch.on_received(&hello, &materials);
+        let mut watch = ConnectionWatch::new(0, 0, IpAddr::from([9, 9, 9, 9]), None, false);
+        watch.on_sent(0, &hello, &materials).expect("a handshake is fine");
+        watch.on_received(0, &hello, &materials);
         let count = steps.len();
         for (at, step) in steps.into_iter().enumerate() {
             match step {
-                In(message) => watch.on_received(&message, &materials),
-                Out(message) => match watch.on_sent(&message, &materials) {
+                In(message) => watch.on_received(0, &message, &materials),
+                Out(message) => match watch.on_sent(0, &message, &materials) {
                     Ok(_) => {}
                     Err((oracle, _)) if at + 1 == count => return Some(oracle),
                     Err(broken) => panic!("too early: {broken:?}"),

@@ -9,6 +9,11 @@ impl Scenario {
     pub(super) fn check(&self) -> Result<(), Wrong> {
         self.check_names()?;
         self.check_head()?;
+        for (number, group) in self.groups.iter().enumerate() {
+            if let Some(key) = group.config.wrong_key() {
+                return Err(Wrong::in_entry("group", number, key, "wants at least 1"));
+            }
+        }
         for (number, torrent) in self.torrents.iter().enumerate() {
             self.check_torrent(torrent)
                 .map_err(|(key, message)| Wrong::in_entry("torrent", number, key, message))?;
@@ -121,12 +126,19 @@ impl Scenario {
                 return Err(("announces", format!("`to`: no such tracker: `{}`", announces.to)));
             }
         }
+        if let Some(turn) = expect.turn.as_ref().filter(|turn| !self.is_group(&turn.by)) {
+            return Err(("turn", format!("`by`: no such group: `{}`", turn.by)));
+        }
         if expect.banned.is_some() && self.groups.iter().all(|group| group.lies.is_none()) {
             return Err(("banned", "wants a group that lies".to_owned()));
         }
         for (key, marks) in [("mark", &expect.mark), ("never", &expect.never)] {
-            if let Some(mark) = marks.iter().find(|mark| !super::MARKS.contains(&mark.as_str())) {
-                return Err((key, format!("no `{mark}` (there are {})", super::MARKS.join(" "))));
+            let there = || super::MARKS.iter().map(|mark| mark.name);
+            if let Some(mark) = marks.iter().find(|mark| !there().any(|name| name == mark.as_str())) {
+                return Err((
+                    key,
+                    format!("no `{mark}` (there are {})", there().collect::<Vec<_>>().join(" ")),
+                ));
             }
         }
         Ok(())

@@ -22,6 +22,10 @@ pub struct Expect {
     pub announces: Option<ExpectAnnounces>,
     /// What liars may do before they are banned.
     pub banned: Option<ExpectBanned>,
+    /// How soon who wants something has its turn.
+    pub turn: Option<ExpectTurn>,
+    /// How soon those that a fault cut off from each other are back, after it has healed.
+    pub reconnected: Option<Time>,
     /// What resuming costs.
     pub resume: Option<ExpectResume>,
     /// What must have happened somewhere.
@@ -57,6 +61,16 @@ pub struct ExpectAnnounces {
 pub struct ExpectBanned {
     /// The most pieces that one liar may spoil for one host.
     pub bad_pieces: u32,
+}
+
+/// Nobody waits for long.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectTurn {
+    /// For each host of this group.
+    pub by: String,
+    /// Interested and choked, at most.
+    pub within: Time,
 }
 
 /// What resuming costs.

@@ -1,6 +1,7 @@
 //! Hosts that run our engine: what they have, and what they are behind.
 
 use serde::{Deserialize, Serialize};
+use taipei_engine::{Config, RateLimits};
 
 use super::is_default;
 use crate::units::{MILLISECOND, Rate, Share, Size, Time, TimeRange};
@@ -26,6 +27,58 @@ pub struct Group {
     pub disk: DiskModel,
     /// Of the blocks that they serve: they are wrong.
     pub lies: Option<Share>,
+    /// What their engines are told; the rest is as it is by default.
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub config: Settings,
+}
+
+/// What an engine is told when it begins, as far as it is not the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Peers connected per torrent at most.
+    pub peers_per_torrent: Option<u32>,
+    /// Peers connected over all torrents at most.
+    pub peers: Option<u32>,
+    /// New connections per second at most.
+    pub dials_per_second: Option<u32>,
+    /// Payload in memory at most.
+    pub buffer: Option<Size>,
+    /// From peers, protocol included.
+    pub download: Option<Rate>,
+    /// To peers, protocol included.
+    pub upload: Option<Rate>,
+}
+
+impl Settings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A key whose value no engine could keep.
+    pub(super) fn wrong_key(&self) -> Option<&'static str> {
+        let zero = |count: Option<u32>| count == Some(0);
+        [
+            ("config.peers_per_torrent", zero(self.peers_per_torrent)),
+            ("config.peers", zero(self.peers)),
+            ("config.dials_per_second", zero(self.dials_per_second)),
+            ("config.buffer", self.buffer.is_some_and(|buffer| buffer.0 == 0)),
+        ]
+        .into_iter()
+        .find_map(|(key, is_wrong)| is_wrong.then_some(key))
+    }
+
+    /// As an engine takes it.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        let bytes = |rate: Rate| rate.0 / 8;
+        config.peers_per_torrent_max = self.peers_per_torrent.unwrap_or(config.peers_per_torrent_max);
+        config.peers_max = self.peers.unwrap_or(config.peers_max);
+        config.dials_per_second_max = self.dials_per_second.unwrap_or(config.dials_per_second_max);
+        config.buffer_bytes = self.buffer.map_or(config.buffer_bytes, |buffer| buffer.0);
+        config.limits = RateLimits { download: self.download.map(bytes), upload: self.upload.map(bytes) };
+        config
+    }
 }
 
 impl Group {

@@ -10,6 +10,7 @@ mod error;
 mod expect;
 mod fault;
 mod hosts;
+mod marks;
 mod matrix;
 mod net;
 
@@ -21,9 +22,10 @@ use toml::Table;
 pub use self::actor::{Actor, ActorKind, Answer, Proto};
 pub use self::error::ScenarioError;
 use self::error::Wrong;
-pub use self::expect::{Expect, ExpectAnnounces, ExpectBanned, ExpectResume, Lost};
+pub use self::expect::{Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, Lost};
 pub use self::fault::{Fault, FaultKind, Outage, When};
-pub use self::hosts::{Access, DiskModel, Group, Has};
+pub use self::hosts::{Access, DiskModel, Group, Has, Settings};
+pub use self::marks::{MARKS, Mark};
 pub use self::net::Net;
 use crate::units::{MILLISECOND, Size, Time};
 
@@ -142,18 +144,6 @@ pub struct Sweep {
     /// How many seeds when the command line does not say.
     pub seeds: Option<u32>,
 }
-
-/// Marks that runs can reach.
-pub const MARKS: &[&str] = &[
-    "piece_hash_ok",
-    "piece_hash_bad",
-    "resumed",
-    "rechecked",
-    "checked_again",
-    "choked",
-    "snapshot",
-    "disk_error",
-];
 
 impl Scenario {
     /// Reads a scenario file: every cell of its matrix, or the one scenario that it is.
@@ -373,6 +363,8 @@ mod tests {
             ),
             ("[[expect]]\nbanned = { bad_pieces = 3 }", "a group that lies"),
             ("[[expect]]\nby = \"3 s\"", "wants `complete`"),
+            ("[[expect]]\nturn = { by = \"nobody\", within = \"3 s\" }", "`by`: no such group"),
+            ("[[group]]\nname = \"x\"\ncount = 1\nconfig = { peers = 0 }", "wants at least 1"),
             ("[[expect]]\nannounces = { of = \"leech\", to = \"t\" }", "no such tracker"),
             ("[[torrent]]\nname = \"b\"\nsize = \"1 MiB\"\npiece = \"3 GiB\"", "`torrent.2.piece`"),
         ] {

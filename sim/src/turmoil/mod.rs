@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use taipei_engine::disk::{self, Job, JobResult, sha1_each};
 use taipei_engine::driver::{Jobs, Options, Recorder, Transport, start};
 use taipei_engine::rng::Rng;
-use taipei_engine::{Command, Config, Input, Instant, JobId, Output};
+use taipei_engine::{Command, Input, Instant, JobId, Output};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
@@ -39,11 +39,16 @@ use crate::units::TimeRange;
 
 /// Runs a plan to its end.
 pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Outcome {
+    let mut watch = Watch::new(materials.clone(), plan.clone(), options.keep_trace);
+    watch.pair_by_address();
+    if !options.oracles {
+        watch.look_away();
+    }
     let shared = Arc::new(Shared {
         materials: materials.clone(),
         plan: plan.clone(),
         net: Net::new(plan),
-        watch: Mutex::new(Watch::new(materials.clone(), plan.clone(), options.keep_trace)),
+        watch: Mutex::new(watch),
         disks: plan.hosts.iter().map(|host| Mutex::new(materials.disk(host))).collect(),
         lives: Mutex::new(vec![Life::default(); plan.hosts.len()]),
         stop: plan.hosts.iter().map(|_| watch::Sender::new(false)).collect(),
@@ -366,7 +371,7 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     let values = start_values(&plan, host, life.incarnation, life.boots, wall_ns);
     let mut stop = shared.stop[host].subscribe();
     let (handle, mut alerts, owner) =
-        start(transport, clock, jobs, Config::default(), values, options).await?;
+        start(transport, clock, jobs, plan.hosts[host].config.clone(), values, options).await?;
     let control = async {
         for command in begin_commands(&shared.materials) {
             if handle.command(command).await.is_err() {
