@@ -98,6 +98,7 @@ pub struct Trace {
     by_kind: [u64; 65],
     last_at: u64,
     file: Option<Vec<u8>>,
+    stopped: bool,
 }
 
 impl Trace {
@@ -119,11 +120,15 @@ impl Trace {
             by_kind: [0; 65],
             last_at: 0,
             file,
+            stopped: false,
         }
     }
 
     /// Something happened.
     pub fn event(&mut self, at: u64, host: u32, kind: Kind, fields: [u64; 3]) {
+        if self.stopped {
+            return;
+        }
         self.lanes.word(at);
         self.lanes.word((u64::from(host) << 8) | kind as u64);
         for field in fields {
@@ -145,6 +150,11 @@ impl Trace {
             fields.iter().take(used).for_each(|field| varint(*field, file));
         }
         self.last_at = self.last_at.max(at);
+    }
+
+    /// From here on nothing is recorded.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// Events so far.

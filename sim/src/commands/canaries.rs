@@ -11,7 +11,6 @@ pub(crate) fn oracles() -> Result<u8, String> {
 }
 
 #[derive(Args)]
-#[cfg_attr(not(feature = "canaries"), expect(dead_code, reason = "nothing can be planted in this build"))]
 pub(crate) struct CanariesArgs {
     /// Only the canary of this rule
     #[arg(long, value_name = "ID")]

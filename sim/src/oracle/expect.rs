@@ -109,6 +109,9 @@ impl Watch {
 
     /// Last looks, when the world has ended by itself.
     pub fn finish(&mut self, now: u64, disks: &[&SimDisk]) {
+        if !self.is_looking {
+            return;
+        }
         for (host, disk) in disks.iter().enumerate() {
             self.recheck(now, host, disk);
         }

@@ -22,6 +22,17 @@ impl Watch {
         input: &Input,
         disk: &SimDisk,
     ) -> Result<(), Broken> {
+        let is_wire = matches!(
+            input,
+            Input::Received { .. }
+                | Input::Sent { .. }
+                | Input::Accepted { .. }
+                | Input::Connected { .. }
+                | Input::Closed { .. }
+        );
+        if is_wire && !self.is_looking {
+            return Ok(());
+        }
         let materials = self.materials.clone();
         let HostWatch {
             process: Some(process), received_bytes, announces, announced_at, liars, fed_at, ..

@@ -158,9 +158,8 @@ impl Watch {
         for turn in materials.scenario.expects.iter().filter_map(|expect| expect.turn.as_ref()) {
             let late =
                 self.hosts.iter().enumerate().filter(|(host, _)| self.plan.hosts[*host].group == turn.by);
-            let late = late.filter_map(|(host, watch)| Some((host, longest_wait(watch)?)));
-            let late =
-                late.filter(|(_, (since, _))| now > since.max(&self.troubled_until) + turn.within.0).last();
+            let mut late = late.filter_map(|(host, watch)| Some((host, longest_wait(watch)?)));
+            let late = late.find(|(_, (since, _))| now > since.max(&self.troubled_until) + turn.within.0);
             if let Some((host, (since, other))) = late {
                 let name = other.map_or("a peer", |other| &self.plan.hosts[other].name);
                 let message = format!("{name} is interested and choked for {} s", (now - since) / SECOND);
