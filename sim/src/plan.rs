@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
+use taipei_engine::disk::{Job, JobResult, Work};
 use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
 use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::rng::Rng;
@@ -247,6 +248,21 @@ impl Materials {
     /// The torrent with this info-hash.
     pub fn by_info_hash(&self, info_hash: InfoHash) -> Option<usize> {
         self.torrents.iter().position(|torrent| torrent.info_hash == info_hash)
+    }
+
+    /// What a job read, as slices of the payload where it is that: from then on nobody copies or compares it.
+    pub(crate) fn share(&self, job: &Job, result: JobResult) -> JobResult {
+        let (Work::Read { blocks }, JobResult::Read(Ok(read))) = (&job.work, &result) else { return result };
+        let Some(number) = self.by_info_hash(job.place.info_hash) else { return result };
+        let torrent = &self.torrents[number];
+        let shared = blocks.iter().zip(read).map(|(block, data)| {
+            if !torrent.is_right(block.piece.get(), block.begin, data) {
+                return data.clone();
+            }
+            let offset = u64::from(block.piece.get()) * torrent.piece_bytes + u64::from(block.begin);
+            torrent.content.slice(offset, u64::from(data.len())).into()
+        });
+        JobResult::Read(Ok(shared.collect()))
     }
 
     /// A host's disk at the beginning.

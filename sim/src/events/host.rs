@@ -313,6 +313,7 @@ impl World {
             let Some((job, work)) = process.jobs_waiting.pop_front() else { return };
             process.jobs_running += 1;
             let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
+            let result = self.materials.share(&work, result);
             let result = lies::tell(&self.plan, host, &work, result);
             self.watch.trace.event(now, host as u32 + 1, Kind::Job, [job.0, cost, 0]);
             let incarnation = self.hosts[host].incarnation;

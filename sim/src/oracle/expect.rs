@@ -9,7 +9,11 @@ use crate::units::Share;
 
 impl Watch {
     /// Whether everything that can be waited for is met, and every fault has come and gone.
-    pub fn is_done(&self) -> bool {
+    pub fn is_done(&mut self) -> bool {
+        std::mem::take(&mut self.is_news) && self.is_all_met()
+    }
+
+    fn is_all_met(&self) -> bool {
         self.fault_effects.iter().all(Option::is_some)
             && self.hosts.iter().all(|watch| watch.process.is_some())
             && self.trackers_have_heard()

@@ -33,6 +33,8 @@ impl Watch {
         if is_wire && !self.is_looking {
             return Ok(());
         }
+        self.is_news |=
+            matches!(input, Input::HttpDone { .. } | Input::Datagram { .. } | Input::JobDone { .. });
         let materials = self.materials.clone();
         let HostWatch {
             process: Some(process), received_bytes, announces, announced_at, liars, fed_at, ..

@@ -79,6 +79,8 @@ pub struct Watch {
     announces: u64,
     /// By fault: when it began, and what it had done when it was over.
     fault_began: Vec<Option<u64>>,
+    /// Whether anything happened that may have been waited for.
+    is_news: bool,
     /// Whether somebody has more than when conditions were last looked at.
     copies_changed: bool,
     fault_effects: Vec<Option<u64>>,
@@ -107,6 +109,7 @@ impl Watch {
             blocks: 0,
             announces: 0,
             fault_began: vec![None; plan.faults.len()],
+            is_news: true,
             copies_changed: false,
             fault_effects: vec![None; plan.faults.len()],
             trace: Trace::new(&names, keep_trace),
@@ -153,6 +156,7 @@ impl Watch {
 
     /// A process begins.
     pub fn on_start(&mut self, now: u64, host: usize) {
+        self.is_news = true;
         let watch = &mut self.hosts[host];
         watch.incarnation += 1;
         watch.process = Some(ProcessWatch::default());
@@ -166,6 +170,7 @@ impl Watch {
     pub fn on_killed(&mut self, now: u64, fault: usize, effects: u64) {
         let action = &self.plan.faults[fault].action;
         (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
+        self.is_news = true;
         let (kind, Some(host)) = (action.kind(), action.host()) else { return };
         self.on_trouble(now, fault);
         self.on_cut_off(now, fault);
@@ -193,6 +198,7 @@ impl Watch {
     /// A fault begins that leaves processes alone.
     pub fn on_fault_begun(&mut self, now: u64, fault: usize) {
         let action = &self.plan.faults[fault].action;
+        self.is_news = true;
         self.fault_began[fault] = Some(now);
         if let Action::Suspend { host } = action {
             self.hosts[*host].asleep_until = now + self.plan.faults[fault].lasts;
@@ -206,6 +212,7 @@ impl Watch {
     /// Such a fault is over; `effects` is how often anybody met it.
     pub fn on_fault_over(&mut self, now: u64, fault: usize, effects: u64) {
         let action = &self.plan.faults[fault].action;
+        self.is_news = true;
         self.fault_effects[fault] = Some(effects);
         if let Action::DiskFull { host, .. } = action
             && let Some(process) = &mut self.hosts[*host].process

@@ -216,6 +216,7 @@ impl Watch {
     }
 
     fn alert(&mut self, now: u64, host: usize, alert: &Alert, disk: &SimDisk) -> Result<(), Broken> {
+        self.is_news = true;
         let watch = &mut self.hosts[host];
         match alert {
             Alert::PieceFinished { torrent, piece } => {
