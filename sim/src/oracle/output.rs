@@ -123,7 +123,7 @@ impl Watch {
                         checked.map_err(|message| ("S3", message))?;
                         Pending::Snapshot(have.iter().map(|piece| piece.get()).collect(), *totals)
                     }
-                    Work::Write { piece, runs } => {
+                    Work::Write { piece, runs, .. } => {
                         let bytes =
                             runs.iter().flat_map(|run| &run.blocks).map(|block| u64::from(block.len()));
                         if bytes.sum::<u64>() < materials.torrents[torrent].piece(piece.get()).1 {
