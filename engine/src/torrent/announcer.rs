@@ -3,7 +3,8 @@
 //! States: *idle* until [`Announcer::start`]; *running*; *stopping* from [`Announcer::stop`] until
 //! [`Action::Stopped`]. While running at most one announce is under way. Tiers are tried in order, a tracker that
 //! answered moves to the front of its tier, and the next tier is asked only when all of this one have failed and wait
-//! for their next try. A failure is retried after 5 s, doubling to 30 min with jitter, whatever the interval was: after
+//! for their next try; or when peers are needed and it knew of none: a swarm whose trackers were down for some of its
+//! peers is in two halves, one in each tier, that would not meet before the next interval. A failure is retried after 5 s, doubling to 30 min with jitter, whatever the interval was: after
 //! an outage nothing waits for an interval.
 //!
 //! Each tracker is told `started` once, with the first announce that it takes; one tracker is told `completed`, once,
@@ -56,6 +57,9 @@ pub(crate) struct Announcer {
     due_at: Instant,
     /// When to look again for something to do.
     wake_at: Option<Instant>,
+    /// Whether something is missing, and the port that we named: as the last announce said.
+    seeking: bool,
+    port: u16,
 }
 
 /// What an announce says of us; as it is when the request goes out.
@@ -162,6 +166,10 @@ struct Tracker {
     barred_until: Instant,
     /// After a success: not before, events excepted.
     welcome_at: Instant,
+    /// When it is due, should it be asked beside one that knew of nobody.
+    due_at: Instant,
+    /// It took the last announce and knew of nobody else.
+    barren: bool,
 }
 
 /// One announce, over all its redirects and addresses.
@@ -211,6 +219,8 @@ impl Announcer {
             completed: Completed::No,
             due_at: Instant::START,
             wake_at: None,
+            seeking: false,
+            port: 0,
         }
     }
 
@@ -279,6 +289,7 @@ impl Announcer {
             tracker.retry_at = tracker.barred_until.min(tracker.retry_at);
         }
         self.due_at = self.due_at.min(now);
+        self.trackers.iter_mut().for_each(|tracker| tracker.due_at = tracker.due_at.min(now));
         self.advance(now);
     }
 
@@ -366,6 +377,8 @@ impl Announcer {
                 return None;
             }
             self.calls.pop_front();
+            (self.seeking, self.port) = (figures.left > 0, figures.port);
+            let attempt = self.attempts.get(at)?;
             let call = self.call(attempt, figures)?;
             let attempt = self.attempts.get_mut(at)?;
             attempt.out = true;
@@ -448,8 +461,9 @@ impl Announcer {
             return Plan::Announce(tracker.id, Some(AnnounceEvent::Completed));
         }
         let due_at = if completing { now } else { self.due_at };
-        let mut wait = None;
+        let (mut wait, mut beside) = (None, false);
         for tracker in usable() {
+            let due_at = if beside { tracker.due_at } else { due_at };
             let failed = tracker.retry_at > now;
             let welcome_at = if completing { now } else { tracker.welcome_at };
             let at = due_at.max(if failed { tracker.retry_at } else { welcome_at });
@@ -458,7 +472,10 @@ impl Announcer {
             }
             wait = Some(wait.map_or(at, |wait: Instant| wait.min(at)));
             if !failed {
-                break;
+                if completing || !self.seeking || !tracker.barren {
+                    break;
+                }
+                beside = true;
             }
         }
         wait.map_or(Plan::Nothing, Plan::Wait)
@@ -547,12 +564,17 @@ impl Announcer {
         }
         let interval = clamp(announced.interval, ANNOUNCE_INTERVAL);
         let least = clamp(announced.min_interval, ANNOUNCE_MIN_INTERVAL.min(interval));
+        let port = self.port;
         let tracker = self.tracker_mut(attempt.tracker);
         tracker.failures = 0;
         let was_unreachable = std::mem::take(&mut tracker.unreachable);
         tracker.retry_at = now;
         tracker.barred_until = now;
         tracker.welcome_at = now + least;
+        tracker.due_at = now + interval.max(least);
+        // A lone entry with our port is most likely ourselves.
+        tracker.barren =
+            announced.peers.len() <= 1 && announced.peers.iter().all(|peer| peer.address.port() == port);
         if announced.tracker_id.is_some() {
             tracker.tracker_id.clone_from(&announced.tracker_id);
         }
@@ -689,6 +711,8 @@ impl Tracker {
             retry_at: Instant::START,
             barred_until: Instant::START,
             welcome_at: Instant::START,
+            due_at: Instant::START,
+            barren: false,
         }
     }
 }

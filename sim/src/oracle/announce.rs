@@ -187,9 +187,9 @@ impl TierWatch {
         self.failed.insert(tracker.to_owned());
     }
 
-    /// Its answer came.
-    pub(super) fn on_answered(&mut self, tracker: &str, taken: bool) {
-        if taken {
+    /// Its answer came, and named so many peers. One that names nobody but ourselves does not serve who seeks.
+    pub(super) fn on_answered(&mut self, tracker: &str, taken: bool, peers: usize) {
+        if taken && peers > 1 {
             self.failed.remove(tracker);
         }
     }
@@ -261,7 +261,7 @@ mod tests {
         let mut watch = TierWatch::default();
         let mut ask = |tracker, event, taken| {
             let asked = watch.on_asked(tiers.iter().map(|tier| tier.iter().copied()), tracker, event);
-            watch.on_answered(tracker, taken);
+            watch.on_answered(tracker, taken, 2);
             asked.is_ok()
         };
         assert!(ask("a", "started", false));

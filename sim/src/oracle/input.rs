@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use taipei_engine::disk::{JobResult, StorageErrorKind};
 use taipei_engine::input::CloseReason;
+use taipei_engine::wire::tracker_http::AnnounceAnswer;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
 use taipei_engine::wire::{Message, Request};
 use taipei_engine::{Command, Input};
@@ -166,7 +167,8 @@ impl Watch {
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 let taken = watch.on_answered(now, &announce, result.as_ref().ok());
-                process.tiers.entry(torrent).or_default().on_answered(&tracker, taken);
+                let peers = result.as_ref().map_or(0, |answer| peers_in(&answer.body));
+                process.tiers.entry(torrent).or_default().on_answered(&tracker, taken, peers);
                 if taken {
                     self.announces += 1;
                     announced_at.insert(tracker.clone(), now);
@@ -177,7 +179,9 @@ impl Watch {
             }
             Input::Datagram { remote, payload } => {
                 let answer = UdpAnswer::parse(payload, remote.is_ipv6());
-                let Some(UdpAnswer::Announced { transaction, interval, .. }) = answer else { return Ok(()) };
+                let Some(UdpAnswer::Announced { transaction, interval, peers, .. }) = answer else {
+                    return Ok(());
+                };
                 let Some((at, torrent, tracker, announce)) = process.udp.remove(&(*remote, transaction))
                 else {
                     return Ok(());
@@ -186,7 +190,7 @@ impl Watch {
                 if now < at + UDP_PATIENCE {
                     let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                     watch.on_taken(now, &announce, u64::from(interval));
-                    process.tiers.entry(torrent).or_default().on_answered(&tracker, true);
+                    process.tiers.entry(torrent).or_default().on_answered(&tracker, true, peers.len());
                     self.announces += 1;
                     if !announce.event().is_empty() {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
@@ -348,3 +352,11 @@ fn error_of(result: &JobResult) -> Option<StorageErrorKind> {
 
 /// How long a question over UDP is open.
 const UDP_PATIENCE: u64 = 45_000_000_000;
+
+/// How many peers an announce's answer names.
+fn peers_in(body: &[u8]) -> usize {
+    match AnnounceAnswer::parse(body) {
+        Ok(AnnounceAnswer::Taken(announced)) => announced.peers.len(),
+        _ => 0,
+    }
+}

@@ -174,6 +174,11 @@ fn body(status: u16, body: impl Into<Bytes>) -> Answer {
 }
 
 fn good(_: Instant, _: &HttpGet) -> Answer {
+    body(200, &b"d8:intervali600e12:min intervali60e5:peers6:\x08\x08\x08\x08\x1a\xe2e"[..])
+}
+
+/// Knows of nobody but us.
+fn barren(_: Instant, _: &HttpGet) -> Answer {
     body(200, &b"d8:intervali600e12:min intervali60e5:peers6:\x08\x08\x08\x08\x1a\xe1e"[..])
 }
 
@@ -186,7 +191,7 @@ fn first_announce_is_started_then_the_interval_is_kept() {
     let mut world = World::started(&[&["http://a/announce?pk=1"]], good);
     world.run(1300);
     assert_eq!(world.log, ["0 a started", "600 a -", "1200 a -"]);
-    assert_eq!(world.peers.first(), Some(&"8.8.8.8:6881".parse().unwrap()));
+    assert_eq!(world.peers.first(), Some(&"8.8.8.8:6882".parse().unwrap()));
     let get = &world.gets[0].1;
     assert!(get.path.starts_with("/announce?pk=1&info_hash=%01%01"), "{}", get.path);
     assert_eq!((get.target.to_string(), get.tls, get.authority.as_str()), ("9.9.9.9:80".into(), false, "a"));
@@ -369,6 +374,20 @@ fn need_peers_keeps_the_minimum_interval() {
     let at: Vec<u64> = world.gets.iter().map(|(at, _)| at.0 / 1_000_000_000).collect();
     assert_eq!(at, [0, 60, 120, 180, 240, 300]);
     assert_eq!(world.count(" b "), 0);
+}
+
+// Found by fuzz-small, seed 242: a seed that could not reach the first tier, a leecher that could.
+#[test]
+fn who_seeks_asks_the_next_tier_too_when_the_first_knows_nobody() {
+    let half = |now, get: &HttpGet| if get.host == "a" { barren(now, get) } else { good(now, get) };
+    let tiers: &[&[&str]] = &[&["http://a/announce"], &["http://b/announce"], &["http://c/announce"]];
+    let mut world = World::started(tiers, half);
+    world.run(1000);
+    assert_eq!(world.log, ["0 a started", "0 b started", "600 a -", "600 b -"]);
+    world.completed();
+    world.run(1500);
+    assert_eq!(world.count(" b "), 2, "who has everything seeks nobody: {:?}", world.log);
+    assert_eq!(world.count(" c "), 0);
 }
 
 #[test]
