@@ -45,9 +45,9 @@ pub enum Alert {
         /// Which.
         torrent: TorrentId,
     },
-    /// A peer sent wrong data and is not talked to again.
+    /// A peer sent wrong data and is not talked to again, in any torrent.
     PeerBanned {
-        /// In which torrent.
+        /// In which it did.
         torrent: TorrentId,
         /// Its address.
         address: SocketAddr,

@@ -36,10 +36,8 @@ pub enum Command {
         /// The new limits.
         limits: RateLimits,
     },
-    /// Talk again to an address that was banned.
+    /// Talk again to an address that was banned, in every torrent.
     Unban {
-        /// In which torrent.
-        torrent: TorrentId,
         /// As in [`crate::Alert::PeerBanned`].
         address: SocketAddr,
     },

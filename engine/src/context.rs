@@ -32,6 +32,8 @@ pub(crate) struct Context<'a> {
     pub(crate) routes: &'a mut Routes,
     pub(crate) udp_trackers: &'a mut UdpTrackers,
     pub(crate) external: &'a mut External,
+    /// Addresses that were banned now, for all other torrents to shun.
+    pub(crate) bans_new: &'a mut Vec<SocketAddr>,
 }
 
 /// Who asks trackers.

@@ -3,7 +3,7 @@
 mod trackers;
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tracing::{debug, info};
 
@@ -54,6 +54,9 @@ pub struct Engine {
     scraper: Scraper,
     external: External,
     silence: Silence,
+    /// Who is not talked to in any torrent, and those of them that not every torrent knows of yet.
+    bans: BTreeSet<SocketAddr>,
+    bans_new: Vec<SocketAddr>,
     now: Instant,
     stopping: bool,
     stopped: bool,
@@ -86,6 +89,8 @@ impl Engine {
             scraper: Scraper::default(),
             external: External::default(),
             silence: Silence::default(),
+            bans: BTreeSet::new(),
+            bans_new: Vec::new(),
             now: Instant::START,
             stopping: false,
             stopped: false,
@@ -138,6 +143,7 @@ impl Engine {
         if is_heard && let Some(since) = self.silence.on_heard(self.now) {
             self.on_reachable(since);
         }
+        self.spread_bans();
         self.send_datagrams();
         self.begin_queued();
         self.bandwidth.settle(self.now, &mut self.outputs);
@@ -217,8 +223,12 @@ impl Engine {
                     self.bandwidth.limit(self.now, torrent, limits, &mut self.outputs);
                 }
             }
-            Command::Unban { torrent, address } => {
-                self.with_torrent(torrent, |torrent, context| torrent.unban(context, address));
+            Command::Unban { address } => {
+                self.bans.remove(&address);
+                let torrents: Vec<_> = self.torrents.keys().copied().collect();
+                for torrent in torrents {
+                    self.with_torrent(torrent, |torrent, context| torrent.unban(context, address));
+                }
             }
             Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),
             Command::ReportStats { torrent } => {
@@ -280,6 +290,9 @@ impl Engine {
         };
         let torrent = self.split(|_, context| Torrent::new(context, start));
         self.torrents.insert(add.torrent, torrent);
+        for address in self.bans.clone() {
+            self.with_torrent(add.torrent, |torrent, context| torrent.shun(context, address));
+        }
         self.by_info_hash.insert(info_hash, add.torrent);
         self.bandwidth.limit(self.now, Some(add.torrent), add.limits, &mut self.outputs);
         self.queue.add(add.torrent);
@@ -379,6 +392,17 @@ impl Engine {
         }
     }
 
+    /// Whoever lies in one torrent lies in all.
+    fn spread_bans(&mut self) {
+        for address in std::mem::take(&mut self.bans_new) {
+            self.bans.insert(address);
+            let torrents: Vec<_> = self.torrents.keys().copied().collect();
+            for torrent in torrents {
+                self.with_torrent(torrent, |torrent, context| torrent.shun(context, address));
+            }
+        }
+    }
+
     /// Nothing was heard since then, until now.
     fn on_reachable(&mut self, since: Instant) {
         let unreached: Vec<_> = self.routes.unreached.iter().copied().collect();
@@ -453,6 +477,7 @@ impl Engine {
             routes: &mut self.routes,
             udp_trackers: &mut self.udp_trackers,
             external: &mut self.external,
+            bans_new: &mut self.bans_new,
         };
         act(&mut self.torrents, &mut context)
     }

@@ -418,8 +418,28 @@ fn who_was_banned_can_be_talked_to_again() {
     let banned = Alert::PeerBanned { torrent: TORRENT, address: address(1) };
     assert_eq!(bench.count(|alert| *alert == banned), 1);
     bench.input(Input::Closed { connection: liar, reason: CloseReason::EndOfStream });
-    bench.input(Input::Command(Command::Unban { torrent: TORRENT, address: address(1) }));
+    bench.input(Input::Command(Command::Unban { address: address(1) }));
     assert_eq!(bench.dialled.len(), 2);
+}
+
+// Found by fuzz-small, seed 104.
+#[test]
+fn who_lied_in_one_torrent_is_shunned_in_all() {
+    let mut bench = Bench::new(2, &[], &[1]);
+    bench.bad = vec![0];
+    add(&mut bench, 1, |_| ());
+    let liar = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(liar);
+    add(&mut bench, 2, |_| ());
+    let peers = vec![address(1)];
+    for torrent in [1, 2].map(TorrentId) {
+        bench.input(Input::Command(Command::AddPeers { torrent, peers: peers.clone() }));
+    }
+    assert_eq!(bench.dialled.len(), 1);
+    bench.input(Input::Command(Command::Unban { address: address(1) }));
+    bench.input(Input::Command(Command::AddPeers { torrent: TorrentId(2), peers }));
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.dialled.len() > 1);
 }
 
 /// After a power cut: the old connection says nothing any more, but nobody told us that it ended.

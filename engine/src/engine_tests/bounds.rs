@@ -78,7 +78,7 @@ fn our_peer_id_has_the_form_of_bep_20() {
         id
     };
     let version: Vec<u8> = env!("CARGO_PKG_VERSION").bytes().filter(u8::is_ascii_digit).collect();
-    let ids: std::collections::BTreeSet<[u8; 20]> = (0..100).map(id).collect();
+    let ids: BTreeSet<[u8; 20]> = (0..100).map(id).collect();
     assert_eq!(ids.len(), 100, "nobody else has ours");
     for id in ids {
         assert_eq!((&id[..3], id[7]), (&b"-TP"[..], b'-'));

@@ -154,7 +154,7 @@ impl Swarm {
         let good = bytes.iter().all(|byte| *byte == 0);
         if !good {
             // Counted as the done-when counts: bad pieces with a wrong block of this address.
-            let liars: std::collections::BTreeSet<_> = (0..)
+            let liars: BTreeSet<_> = (0..)
                 .zip(&bytes)
                 .filter(|(_, byte)| **byte != 0)
                 .filter_map(|(block, _)| self.sent_by.get(&(piece, block)))

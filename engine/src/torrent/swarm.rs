@@ -473,8 +473,14 @@ impl Torrent {
     /// Sent wrong data: never again.
     pub(super) fn ban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
         tracing::warn!(torrent = %self.info_hash.short(), "a peer sent wrong data and is banned");
-        self.candidates.ban(address);
         context.alert(Alert::PeerBanned { torrent: self.id, address });
+        context.bans_new.push(address);
+        self.shun(context, address);
+    }
+
+    /// Never talks to an address again.
+    pub(crate) fn shun(&mut self, context: &mut Context<'_>, address: SocketAddr) {
+        self.candidates.ban(address);
         let banned: Vec<_> = self
             .peers
             .iter()
