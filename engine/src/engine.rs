@@ -101,10 +101,9 @@ impl Engine {
 
     /// Takes in what happened at `now`. Outputs are then waiting in [`Self::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
-        let before = self.now;
-        self.now = before.max(now);
-        // The first input after it tells; the deadlines that passed meanwhile are overdue for those that follow too.
-        if suspend::has_slept(self.poll_timeout().map(|due| due.max(before)), now) {
+        let has_slept = self.has_slept(now);
+        self.now = self.now.max(now);
+        if has_slept {
             self.renew();
         }
         let is_heard = silence::is_heard(&input);
@@ -149,6 +148,13 @@ impl Engine {
         self.bandwidth.settle(self.now, &mut self.outputs);
         self.timers.set(Wake::Bandwidth, self.bandwidth.deadline());
         self.stop_if_empty();
+    }
+
+    /// Whether an input at `now` tells that nobody ran for long: everything that was under way on the network is then
+    /// begun anew, and answers to it are not heard. The first input after it tells; the deadlines that passed meanwhile
+    /// are overdue for those that follow too.
+    pub fn has_slept(&self, now: Instant) -> bool {
+        suspend::has_slept(self.poll_timeout().map(|due| due.max(self.now)), now)
     }
 
     /// What is asked of the world, in order; none when all was taken.

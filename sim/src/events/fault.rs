@@ -33,7 +33,8 @@ impl World {
             }
             Action::Suspend { host } => {
                 let host = &mut self.hosts[host];
-                (host.asleep_until, host.put_off) = (self.now + fault.lasts, 0);
+                // It does not wake for one sleep in the midst of another: what was put off would lose its order.
+                (host.asleep_until, host.put_off) = (host.asleep_until.max(self.now + fault.lasts), 0);
             }
             Action::ClockJump { host, by_ns } => {
                 let host = &mut self.hosts[host];

@@ -163,6 +163,9 @@ impl World {
         let input = self.canary.arrives(&self.plan.hosts[host], self.hosts[host].incarnation, input);
         let (now, this) = (self.now, &mut self.hosts[host]);
         let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else { return };
+        if process.engine.has_slept(Instant(now - process.began)) {
+            self.watch.on_slept(host);
+        }
         self.watch.on_input(now, host, &input, &this.disk);
         process.spins = if matches!(input, Input::Timeout) { process.spins + 1 } else { 0 };
         if process.spins > SPINS_MAX {

@@ -51,14 +51,15 @@ pub(super) struct ProcessWatch {
     pub(super) jobs: BTreeMap<JobId, (usize, Pending, u64)>,
     pub(super) connections: BTreeMap<ConnectionId, ConnectionWatch>,
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
-    /// By tracker and transaction, with the time of the first copy.
+    /// By tracker and transaction, with the time since when the tracker is asked.
     pub(super) udp: BTreeMap<(SocketAddr, u32), (u64, usize, String, Announce)>,
+    /// Since when trackers are asked for a connection id, for what is then asked first.
+    pub(super) greeted: BTreeMap<SocketAddr, u64>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
     pub(super) tiers: BTreeMap<usize, TierWatch>,
     /// Where dials that are under way lead to.
     pub(super) dials: BTreeMap<ConnectionId, IpAddr>,
-    /// By torrent: who was banned in it.
-    pub(super) banned: BTreeSet<(usize, IpAddr)>,
+    pub(super) banned: BTreeSet<IpAddr>,
     /// Hosts that it has been connected to.
     pub(super) met: BTreeSet<usize>,
     pub(super) rates: Rates,
@@ -70,6 +71,8 @@ pub(super) struct ProcessWatch {
     pub(super) batch: Option<(ConnectionId, usize, u64)>,
     /// Blocks that came with it.
     pub(super) batch_blocks: Vec<Request>,
+    /// Whether it gives up, with this step, all that was under way on the network: no answer to it is heard.
+    pub(super) begins_anew: bool,
     /// Whether this step is on account of the time.
     pub(super) is_timeout: bool,
     /// Torrents that it said are complete, since a piece was last fetched.
@@ -103,13 +106,6 @@ pub(super) enum Pending {
     Record(Vec<u32>),
     Snapshot(BTreeSet<u32>, Totals),
     Other,
-}
-
-impl ProcessWatch {
-    /// Whether an address was banned in each of so many torrents.
-    pub(super) fn bans(&self, address: IpAddr, torrents: usize) -> bool {
-        !self.banned.is_empty() && (0..torrents).all(|torrent| self.banned.contains(&(torrent, address)))
-    }
 }
 
 impl HostWatch {

@@ -45,6 +45,7 @@ impl Watch {
         };
         process.batch = None;
         process.batch_blocks.clear();
+        let begins_anew = std::mem::take(&mut process.begins_anew);
         process.is_timeout = matches!(input, Input::Timeout);
         match input {
             Input::Timeout | Input::Resolved { .. } => self.minute.wakes += 1,
@@ -166,7 +167,8 @@ impl Watch {
                 self.minute.wakes += 1;
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                let taken = watch.on_answered(now, &announce, result.as_ref().ok());
+                let response = result.as_ref().ok().filter(|_| !begins_anew);
+                let taken = watch.on_answered(now, &announce, response);
                 let peers = result.as_ref().map_or(0, |answer| peers_in(&answer.body));
                 process.tiers.entry(torrent).or_default().on_answered(&tracker, taken, peers);
                 if taken {
@@ -187,7 +189,7 @@ impl Watch {
                     return Ok(());
                 };
                 // Later it is none any more to who asked.
-                if now < at + UDP_PATIENCE {
+                if now < at + UDP_PATIENCE && !begins_anew {
                     let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                     watch.on_taken(now, &announce, u64::from(interval));
                     process.tiers.entry(torrent).or_default().on_answered(&tracker, true, peers.len());
@@ -351,7 +353,7 @@ fn error_of(result: &JobResult) -> Option<StorageErrorKind> {
 }
 
 /// How long a question over UDP is open.
-const UDP_PATIENCE: u64 = 45_000_000_000;
+pub(super) const UDP_PATIENCE: u64 = 45_000_000_000;
 
 /// How many peers an announce's answer names.
 fn peers_in(body: &[u8]) -> usize {

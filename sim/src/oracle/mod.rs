@@ -201,7 +201,8 @@ impl Watch {
         self.is_news = true;
         self.fault_began[fault] = Some(now);
         if let Action::Suspend { host } = action {
-            self.hosts[*host].asleep_until = now + self.plan.faults[fault].lasts;
+            let asleep_until = &mut self.hosts[*host].asleep_until;
+            *asleep_until = (*asleep_until).max(now + self.plan.faults[fault].lasts);
         }
         let host = action.host().map_or(0, |host| host as u32 + 1);
         self.trace.event(now, host, Kind::Fault, [action.kind() as u64 + 1, 0, 0]);
@@ -241,6 +242,13 @@ impl Watch {
             let have = hosts().filter_map(|(_, watch)| watch.have.get(&number));
             have.flatten().collect::<BTreeSet<_>>().len() as u32 == material.piece_count()
         })
+    }
+
+    /// An engine finds out, with the next input, that nobody ran for long.
+    pub fn on_slept(&mut self, host: usize) {
+        if let Some(process) = &mut self.hosts[host].process {
+            process.begins_anew = true;
+        }
     }
 
     /// Something goes into an engine; `now` is the world's time.

@@ -9,6 +9,7 @@ use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentSta
 
 use super::announce::Announce;
 use super::host::{HostWatch, Pending, ProcessWatch};
+use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits};
 use crate::disk::SimDisk;
@@ -65,7 +66,7 @@ impl Watch {
                     let claim = watch.on_sent(now, message, &materials)?;
                     check_claim(claim, &materials, disk)?;
                 }
-                if watch.torrent().is_some_and(|torrent| process.banned.contains(&(torrent, watch.remote))) {
+                if process.banned.contains(&watch.remote) {
                     return Err(("S8", format!("answers {}, which it banned", watch.remote)));
                 }
                 limits::check_unsent(watch.unsent()).map_err(|message| ("S7", message))?;
@@ -83,7 +84,7 @@ impl Watch {
             Output::Connect { connection, remote } => {
                 process.dials.insert(*connection, remote.ip());
                 process.is_changed = true;
-                if process.bans(remote.ip(), materials.torrents.len()) {
+                if process.banned.contains(&remote.ip()) {
                     return Err(("S8", format!("dials {remote}, which it banned")));
                 }
                 let dialled = process.rates.on_dial(now, &self.plan.hosts[host].config);
@@ -162,6 +163,10 @@ impl Watch {
                     Some(UdpRequest::Announce { transaction, announce, .. }) => (transaction, announce),
                     Some(UdpRequest::Connect { .. }) => {
                         // Until it is answered, nobody can be told anything there.
+                        let since = process.greeted.entry(*remote).or_insert(now);
+                        if now >= *since + UDP_PATIENCE {
+                            *since = now;
+                        }
                         let tracker = self.plan.tracker_name(*remote);
                         for torrent in 0..materials.torrents.len() {
                             process.tiers.entry(torrent).or_default().on_tried(&tracker);
@@ -184,7 +189,8 @@ impl Watch {
                     self.marks.insert("tier_changed");
                 }
                 self.marks.insert("udp_announce");
-                process.udp.insert((*remote, transaction), (now, torrent, tracker.clone(), announce));
+                let since = process.greeted.remove(remote).unwrap_or(now);
+                process.udp.insert((*remote, transaction), (since, torrent, tracker.clone(), announce));
                 asked?;
             }
             Output::HttpCancel { request } => {
@@ -269,11 +275,11 @@ impl Watch {
                     return Err(("S1", "completed, but its files are not right".to_owned()));
                 }
             }
-            Alert::PeerBanned { torrent, address } => {
+            Alert::PeerBanned { address, .. } => {
                 let banned = self.plan.host_at(address.ip()).map(|host| &self.plan.hosts[host]);
                 watch.banned.insert(banned.map_or_else(|| address.to_string(), |plan| plan.name.clone()));
                 if let Some(process) = &mut watch.process {
-                    process.banned.insert((number_of(*torrent), address.ip()));
+                    process.banned.insert(address.ip());
                 }
                 self.marks.insert("banned");
                 if banned.is_none_or(|plan| plan.lies.is_none()) {

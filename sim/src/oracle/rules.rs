@@ -41,7 +41,7 @@ pub const RULES: &[Rule] = &[
         "S7",
         "limits hold at every instant: connections, strangers, dials, slots, jobs, bytes waiting for one peer, and rates over any five seconds",
     ),
-    is("S8", "who is banned in a torrent is neither dialled nor answered there"),
+    is("S8", "who is banned is neither dialled nor answered"),
     is("S9", "trackers are told the right thing, once, in time and in order, with counters that fit"),
     is("S12", "resume data claims nothing that is not on disk, and loses nothing that was saved"),
     is("S13", "files are made and changed only below the root, and only those of the torrent"),

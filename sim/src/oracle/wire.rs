@@ -1,7 +1,7 @@
 //! What may be said on one connection, seen from our end: S4, S5 and S6.
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use taipei_engine::limits::{BLOCK_BYTES, PIECES_MAX, REQQ_DEFAULT, REQUESTS_OUT_MAX};
 use taipei_engine::wire::{Message, Request};
@@ -39,6 +39,8 @@ pub(super) struct ConnectionWatch {
     fast_for_us: BTreeSet<u32>,
     /// What we asked for and did not take back, and when; after that, the same may be asked again.
     asked: BTreeMap<Request, u64>,
+    /// Requests that were taken back and that a peer with the fast extension answers all the same, the oldest first.
+    owed: VecDeque<(Request, u64)>,
     /// What was asked of us, and how often: each request has its answer (BEP 6).
     wanted: BTreeMap<Request, u32>,
 }
@@ -79,6 +81,7 @@ impl ConnectionWatch {
             peer_choking: true,
             fast_for_us: BTreeSet::new(),
             asked: BTreeMap::new(),
+            owed: VecDeque::new(),
             wanted: BTreeMap::new(),
         }
     }
@@ -138,6 +141,15 @@ impl ConnectionWatch {
         self.unsent
     }
 
+    /// Whether an answer is that to a request that was taken back.
+    fn settle_owed(&mut self, now: u64, request: Request) -> bool {
+        while self.owed.front().is_some_and(|(_, at)| now > *at + OWED) {
+            self.owed.pop_front();
+        }
+        let at = self.owed.iter().position(|(owed, _)| *owed == request);
+        at.is_some_and(|at| self.owed.remove(at).is_some())
+    }
+
     fn on_wait_changed(&mut self, now: u64) {
         let waits = self.am_choking && self.peer_interested;
         self.waits_since = waits.then(|| self.waits_since.unwrap_or(now));
@@ -179,10 +191,17 @@ impl ConnectionWatch {
                 *self.wanted.entry(*request).or_default() += 1;
             }
             Message::Piece { piece, begin, data } => {
-                self.asked.remove(&Request { piece: *piece, begin: *begin, length: data.len() });
+                let request = Request { piece: *piece, begin: *begin, length: data.len() };
+                // Asked for anew since: the block will do for that as well, and another answer is owed.
+                if self.asked.remove(&request).is_none() {
+                    self.settle_owed(now, request);
+                }
             }
+            // An answer is to the oldest request for its block (BEP 6).
             Message::RejectRequest(request) => {
-                self.asked.remove(request);
+                if !self.settle_owed(now, *request) {
+                    self.asked.remove(request);
+                }
             }
             _ => {}
         }
@@ -251,7 +270,9 @@ impl ConnectionWatch {
                 self.on_request_sent(now, *request, material).map(|()| Claim::None)
             }
             Message::Cancel(request) => {
-                self.asked.remove(request);
+                if self.asked.remove(request).is_some() && self.fast() {
+                    self.owed.push_back((*request, now));
+                }
                 Ok(Claim::None)
             }
             Message::Piece { piece, begin, data } => {
@@ -336,6 +357,8 @@ impl Pieces {
     }
 }
 
+/// How long an answer is owed: some clients give none to what was taken back.
+const OWED: u64 = 60_000_000_000;
 /// A request without a block for so long counts as lost, and the same may be asked again.
 const LOST: u64 = 90_000_000_000;
 
@@ -440,6 +463,19 @@ mod tests {
         assert_eq!(check(true, vec![ask(), Out(Message::Choke), Out(block())]), None);
         assert_eq!(check(false, vec![ask(), Out(Message::Choke), Out(block())]), Some("S5"));
         assert_eq!(check(false, vec![ask(), Out(Message::RejectRequest(request(2, 0, 100)))]), Some("S5"));
+    }
+
+    #[test]
+    fn an_answer_is_to_the_oldest_request() {
+        let asked = request(0, 0, 16_384);
+        let (ask, cancel) = (Out(Message::Request(asked)), Out(Message::Cancel(asked)));
+        let again = || Out(Message::Request(asked));
+        let reject = || In(Message::RejectRequest(asked));
+        let open = || vec![In(Message::HaveAll), In(Message::Unchoke)];
+        let after = |more: Vec<Step>| check(true, open().into_iter().chain(more).collect());
+        // The reject is that of the request that was taken back: the other one still waits.
+        assert_eq!(after(vec![ask, cancel, again(), reject(), again()]), Some("S4"));
+        assert_eq!(after(vec![again(), reject(), again()]), None);
     }
 
     #[test]

@@ -294,7 +294,7 @@ fn begin(shared: &Shared, number: usize, now: u64) {
         Action::DiskFull { host, space_bytes } => lock(&shared.disks[host]).fill_up(space_bytes),
         Action::Suspend { host } => {
             let life = &mut lock(&shared.lives)[host];
-            (life.asleep_until, life.put_off) = (now + fault.lasts, 0);
+            (life.asleep_until, life.put_off) = (life.asleep_until.max(now + fault.lasts), 0);
         }
         Action::ClockJump { host, by_ns } => {
             let life = &mut lock(&shared.lives)[host];
