@@ -199,7 +199,8 @@ impl ConnectionWatch {
             }
             // An answer is to the oldest request for its block (BEP 6).
             Message::RejectRequest(request) => {
-                if !self.settle_owed(now, *request) {
+                let is_owed = self.settle_owed(now, *request);
+                if !is_owed {
                     self.asked.remove(request);
                 }
             }
