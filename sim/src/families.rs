@@ -17,6 +17,12 @@ pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("tracker", tracker),
     ("clock", clock),
     ("silence", silence),
+    ("path", path),
+    ("partition", partition),
+    ("link", link),
+    ("reset", reset),
+    ("dns", dns),
+    ("nat", nat),
 ];
 
 /// Segments that come a retransmission later.
@@ -100,5 +106,88 @@ fn silence(rng: &mut Rng, swarm: &mut Swarm) {
             (swarm.moment(rng), swarm.host(rng), length(rng, 100 * MILLISECOND, 60 * SECOND));
         swarm.parts +=
             &format!("[[fault]]\nat = \"{at}\"\nkind = \"silence\"\npick = \"{host}\"\nfor = \"{lasts}\"\n");
+    }
+}
+
+/// Packets that come late, twice, in another order, or not at all in bursts.
+fn path(rng: &mut Rng, swarm: &mut Swarm) {
+    let shape = ["uniform", "exponential", "pareto"][rng.below(3) as usize];
+    let jitter = length(rng, 10_000, 50 * MILLISECOND);
+    swarm.net += &format!("jitter = \"{shape} {jitter}\"\n");
+    if rng.below(2) == 0 {
+        let (enter, leave) = (magnitude(rng, 100, 5_000), between(rng, 2, 20));
+        swarm.net += &format!("burst = {{ enter = \"1/{enter}\", leave = \"1/{leave}\", drop = \"1/2\" }}\n");
+    }
+    if rng.below(2) == 0 {
+        let by = length(rng, MILLISECOND, 200 * MILLISECOND);
+        swarm.net += &format!("duplicate = \"1/20\"\nreorder = {{ share = \"1/10\", by = \"{by}\" }}\n");
+    }
+}
+
+/// Groups and hosts that do not reach each other, one way or both.
+fn partition(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 3) {
+        let (at, lasts) = (swarm.moment(rng), length(rng, SECOND, 120 * SECOND));
+        let (one, other) = (swarm.host(rng), swarm.host(rng));
+        let (seed, leech) = if rng.below(2) == 0 { ("seed", "leech") } else { ("leech", "seed") };
+        let what = match rng.below(3) {
+            0 => format!("kind = \"partition\"\nfrom_group = \"{one}\"\nto_group = \"leech\"\n"),
+            1 => format!("kind = \"one-way-cut\"\nfrom_group = \"{seed}\"\nto_group = \"{leech}\"\n"),
+            _ => format!("kind = \"black-hole\"\npick = \"{other}\"\n"),
+        };
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\nfor = \"{lasts}\"\n{what}");
+    }
+}
+
+/// Links that lose much, or are slow.
+fn link(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 3) {
+        let (at, host, lasts) = (swarm.moment(rng), swarm.host(rng), length(rng, SECOND, 60 * SECOND));
+        let what = if rng.below(2) == 0 {
+            format!("kind = \"loss-burst\"\nshare = \"{} %\"\n", between(rng, 1, 60))
+        } else {
+            format!("kind = \"slow-link\"\nrate = \"{} kbit/s\"\n", magnitude(rng, 64, 2_000))
+        };
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\npick = \"{host}\"\nfor = \"{lasts}\"\n{what}");
+    }
+}
+
+/// Hosts whose connections are all reset.
+fn reset(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 4) {
+        let (at, host) = (swarm.moment(rng), swarm.host(rng));
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\nkind = \"reset\"\npick = \"{host}\"\n");
+    }
+}
+
+/// Names that nobody finds for a while.
+fn dns(rng: &mut Rng, swarm: &mut Swarm) {
+    swarm.net += &format!("dns = \"{}\"\n", length(rng, MILLISECOND, 500 * MILLISECOND));
+    for _ in 0..between(rng, 1, 2) {
+        let at = if rng.below(2) == 0 { "0 s".to_owned() } else { swarm.moment(rng) };
+        let (host, lasts) = (swarm.host(rng), length(rng, SECOND, 120 * SECOND));
+        let how = ["nxdomain", "silence"][rng.below(2) as usize];
+        swarm.parts += &format!(
+            "[[fault]]\nat = \"{at}\"\nkind = \"dns-outage\"\npick = \"{host}\"\nhow = [\"{how}\"]\nfor = \"{lasts}\"\n"
+        );
+    }
+}
+
+/// Leechers behind a box that translates, and forgets.
+fn nat(rng: &mut Rng, swarm: &mut Swarm) {
+    let mut rule = || ["endpoint", "address", "address-and-port"][rng.below(3) as usize];
+    let (mapping, filtering) = (rule(), rule());
+    let hairpin = rng.below(2) == 0;
+    let forward = if rng.below(2) == 0 { "forward = \"leech-1\"\n" } else { "" };
+    let (udp_idle, tcp_idle) =
+        (length(rng, 10 * SECOND, 300 * SECOND), length(rng, 30 * SECOND, 7_200 * SECOND));
+    swarm.leech_keys += "behind = \"box\"\n";
+    swarm.parts += &format!(
+        "[[nat]]\nname = \"box\"\nmapping = \"{mapping}\"\nfiltering = \"{filtering}\"\nhairpin = {hairpin}\n\
+         udp_idle = \"{udp_idle}\"\ntcp_idle = \"{tcp_idle}\"\n{forward}"
+    );
+    for _ in 0..between(rng, 0, 2) {
+        let at = swarm.moment(rng);
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\nkind = \"nat-reboot\"\npick = \"box\"\n");
     }
 }

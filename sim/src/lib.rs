@@ -15,6 +15,7 @@ pub mod events;
 mod families;
 mod lies;
 pub mod link;
+pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod profile;

@@ -37,6 +37,15 @@ impl LinkClock {
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
 
+    /// From now on another rate; what was booked already passes as it was booked.
+    ///
+    /// # Panics
+    /// When the rate is zero.
+    pub fn set_rate(&mut self, bits_per_second: u64) {
+        assert!(bits_per_second > 0, "a link passes something");
+        (self.bits_per_second, self.remainder) = (bits_per_second, 0);
+    }
+
     /// When it is idle, if nothing more is booked.
     pub fn free_at(&self) -> u64 {
         self.free_at
@@ -73,6 +82,14 @@ mod tests {
         let mut link = LinkClock::new(7_777_777);
         let done = (0..7_777_777).map(|_| link.book(0, 1)).last();
         assert_eq!(done, Some(8 * SECOND));
+    }
+
+    #[test]
+    fn another_rate_holds_for_what_comes_then() {
+        let mut link = LinkClock::new(8_000);
+        assert_eq!(link.book(0, 1_000), SECOND);
+        link.set_rate(4_000);
+        assert_eq!(link.book(0, 1_000), 3 * SECOND);
     }
 
     #[test]

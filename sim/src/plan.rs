@@ -2,7 +2,8 @@
 //!
 //! Each thing draws from a stream of its own, so one more host or fault shifts nobody else's.
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +16,14 @@ use taipei_engine::{BlockData, Config, InfoHash};
 
 use crate::content::Content;
 use crate::disk::{Home, SimDisk};
-use crate::scenario::{Access, Answer, DiskModel, Fault, FaultKind, Has, Outage, Proto, Scenario, Torrent};
-use crate::units::{SECOND, TimeRange};
+use crate::network::cuts::Cut;
+use crate::network::nat::Nat;
+use crate::network::path::Sender;
+use crate::scenario::{
+    Access, Accesses, Answer, DiskModel, Family, Fault, FaultKind, Has, NatBox, Net, Order, Outage, Proto,
+    Scenario, Torrent,
+};
+use crate::units::{Rate, SECOND, Share, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
 #[derive(Debug)]
@@ -72,10 +79,18 @@ pub struct Plan {
     pub faults: Vec<FaultPlan>,
     /// Whether anybody lies.
     has_liars: bool,
-    /// Least and most, one way.
-    latency: TimeRange,
-    /// Part and whole: a segment that comes a retransmission later.
-    pub loss: Option<(u64, u64)>,
+    /// Boxes that translate addresses.
+    pub nats: Vec<NatPlan>,
+    /// What lies between them.
+    pub net: Net,
+    /// What happens first of that which happens at once.
+    pub order: Order,
+    /// Hosts and trackers by address, as parties: hosts in their order, then trackers.
+    parties: BTreeMap<IpAddr, usize>,
+    /// Trackers by where they listen.
+    sockets: BTreeMap<SocketAddr, usize>,
+    /// Boxes by their address outside.
+    outsides: BTreeMap<IpAddr, usize>,
 }
 
 /// A host.
@@ -87,8 +102,12 @@ pub struct HostPlan {
     pub id: u64,
     /// Its group's.
     pub group: String,
-    /// Where it is.
+    /// Where it is; of IPv4 where it has both. Behind a box this is its address inside.
     pub address: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub second: Option<IpAddr>,
+    /// The box that translates its IPv4 address.
+    pub nat: Option<usize>,
     /// Its link.
     pub access: Access,
     /// Its disk.
@@ -110,10 +129,34 @@ pub struct TrackerPlan {
     pub dns_name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// And where else, of the other family.
+    pub second: Option<SocketAddr>,
+    /// Addresses of its name where nobody is.
+    pub stale: Vec<IpAddr>,
     /// Whether it is asked over UDP; it answers both ways.
     pub udp: bool,
     /// What it does with each request; the last one is repeated.
     pub script: Vec<Answer>,
+}
+
+/// A box that translates addresses.
+#[derive(Debug)]
+pub struct NatPlan {
+    settings: NatBox,
+    outside: IpAddr,
+    forwarded: Option<(u16, SocketAddr)>,
+}
+
+impl NatPlan {
+    /// The host behind it that strangers reach.
+    pub fn forwarded_to(&self, plan: &Plan) -> Option<usize> {
+        plan.host_at(self.forwarded?.1.ip())
+    }
+
+    /// The box, before anything went through.
+    pub fn start(&self) -> Nat {
+        Nat::new(self.settings.clone(), self.outside, self.forwarded)
+    }
 }
 
 /// Something that goes wrong.
@@ -176,6 +219,46 @@ pub enum Action {
         /// By how much, nanoseconds.
         by_ns: i64,
     },
+    /// Nothing passes between parties, and nobody is told.
+    Cut {
+        /// Which kind of cut.
+        kind: FaultKind,
+        /// The host that is cut off, where it is a single one.
+        host: Option<usize>,
+        /// From whom to whom.
+        cut: Cut,
+    },
+    /// The connections of a host are reset.
+    Reset {
+        /// Whose.
+        host: usize,
+    },
+    /// More is lost of what a host sends.
+    LossBurst {
+        /// Which.
+        host: usize,
+        /// How much.
+        share: Share,
+    },
+    /// A link is slower.
+    SlowLink {
+        /// Whose.
+        host: usize,
+        /// What it still passes.
+        rate: Rate,
+    },
+    /// A resolver fails.
+    DnsOutage {
+        /// Whose.
+        host: usize,
+        /// How.
+        how: Outage,
+    },
+    /// A box forgets whom it let through.
+    NatReboot {
+        /// Which.
+        nat: usize,
+    },
 }
 
 impl Action {
@@ -190,6 +273,12 @@ impl Action {
             Self::Silence { .. } => FaultKind::Silence,
             Self::Suspend { .. } => FaultKind::Suspend,
             Self::ClockJump { .. } => FaultKind::ClockJump,
+            Self::Cut { kind, .. } => *kind,
+            Self::Reset { .. } => FaultKind::Reset,
+            Self::LossBurst { .. } => FaultKind::LossBurst,
+            Self::SlowLink { .. } => FaultKind::SlowLink,
+            Self::DnsOutage { .. } => FaultKind::DnsOutage,
+            Self::NatReboot { .. } => FaultKind::NatReboot,
         }
     }
 
@@ -202,13 +291,18 @@ impl Action {
             | Self::DiskFull { host, .. }
             | Self::Silence { host }
             | Self::Suspend { host }
-            | Self::ClockJump { host, .. } => Some(*host),
-            Self::TrackerOutage { .. } => None,
+            | Self::ClockJump { host, .. }
+            | Self::Reset { host }
+            | Self::LossBurst { host, .. }
+            | Self::SlowLink { host, .. }
+            | Self::DnsOutage { host, .. } => Some(*host),
+            Self::Cut { host, .. } => *host,
+            Self::TrackerOutage { .. } | Self::NatReboot { .. } => None,
         }
     }
 
     /// Of a fault that was settled: everything in it is drawn.
-    fn new(fault: &Fault, hosts: &[HostPlan], trackers: &[TrackerPlan]) -> Self {
+    fn new(fault: &Fault, hosts: &[HostPlan], trackers: &[TrackerPlan], nats: &[NatBox]) -> Self {
         let host =
             || hosts.iter().position(|host| host.name == fault.pick).expect("a settled fault picks a host");
         match fault.kind {
@@ -228,8 +322,43 @@ impl Action {
             FaultKind::Silence => Self::Silence { host: host() },
             FaultKind::Suspend => Self::Suspend { host: host() },
             FaultKind::ClockJump => Self::ClockJump { host: host(), by_ns: fault.by[0].0 },
+            FaultKind::Partition | FaultKind::OneWayCut => Self::Cut {
+                kind: fault.kind,
+                host: None,
+                cut: Cut {
+                    from: side(fault.from_group.as_deref(), hosts, trackers),
+                    to: Some(side(fault.to_group.as_deref(), hosts, trackers)),
+                    both_ways: fault.kind == FaultKind::Partition,
+                },
+            },
+            FaultKind::BlackHole => Self::Cut {
+                kind: fault.kind,
+                host: Some(host()),
+                cut: Cut { from: [host()].into(), to: None, both_ways: true },
+            },
+            FaultKind::Reset => Self::Reset { host: host() },
+            FaultKind::LossBurst => {
+                Self::LossBurst { host: host(), share: fault.share.expect("a checked fault has its keys") }
+            }
+            FaultKind::SlowLink => {
+                Self::SlowLink { host: host(), rate: fault.rate.expect("a checked fault has its keys") }
+            }
+            FaultKind::DnsOutage => Self::DnsOutage { host: host(), how: fault.how[0] },
+            FaultKind::NatReboot => Self::NatReboot {
+                nat: nats.iter().position(|nat| nat.name == fault.pick).expect("a checked fault picks a box"),
+            },
         }
     }
+}
+
+/// The parties that a name stands for on one side of a cut.
+fn side(name: Option<&str>, hosts: &[HostPlan], trackers: &[TrackerPlan]) -> BTreeSet<usize> {
+    let is_named = |of: &str| name == Some(of);
+    let hosts_named =
+        hosts.iter().enumerate().filter(|(_, host)| is_named(&host.group) || is_named(&host.name));
+    let trackers_named = trackers.iter().enumerate().filter(|(_, tracker)| is_named(&tracker.name));
+    let parties = trackers_named.map(|(number, _)| hosts.len() + number);
+    hosts_named.map(|(number, _)| number).chain(parties).collect()
 }
 
 impl Materials {
@@ -361,50 +490,144 @@ pub(crate) fn create_plan(
 }
 
 impl Plan {
-    /// What the scenario calls the tracker at an address.
+    /// What the scenario calls the tracker at an address; with [`OTHER_FAMILY`] where that is the second of two, which is
+    /// told everything as well (BEP 7).
     pub(crate) fn tracker_name(&self, address: SocketAddr) -> String {
-        let tracker = self.trackers.iter().find(|tracker| tracker.address == address);
-        tracker.map_or_else(|| address.to_string(), |tracker| tracker.name.clone())
+        let (ip, known) = (address.ip(), self.tracker_at(address));
+        let tracker = known
+            .map(|number| &self.trackers[number])
+            .or_else(|| self.trackers.iter().find(|tracker| tracker.stale.contains(&ip)));
+        match tracker {
+            None => address.to_string(),
+            Some(tracker) if tracker.second == Some(address) => format!("{}{OTHER_FAMILY}", tracker.name),
+            Some(tracker) => tracker.name.clone(),
+        }
     }
 
     /// Writes out what this scenario comes to with this seed.
     pub fn new(scenario: &Scenario, seed: u64) -> Arc<Self> {
         let scenario = &settle(scenario, seed);
-        let (hosts, trackers) = (hosts(scenario), trackers(scenario));
+        let (hosts, trackers) = (hosts(scenario, seed), trackers(scenario));
         let mut faults: Vec<FaultPlan> = scenario
             .faults
             .iter()
             .map(|fault| FaultPlan {
                 at: fault.at.map(|at| at.low),
                 lasts: fault.back_after.or(fault.lasts).map_or(0, |lasts| lasts.low),
-                action: Action::new(fault, &hosts, &trackers),
+                action: Action::new(fault, &hosts, &trackers, &scenario.nats),
             })
             .collect();
         faults.sort_by_key(|fault| fault.at.unwrap_or(u64::MAX));
+        let nats: Vec<NatPlan> = (0u8..)
+            .zip(&scenario.nats)
+            .map(|(number, settings)| NatPlan {
+                settings: settings.clone(),
+                outside: Ipv4Addr::new(95, 0, number + 1, 1).into(),
+                forwarded: hosts
+                    .iter()
+                    .find(|host| settings.forward.as_ref() == Some(&host.name))
+                    .map(|host| (PEER_PORT, SocketAddr::new(host.address, PEER_PORT))),
+            })
+            .collect();
+        let mut parties = BTreeMap::new();
+        for (number, host) in hosts.iter().enumerate() {
+            parties.extend([Some(host.address), host.second].into_iter().flatten().map(|ip| (ip, number)));
+        }
+        let mut sockets = BTreeMap::new();
+        for (number, tracker) in trackers.iter().enumerate() {
+            for socket in [Some(tracker.address), tracker.second].into_iter().flatten() {
+                sockets.insert(socket, number);
+                parties.insert(socket.ip(), hosts.len() + number);
+            }
+        }
         Arc::new(Self {
             seed,
             has_liars: hosts.iter().any(|host| host.lies.is_some()),
+            outsides: nats.iter().enumerate().map(|(number, nat)| (nat.outside, number)).collect(),
             hosts,
             trackers,
             faults,
-            latency: scenario.net.latency,
-            loss: scenario.net.loss.map(|share| (share.part, share.of)),
+            nats,
+            net: scenario.net.clone(),
+            order: scenario.scenario.order,
+            parties,
+            sockets,
         })
+    }
+
+    /// How many hosts and trackers there are.
+    pub fn party_count(&self) -> usize {
+        self.hosts.len() + self.trackers.len()
+    }
+
+    /// The host or tracker at an address, as a party.
+    pub fn party_at(&self, address: IpAddr) -> Option<usize> {
+        self.parties.get(&address).copied()
+    }
+
+    /// The party that a tracker is.
+    pub fn tracker_party(&self, tracker: usize) -> usize {
+        self.hosts.len() + tracker
+    }
+
+    /// The tracker that listens there.
+    pub fn tracker_at(&self, socket: SocketAddr) -> Option<usize> {
+        self.sockets.get(&socket).copied()
+    }
+
+    /// The box whose address outside this is.
+    pub fn nat_at(&self, address: IpAddr) -> Option<usize> {
+        self.outsides.get(&address).copied()
+    }
+
+    /// The paths that begin at each party.
+    pub fn senders(&self) -> Vec<Sender> {
+        let hosts = self.hosts.iter().map(|host| Rng::stream(self.seed, "loss", host.id));
+        let trackers = (0u64..).zip(&self.trackers);
+        let trackers = trackers.map(|(number, _)| Rng::stream(self.seed, "tracker-loss", number));
+        hosts.chain(trackers).map(Sender::new).collect()
+    }
+
+    /// What a name stands for in DNS; none for an unknown one.
+    pub fn addresses_of(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let tracker = self.trackers.iter().find(|tracker| tracker.dns_name == name)?;
+        let second = tracker.second.map(|socket| socket.ip());
+        Some(tracker.stale.iter().copied().chain([tracker.address.ip()]).chain(second).collect())
     }
 
     /// One way between two addresses, in nanoseconds; the same in both directions.
     pub fn latency(&self, a: IpAddr, b: IpAddr) -> u64 {
-        let (low, high) = (a.min(b), a.max(b));
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits() as u64,
-        };
-        draw(&mut Rng::stream(self.seed, "latency", (bits(low) << 32) | bits(high)), self.latency)
+        let (a, b) = (self.anchor(a), self.anchor(b));
+        if let Some(geography) = self.net.geography {
+            let place =
+                |anchor| Rng::stream(self.seed, "place", anchor).below(geography.places() as u64) as usize;
+            return geography.latency(place(a), place(b));
+        }
+        draw(&mut Rng::stream(self.seed, "latency", (a.min(b) << 32) | a.max(b)), self.net.latency)
     }
 
-    /// The host at an address.
+    /// What latency is drawn for: the same whichever of its addresses a party uses.
+    fn anchor(&self, address: IpAddr) -> u64 {
+        let party = self.party_at(address);
+        let ip = match party.map(|party| self.hosts.get(party).ok_or(party)) {
+            Some(Ok(host)) => host_address(host.id),
+            Some(Err(party)) => tracker_address(party - self.hosts.len()),
+            None => address,
+        };
+        match ip {
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() as u64 & u64::from(u32::MAX),
+        }
+    }
+
+    /// The host at an address, or the only one behind it.
     pub fn host_at(&self, address: IpAddr) -> Option<usize> {
-        self.hosts.iter().position(|host| host.address == address)
+        if let Some(nat) = self.nat_at(address) {
+            let mut behind = (0..self.hosts.len()).filter(|host| self.hosts[*host].nat == Some(nat));
+            let first = behind.next();
+            return first.filter(|_| behind.next().is_none());
+        }
+        self.party_at(address).filter(|party| *party < self.hosts.len())
     }
 
     /// The host at an address, if it lies.
@@ -447,7 +670,7 @@ pub fn draw(rng: &mut Rng, range: TimeRange) -> u64 {
 /// The same scenario with everything drawn that faults leave to chance: when, for how long, whom, how.
 pub fn settle(scenario: &Scenario, seed: u64) -> Scenario {
     let mut settled = Scenario { faults: Vec::new(), ..scenario.clone() };
-    let hosts = hosts(scenario);
+    let hosts = hosts(scenario, seed);
     for (number, fault) in (0u64..).zip(&scenario.faults) {
         let mut rng = Rng::stream(seed, "fault", number);
         let mut drawn = |range: TimeRange| {
@@ -458,7 +681,7 @@ pub fn settle(scenario: &Scenario, seed: u64) -> Scenario {
         fault.at = fault.at.map(&mut drawn);
         fault.back_after = fault.back_after.map(&mut drawn);
         fault.lasts = fault.lasts.map(&mut drawn);
-        if fault.kind != FaultKind::TrackerOutage {
+        if fault.kind.draws_host() {
             fault.pick = pick(&mut rng, &hosts, &settled.faults, &fault);
         }
         keep_one(&mut rng, &mut fault.how);
@@ -494,18 +717,26 @@ fn pick(rng: &mut Rng, hosts: &[HostPlan], settled: &[Fault], fault: &Fault) -> 
     choices[rng.below(choices.len() as u64) as usize].to_owned()
 }
 
-fn hosts(scenario: &Scenario) -> Vec<HostPlan> {
+fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
     let mut first = 0;
     let mut hosts = Vec::new();
     for group in &scenario.groups {
+        let nat = scenario.nats.iter().position(|nat| group.behind.as_ref() == Some(&nat.name));
+        let has = |family| group.interfaces.contains(&family);
         hosts.extend(group.numbers().map(|number| {
             let id = first + u64::from(number) - 1;
             HostPlan {
                 name: format!("{}-{number}", group.name),
                 id,
                 group: group.name.clone(),
-                address: host_address(id),
-                access: group.access,
+                address: match (has(Family::V4), nat) {
+                    (true, None) => host_address(id),
+                    (true, Some(_)) => inner_address(id),
+                    (false, _) => host_address_v6(id),
+                },
+                second: (has(Family::V4) && has(Family::V6)).then(|| host_address_v6(id)),
+                nat,
+                access: access_of(&group.access, seed, id),
                 disk: group.disk,
                 config: group.config.config(),
                 has_all: group.has == Has::All,
@@ -515,6 +746,34 @@ fn hosts(scenario: &Scenario) -> Vec<HostPlan> {
         first += u64::from(group.count);
     }
     hosts
+}
+
+/// The link that a host has, or draws.
+fn access_of(accesses: &Accesses, seed: u64, id: u64) -> Access {
+    let share = |access: &Access| u64::from(access.share.unwrap_or(1));
+    let mut left = match accesses.0.as_slice() {
+        [only] => return *only,
+        several => Rng::stream(seed, "access", id).below(several.iter().map(share).sum()),
+    };
+    let drawn = accesses.0.iter().find(|access| {
+        let is_it = left < share(access);
+        left = left.saturating_sub(share(access));
+        is_it
+    });
+    *drawn.expect("a draw is below the sum")
+}
+
+impl HostPlan {
+    /// Whether it has addresses of IPv4, of IPv6.
+    pub fn families(&self) -> (bool, bool) {
+        let addresses = || [Some(self.address), self.second].into_iter().flatten();
+        (addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6()))
+    }
+
+    /// Its own address, of the family of another.
+    pub fn address_towards(&self, remote: IpAddr) -> Option<IpAddr> {
+        [Some(self.address), self.second].into_iter().flatten().find(|own| own.is_ipv4() == remote.is_ipv4())
+    }
 }
 
 /// The trackers of a torrent, in tiers.
@@ -534,24 +793,50 @@ impl TrackerPlan {
 }
 
 fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
-    let named = scenario
-        .actors
-        .iter()
-        .map(|actor| (actor.name.clone(), actor.proto == Proto::Udp, actor.script.clone()));
+    let named = scenario.actors.iter().enumerate().map(|(number, actor)| {
+        let has = |family| actor.interfaces.contains(&family);
+        let sockets = [
+            has(Family::V4).then(|| tracker_address(number)),
+            has(Family::V6).then(|| tracker_address_v6(number)),
+        ];
+        let mut sockets = sockets.into_iter().flatten().map(|ip| SocketAddr::new(ip, TRACKER_PORT));
+        TrackerPlan {
+            address: sockets.next().expect("a checked actor has an interface"),
+            second: sockets.next(),
+            stale: (0..actor.stale_addresses)
+                .map(|stale| Ipv4Addr::new(94, 1, number as u8 + 1, stale + 1).into())
+                .collect(),
+            udp: actor.proto == Proto::Udp,
+            dns_name: format!("{}.sim", actor.name),
+            name: actor.name.clone(),
+            script: actor.script.clone(),
+        }
+    });
     let mut list: Vec<_> = named.collect();
     if list.is_empty() {
-        list.push(("tracker".to_owned(), false, Vec::new()));
+        list.push(TrackerPlan {
+            name: "tracker".to_owned(),
+            dns_name: "tracker.sim".to_owned(),
+            address: SocketAddr::new(tracker_address(0), TRACKER_PORT),
+            second: scenario
+                .groups
+                .iter()
+                .any(|group| group.interfaces.contains(&Family::V6))
+                .then(|| SocketAddr::new(tracker_address_v6(0), TRACKER_PORT)),
+            stale: Vec::new(),
+            udp: false,
+            script: Vec::new(),
+        });
     }
-    list.into_iter()
-        .enumerate()
-        .map(|(number, (name, udp, script))| TrackerPlan {
-            udp,
-            dns_name: format!("{name}.sim"),
-            name,
-            address: SocketAddr::new(Ipv4Addr::new(94, 0, 0, number as u8 + 1).into(), TRACKER_PORT),
-            script,
-        })
-        .collect()
+    list
+}
+
+fn tracker_address(number: usize) -> IpAddr {
+    Ipv4Addr::new(94, 0, 0, number as u8 + 1).into()
+}
+
+fn tracker_address_v6(number: usize) -> IpAddr {
+    Ipv6Addr::new(0x2a01, number as u16 + 1, 0, 0, 0, 0, 0, 1).into()
 }
 
 /// Public addresses, each in a range of its own: what comes from a tracker in another scope would be refused, and who
@@ -560,6 +845,18 @@ fn host_address(id: u64) -> IpAddr {
     Ipv4Addr::from_bits((93 << 24) | ((id as u32 + 1) << 8) | 1).into()
 }
 
+fn host_address_v6(id: u64) -> IpAddr {
+    let number = id as u32 + 1;
+    Ipv6Addr::new(0x2a00, (number >> 16) as u16, number as u16, 0, 0, 0, 0, 1).into()
+}
+
+/// Behind a box; public ranges are outside.
+fn inner_address(id: u64) -> IpAddr {
+    Ipv4Addr::from_bits((10 << 24) | (id as u32 + 2)).into()
+}
+
+/// After the name of a tracker with two addresses, where it is told something at the second.
+pub(crate) const OTHER_FAMILY: &str = " over IPv6";
 /// Where every host keeps its files.
 pub const ROOT: &str = "/data";
 /// Where every engine listens.

@@ -31,6 +31,16 @@ pub struct Jump(pub i64);
 #[serde(try_from = "String")]
 pub struct Size(pub u64);
 
+/// How much a queue holds: what passes in a time, `200 ms`, or bytes, `64 KiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Depth {
+    /// What passes in this time.
+    Time(Time),
+    /// This many bytes.
+    Bytes(Size),
+}
+
 /// Bits per second: `10 Mbit/s`, `1 Gbit/s`, `800 kB/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
@@ -227,6 +237,38 @@ impl TryFrom<String> for Size {
     }
 }
 
+impl TryFrom<String> for Depth {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        match quantity(&text, TIMES) {
+            Err(UnitError::Unit { text, units }) => {
+                let sizes: Vec<&str> = SIZES.iter().map(|(name, _)| *name).collect();
+                let units = format!("{units} {}", sizes.join(" "));
+                let size = quantity(&text, SIZES).map_err(|error| match error {
+                    UnitError::Unit { text, .. } => UnitError::Unit { text, units },
+                    error => error,
+                })?;
+                Ok(Self::Bytes(Size(size)))
+            }
+            time => Ok(Self::Time(Time(time?))),
+        }
+    }
+}
+
+impl Depth {
+    /// How long what it holds takes at a rate, nanoseconds.
+    pub fn lasts_at(self, rate: Rate) -> u64 {
+        match self {
+            Self::Time(time) => time.0,
+            Self::Bytes(size) => {
+                let nanobits = u128::from(size.0) * 8 * u128::from(SECOND);
+                u64::try_from(nanobits / u128::from(rate.0)).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
 impl TryFrom<String> for SizeMax {
     type Error = UnitError;
 
@@ -319,6 +361,15 @@ impl Serialize for Size {
     }
 }
 
+impl Serialize for Depth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Time(time) => time.serialize(serializer),
+            Self::Bytes(size) => size.serialize(serializer),
+        }
+    }
+}
+
 impl Serialize for SizeMax {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("<= {}", write_exact(self.0, SIZES)))
@@ -402,6 +453,19 @@ mod tests {
         }
         assert!(Rate::try_from("0 bit/s".to_owned()).is_err());
         assert!(SizeMax::try_from("4 MiB".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_queue_is_as_deep_as_a_time_or_as_bytes() {
+        let depth = |text: &str| Depth::try_from(text.to_owned());
+        assert_eq!(depth("200 ms").map(|depth| depth.lasts_at(Rate(1))), Ok(200 * MILLISECOND));
+        assert_eq!(depth("1 kB").map(|depth| depth.lasts_at(Rate(8_000))), Ok(SECOND));
+        for text in ["64 KiB", "200 ms"] {
+            let written = depth(text).map(|depth| toml::Value::try_from(depth).expect("writes"));
+            assert_eq!(written, Ok(toml::Value::from(text)));
+        }
+        let error = depth("64").expect_err("no unit").to_string();
+        assert!(error.contains("ms") && error.contains("KiB"), "{error}");
     }
 
     #[test]

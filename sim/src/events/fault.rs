@@ -7,6 +7,7 @@ use super::stream::Side;
 use super::{Event, World};
 use crate::plan::Action;
 use crate::run::Plant;
+use crate::units::Rate;
 
 impl World {
     pub(super) fn fault(&mut self, number: usize) {
@@ -41,6 +42,20 @@ impl World {
                 (host.clock_error_ns, host.misdated) = (by_ns, 0);
             }
             Action::TrackerOutage { tracker, how } => self.trackers[tracker].go_away(how),
+            Action::Cut { ref cut, .. } => self.cuts.begin(number, cut.clone()),
+            Action::LossBurst { host, share } => self.senders[host].worsen(share),
+            Action::SlowLink { host, rate } => self.slow_down(host, Some(rate)),
+            Action::DnsOutage { host, how } => {
+                (self.hosts[host].dns_outage, self.hosts[host].unresolved) = (Some(how), 0);
+            }
+            Action::Reset { host } => {
+                let effects = self.reset_all(host);
+                return self.struck(number, effects);
+            }
+            Action::NatReboot { nat } => {
+                let effects = self.nats[nat].reboot();
+                return self.struck(number, effects);
+            }
         }
         self.watch.on_fault_begun(self.now, number);
         self.at(self.now + fault.lasts, Event::FaultOver { number });
@@ -56,10 +71,59 @@ impl World {
                 self.hosts[host].misdated
             }
             Action::Silence { host } => self.hosts[host].silenced,
+            Action::Cut { .. } => self.cuts.end(number),
+            Action::LossBurst { host, .. } => self.senders[host].recover(),
+            Action::SlowLink { host, .. } => {
+                self.slow_down(host, None);
+                self.hosts[host].slowed
+            }
+            Action::DnsOutage { host, .. } => {
+                self.hosts[host].dns_outage = None;
+                self.hosts[host].unresolved
+            }
             // These are over when they have happened.
-            Action::Crash { .. } | Action::PowerCut { .. } | Action::Leave { .. } => return,
+            Action::Crash { .. }
+            | Action::PowerCut { .. }
+            | Action::Leave { .. }
+            | Action::Reset { .. }
+            | Action::NatReboot { .. } => return,
         };
         self.watch.on_fault_over(self.now, number, effects);
+    }
+
+    /// A fault is over as soon as it has happened.
+    fn struck(&mut self, number: usize, effects: u64) {
+        self.watch.on_fault_begun(self.now, number);
+        self.watch.on_fault_over(self.now, number, effects);
+    }
+
+    /// A link passes no more than a rate, or what it should.
+    fn slow_down(&mut self, host: usize, most: Option<Rate>) {
+        let access = self.plan.hosts[host].access;
+        let host = &mut self.hosts[host];
+        let rate = |rate: Rate| most.map_or(rate, |most| most.min(rate)).0;
+        host.uplink.clock.set_rate(rate(access.up));
+        host.downlink.set_rate(rate(access.down));
+        host.is_slow = most.is_some();
+        if most.is_some() {
+            host.slowed = 0;
+        }
+    }
+
+    /// Both ends of all connections of a host are told that there is no such connection.
+    fn reset_all(&mut self, host: usize) -> u64 {
+        let Some(process) = &self.hosts[host].process else { return 0 };
+        let streams = process.connections.values().copied();
+        let streams: Vec<u32> = streams
+            .filter(|(stream, side)| self.streams.is_open(*stream, *side))
+            .map(|(stream, _)| stream)
+            .collect();
+        for stream in &streams {
+            for side in [Side::Dialler, Side::Acceptor] {
+                self.at(self.now, Event::Reset { stream: *stream, side });
+            }
+        }
+        streams.len() as u64
     }
 
     /// A process or its machine dies.

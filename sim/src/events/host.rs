@@ -1,7 +1,7 @@
 //! Hosts: a machine with its disk and its link, and the process on it that runs an engine.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -20,6 +20,7 @@ use crate::disk::SimDisk;
 use crate::lies;
 use crate::link::LinkClock;
 use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, WALL_SECONDS, draw};
+use crate::scenario::Outage;
 use crate::trace::{Kind, mix};
 use crate::units::SECOND;
 
@@ -34,7 +35,17 @@ pub(super) struct Host {
     pub(super) uplink: Uplink,
     pub(super) downlink: LinkClock,
     pub(super) disk_rng: Rng,
-    pub(super) loss_rng: Rng,
+    pub(super) dns_rng: Rng,
+    /// What more than this would wait for the way down is lost, nanoseconds.
+    pub(super) queue_down: Option<u64>,
+    /// Streams that the kernel keeps until the process takes them.
+    pub(super) backlog: BTreeSet<u32>,
+    /// Its link is slower than it should be, and how much that met.
+    pub(super) is_slow: bool,
+    pub(super) slowed: u64,
+    /// How its resolver fails, and whom that met.
+    pub(super) dns_outage: Option<Outage>,
+    pub(super) unresolved: u64,
     /// Nothing that it sends arrives before.
     pub(super) silent_until: u64,
     /// Segments that were held back by that.
@@ -118,7 +129,7 @@ impl World {
             resolves: BTreeMap::new(),
         });
         self.watch.on_start(self.now, host);
-        self.step(host, Input::Listening { port: PEER_PORT, families: (true, false) });
+        self.step(host, Input::Listening { port: PEER_PORT, families: plan.hosts[host].families() });
         for command in begin_commands(&self.materials) {
             self.step(host, Input::Command(command));
         }
@@ -271,20 +282,24 @@ impl World {
                 self.start_jobs(host);
             }
             Output::Resolve { query, host: name } => {
-                let found = self.plan.trackers.iter().find(|tracker| tracker.dns_name == name);
-                let result = found.map_or(Err(NetError::NotFound), |tracker| Ok(vec![tracker.address.ip()]));
-                if let Some(process) = &mut self.hosts[host].process {
+                let this = &mut self.hosts[host];
+                if let Some(process) = &mut this.process {
                     process.resolves.insert(query, ());
                 }
-                self.at(self.now + DNS_TIME, Event::Resolved { host, incarnation, query, result });
+                this.unresolved += u64::from(this.dns_outage.is_some());
+                let takes = draw(&mut this.dns_rng, self.plan.net.dns);
+                let (takes, result) = match this.dns_outage {
+                    None => (takes, self.plan.addresses_of(&name).ok_or(NetError::NotFound)),
+                    Some(Outage::Silence) => (RESOLVER_PATIENCE, Err(NetError::TimedOut)),
+                    Some(_) => (takes, Err(NetError::NotFound)),
+                };
+                self.at(self.now + takes, Event::Resolved { host, incarnation, query, result });
             }
             Output::HttpGet(get) => {
                 if let Some(process) = &mut self.hosts[host].process {
                     process.requests.insert(get.request, ());
                 }
-                // SYN, SYN-ACK, and the request with the third packet.
-                let latency = self.latency(self.plan.hosts[host].address, get.target.ip());
-                self.at(self.now + 3 * latency, Event::Request { host, incarnation, get });
+                self.dial_http(host, incarnation, get, 0);
             }
             Output::HttpCancel { request } => {
                 if let Some(process) = &mut self.hosts[host].process {
@@ -335,13 +350,19 @@ impl Host {
             boots: 0,
             uplink: Uplink {
                 clock: LinkClock::new(host.access.up.0),
-                queue: host.access.queue.0,
+                queue: host.access.queue.lasts_at(host.access.up),
                 waiting: VecDeque::new(),
                 armed: false,
             },
             downlink: LinkClock::new(host.access.down.0),
             disk_rng: Rng::stream(plan.seed, "disk", host.id),
-            loss_rng: Rng::stream(plan.seed, "loss", host.id),
+            dns_rng: Rng::stream(plan.seed, "dns", host.id),
+            queue_down: host.access.queue_down.map(|queue| queue.lasts_at(host.access.down)),
+            backlog: BTreeSet::new(),
+            is_slow: false,
+            slowed: 0,
+            dns_outage: None,
+            unresolved: 0,
             silent_until: 0,
             silenced: 0,
             asleep_until: 0,
@@ -414,6 +435,7 @@ const DISK_LANES: usize = 4;
 const DISK_BYTES_PER_SECOND: u64 = 400_000_000;
 const HASH_BYTES_PER_SECOND: u64 = 2_000_000_000;
 const SYNC_TIME: u64 = 5_000_000;
-const DNS_TIME: u64 = 10_000_000;
+/// When a resolver gives up that gets no answer.
+pub(crate) const RESOLVER_PATIENCE: u64 = 10_000_000_000;
 /// Time-outs in a row, with nothing else between them.
 const SPINS_MAX: u32 = 100_000;

@@ -1,10 +1,14 @@
 //! The event world: engines stepped directly from a queue of events, without a runtime.
 //!
 //! Every host is an [`Engine`], a disk and an access link. What an engine asks for becomes events at booked times; the
-//! queue is ordered by time and then by the order of asking, so a run repeats exactly. Payload is never copied: what
+//! queue is ordered by time, and what happens at the same nanosecond by a draw from the seed (`order = "fifo"`: by the
+//! order of asking), so a run repeats exactly and seeds differ in more than times. Streams keep their order by never
+//! having two things arrive at once. Payload is never copied: what
 //! one engine serves is a slice of generated content, and that slice is what another's disk recognises.
 
 mod fault;
+mod flow;
+mod handshake;
 mod host;
 mod http;
 mod packet;
@@ -20,16 +24,21 @@ use bytes::Bytes;
 use taipei_engine::disk::JobResult;
 use taipei_engine::input::{HttpResponse, NetError};
 use taipei_engine::output::HttpGet;
+use taipei_engine::rng::Rng;
 use taipei_engine::{Command, HttpId, Input, JobId, ResolveId};
 
 use self::host::Host;
-pub(crate) use self::host::{begin_commands, job_cost, start_values, wall_ns};
+pub(crate) use self::host::{RESOLVER_PATIENCE, begin_commands, job_cost, start_values, wall_ns};
+use self::http::Reply;
 use self::stream::{Segment, Side, Streams};
 use crate::disk::SimDisk;
+use crate::network::cuts::Cuts;
+use crate::network::nat::Nat;
+use crate::network::path::Sender;
 use crate::oracle::Watch;
-use crate::plan::{Materials, Plan};
+use crate::plan::{Materials, NatPlan, Plan};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
-use crate::scenario::World as WorldName;
+use crate::scenario::{Order, World as WorldName};
 use crate::tracker::TrackerActor;
 
 /// Runs a plan to its end.
@@ -54,11 +63,17 @@ struct World {
     watch: Watch,
     now: u64,
     sequence: u64,
+    /// What decides between things that happen at once; none where the order of asking does.
+    order_rng: Option<Rng>,
     queue: BinaryHeap<Reverse<Queued>>,
     hosts: Vec<Host>,
     streams: Streams,
     trackers: Vec<TrackerActor>,
     latencies: BTreeMap<(IpAddr, IpAddr), u64>,
+    /// The paths that begin at each party: hosts, then trackers.
+    senders: Vec<Sender>,
+    cuts: Cuts,
+    nats: Vec<Nat>,
     /// Streams to look at before time goes on.
     todo: VecDeque<Todo>,
     #[cfg(feature = "canaries")]
@@ -74,6 +89,7 @@ struct World {
 
 struct Queued {
     at: u64,
+    draw: u32,
     sequence: u64,
     event: Event,
 }
@@ -100,15 +116,16 @@ enum Event {
         job: JobId,
         result: Box<JobResult>,
     },
+    Dial {
+        stream: u32,
+        tries: u32,
+    },
     Syn {
         stream: u32,
     },
     SynAnswer {
         stream: u32,
         error: Option<NetError>,
-    },
-    Accept {
-        stream: u32,
     },
     Arrive {
         stream: u32,
@@ -125,6 +142,14 @@ enum Event {
         side: Side,
         bytes: u32,
     },
+    AckAgain {
+        stream: u32,
+        side: Side,
+    },
+    Resend {
+        stream: u32,
+        side: Side,
+    },
     Reset {
         stream: u32,
         side: Side,
@@ -132,10 +157,21 @@ enum Event {
     Uplink {
         host: usize,
     },
-    Request {
+    HttpDial {
         host: usize,
         incarnation: u32,
         get: Box<HttpGet>,
+        tries: u32,
+    },
+    Request {
+        host: usize,
+        incarnation: u32,
+        from: SocketAddr,
+        get: Box<HttpGet>,
+    },
+    Reply {
+        answer: Box<Reply>,
+        tries: u32,
     },
     Answer {
         host: usize,
@@ -178,9 +214,13 @@ impl World {
             options: options.clone(),
             now: 0,
             sequence: 0,
+            order_rng: (plan.order == Order::Seeded).then(|| Rng::stream(plan.seed, "order", 0)),
             queue: BinaryHeap::new(),
             streams: Streams::default(),
             latencies: BTreeMap::new(),
+            senders: plan.senders(),
+            cuts: Cuts::default(),
+            nats: plan.nats.iter().map(NatPlan::start).collect(),
             todo: VecDeque::new(),
             #[cfg(feature = "canaries")]
             canary: crate::canary::Planted::new(options.canary),
@@ -217,7 +257,13 @@ impl World {
 
     fn at(&mut self, at: u64, event: Event) {
         self.sequence += 1;
-        self.queue.push(Reverse(Queued { at, sequence: self.sequence, event }));
+        // Faults strike in the order of the plan, before all else.
+        let is_fault = matches!(event, Event::Fault { .. } | Event::FaultOver { .. });
+        let draw = match &mut self.order_rng {
+            Some(rng) if !is_fault => rng.next_u32() | 1,
+            _ => u32::from(!is_fault),
+        };
+        self.queue.push(Reverse(Queued { at, draw, sequence: self.sequence, event }));
     }
 
     fn run(&mut self) {
@@ -300,7 +346,11 @@ impl World {
                     self.step(host, Input::JobDone { job, result: *result });
                 }
             }
-            Event::Request { host, incarnation, get } => self.request(host, incarnation, &get),
+            Event::HttpDial { host, incarnation, get, tries } => {
+                self.dial_http(host, incarnation, get, tries)
+            }
+            Event::Request { host, incarnation, from, get } => self.request(host, incarnation, from, &get),
+            Event::Reply { answer, tries } => self.on_reply(answer, tries),
             Event::Answer { host, incarnation, request, result } => {
                 if self.is_process(host, incarnation)
                     && self.hosts[host]
@@ -327,12 +377,14 @@ impl World {
                     self.step(host, Input::Datagram { remote: from, payload });
                 }
             }
+            Event::Dial { stream, tries } => self.dial(stream, tries),
             Event::Syn { stream } => self.on_syn(stream),
             Event::SynAnswer { stream, error } => self.on_syn_answer(stream, error),
-            Event::Accept { stream } => self.on_accept(stream),
             Event::Arrive { stream, to, segment } => self.on_arrive(stream, to, segment),
             Event::Deliver { stream, to, segment } => self.on_deliver(stream, to, segment),
             Event::Ack { stream, side, bytes } => self.on_ack(stream, side, bytes),
+            Event::AckAgain { stream, side } => self.on_ack_again(stream, side),
+            Event::Resend { stream, side } => self.on_resend(stream, side),
             Event::Reset { stream, side } => self.on_reset(stream, side),
             Event::Uplink { host } => self.on_uplink(host),
         }
@@ -347,21 +399,26 @@ impl World {
             | Event::Plant
             | Event::Deadline
             | Event::Packet { .. }
-            | Event::Request { .. } => None,
+            | Event::HttpDial { .. }
+            | Event::Request { .. }
+            | Event::Reply { .. } => None,
             Event::Wake { host, .. }
             | Event::JobDone { host, .. }
             | Event::Uplink { host }
             | Event::Answer { host, .. }
             | Event::Datagram { host, .. }
             | Event::Resolved { host, .. } => Some(*host),
-            Event::Syn { stream } | Event::Accept { stream } => self.streams.host(*stream, Side::Acceptor),
-            Event::SynAnswer { stream, .. } => self.streams.host(*stream, Side::Dialler),
+            Event::Syn { stream } => self.streams.host(*stream, Side::Acceptor),
+            Event::Dial { stream, .. } | Event::SynAnswer { stream, .. } => {
+                self.streams.host(*stream, Side::Dialler)
+            }
             Event::Arrive { stream, to, .. } | Event::Deliver { stream, to, .. } => {
                 self.streams.host(*stream, *to)
             }
-            Event::Ack { stream, side, .. } | Event::Reset { stream, side } => {
-                self.streams.host(*stream, *side)
-            }
+            Event::Ack { stream, side, .. }
+            | Event::AckAgain { stream, side }
+            | Event::Resend { stream, side }
+            | Event::Reset { stream, side } => self.streams.host(*stream, *side),
         }
     }
 
@@ -397,7 +454,7 @@ impl World {
 
 impl PartialEq for Queued {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.sequence) == (other.at, other.sequence)
+        (self.at, self.draw, self.sequence) == (other.at, other.draw, other.sequence)
     }
 }
 
@@ -411,7 +468,7 @@ impl PartialOrd for Queued {
 
 impl Ord for Queued {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+        (self.at, self.draw, self.sequence).cmp(&(other.at, other.draw, other.sequence))
     }
 }
 

@@ -5,38 +5,95 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{Event, World};
+use crate::network::nat::Protocol;
 use crate::plan::PEER_PORT;
 use crate::trace::Kind;
 
 impl World {
-    /// A datagram leaves, unless the queue of the link is full or it is lost.
+    /// A datagram leaves, unless the queue of the link is full.
     pub(super) fn send_datagram(&mut self, host: usize, to: SocketAddr, payload: Bytes) {
-        let (now, from) = (self.now, self.plan.hosts[host].address);
+        let now = self.now;
+        let Some(own) = self.plan.hosts[host].address_towards(to.ip()) else { return };
+        let inner = SocketAddr::new(own, PEER_PORT);
         let this = &mut self.hosts[host];
-        let lost = self.plan.loss.is_some_and(|(part, of)| this.loss_rng.below(of) < part);
-        if lost || this.uplink.clock.backlog(now) > this.uplink.queue {
+        if this.uplink.clock.backlog(now) > this.uplink.queue {
+            self.drop_packet(host, payload.len());
             return;
         }
+        this.slowed += u64::from(this.is_slow);
         let departure = this.uplink.clock.book(now, payload.len() as u64);
-        let at = departure + self.latency(from, to.ip());
-        self.at(at, Event::Packet { from: SocketAddr::new(from, PEER_PORT), to, payload });
+        let from = match self.plan.hosts[host].nat.filter(|_| own.is_ipv4()) {
+            Some(nat) => self.nats[nat].handle_out(now, Protocol::Udp, inner, to),
+            None => inner,
+        };
+        self.carry_packet(host, departure, from, to, payload);
+    }
+
+    /// What paths make of a datagram that leaves a party: nothing, or one copy or more.
+    fn carry_packet(
+        &mut self,
+        party: usize,
+        departure: u64,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Bytes,
+    ) {
+        let Some(inner) = self.let_in(from, to) else { return };
+        let Some(there) = self.plan.party_at(inner.ip()) else { return };
+        if self.cuts.swallow(party, there) {
+            self.drop_packet(party, payload.len());
+            return;
+        }
+        let latency = self.latency(self.party_address(party, inner), inner.ip());
+        let mut copies = 0;
+        for late in self.senders[party].copies(&self.plan.net) {
+            copies += 1;
+            let at = departure + latency + late;
+            self.at(at, Event::Packet { from, to: inner, payload: payload.clone() });
+        }
+        if copies == 0 {
+            self.drop_packet(party, payload.len());
+        }
+    }
+
+    /// Whom something to an address comes to: through the box there, if there is one and it lets it in.
+    fn let_in(&mut self, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+        let Some(nat) = self.plan.nat_at(to.ip()) else { return Some(to) };
+        let nat = &mut self.nats[nat];
+        if nat.is_outside(from.ip()) && !nat.hairpins() {
+            return None;
+        }
+        nat.handle_in(self.now, Protocol::Udp, from, to.port())
+    }
+
+    /// A party's own address of the family of another.
+    fn party_address(&self, party: usize, towards: SocketAddr) -> core::net::IpAddr {
+        let own = self.plan.hosts.get(party).and_then(|host| host.address_towards(towards.ip()));
+        let tracker = || self.plan.trackers[party - self.plan.hosts.len()].address.ip();
+        own.unwrap_or_else(|| if party < self.plan.hosts.len() { towards.ip() } else { tracker() })
+    }
+
+    fn drop_packet(&mut self, party: usize, bytes: usize) {
+        let number = if party < self.hosts.len() { party as u32 + 1 } else { 0 };
+        self.watch.trace.event(self.now, number, Kind::Lost, [0, bytes as u64, 2]);
     }
 
     pub(super) fn on_packet(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
-        if let Some(number) = self.plan.trackers.iter().position(|tracker| tracker.address == to) {
+        let now = self.now;
+        if let Some(number) = self.plan.tracker_at(to) {
             let host = self.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
             let asked = [number as u64, payload.len() as u64, 1];
-            self.watch.trace.event(self.now, host, Kind::Request, asked);
-            let Some((after, answer)) = self.trackers[number].answer_datagram(self.now, from, &payload)
-            else {
+            self.watch.trace.event(now, host, Kind::Request, asked);
+            let Some((after, answer)) = self.trackers[number].answer_datagram(now, from, &payload) else {
                 return;
             };
-            self.watch.trace.event(self.now, host, Kind::Answer, [0, answer.len() as u64, 1]);
-            let at = self.now + after + self.latency(to.ip(), from.ip());
-            self.at(at, Event::Packet { from: to, to: from, payload: answer });
+            self.watch.trace.event(now, host, Kind::Answer, [0, answer.len() as u64, 1]);
+            self.carry_packet(self.plan.tracker_party(number), now + after, to, from, answer);
         } else if let Some(host) = self.plan.host_at(to.ip()).filter(|_| to.port() == PEER_PORT) {
-            let (now, this) = (self.now, &mut self.hosts[host]);
-            if this.powered && this.process.is_some() {
+            let this = &mut self.hosts[host];
+            if this.queue_down.is_some_and(|queue| this.downlink.backlog(now) > queue) {
+                self.drop_packet(host, payload.len());
+            } else if this.powered && this.process.is_some() {
                 let (at, incarnation) = (this.downlink.book(now, payload.len() as u64), this.incarnation);
                 self.at(at, Event::Datagram { host, incarnation, from, payload });
             }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use taipei_engine::input::HttpResponse;
 use taipei_engine::wire::tracker_http::{AnnounceEvent, AnnounceRequest};
 
+use crate::plan::OTHER_FAMILY;
+
 /// One process's dealings with one tracker about one torrent.
 #[derive(Debug, Default)]
 pub(super) struct AnnounceWatch {
@@ -165,6 +167,7 @@ impl TierWatch {
         tracker: &str,
         event: &str,
     ) -> Result<(), String> {
+        let tracker = base(tracker);
         // Until it is answered, it has not served: one that hangs is given up without an answer.
         self.failed.insert(tracker.to_owned());
         if matches!(event, "completed" | "stopped") {
@@ -184,15 +187,20 @@ impl TierWatch {
 
     /// Somebody wants to talk to a tracker, for this torrent or another: it has not served yet.
     pub(super) fn on_tried(&mut self, tracker: &str) {
-        self.failed.insert(tracker.to_owned());
+        self.failed.insert(base(tracker).to_owned());
     }
 
     /// Its answer came, and named so many peers. One that names nobody but ourselves does not serve who seeks.
     pub(super) fn on_answered(&mut self, tracker: &str, taken: bool, peers: usize) {
         if taken && peers > 1 {
-            self.failed.remove(tracker);
+            self.failed.remove(base(tracker));
         }
     }
+}
+
+/// The tracker, in whichever family it was told something.
+fn base(tracker: &str) -> &str {
+    tracker.strip_suffix(OTHER_FAMILY).unwrap_or(tracker)
 }
 
 /// The integer after a key, in bencode that our own trackers made.

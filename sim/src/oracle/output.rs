@@ -145,6 +145,15 @@ impl Watch {
                 };
                 process.jobs.insert(*job, (torrent, pending, self.steps));
             }
+            Output::Resolve { host: name, .. } => {
+                // Until its address is known, nobody can be told anything there.
+                let found = self.plan.trackers.iter().filter(|tracker| tracker.dns_name == *name);
+                for tracker in found {
+                    for torrent in 0..materials.torrents.len() {
+                        process.tiers.entry(torrent).or_default().on_tried(&tracker.name);
+                    }
+                }
+            }
             Output::HttpGet(get) => {
                 let Some(announce) = Announce::parse(&get.path) else { return Ok(()) };
                 let Some(torrent) = materials.by_info_hash(InfoHash(announce.info_hash)) else {

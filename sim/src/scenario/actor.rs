@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hosts::{Family, is_v4_only, v4_only};
+use super::is_default;
 use crate::units::Time;
 
 /// `[[actor]]`: a party that is not our engine.
@@ -15,6 +17,12 @@ pub struct Actor {
     /// How it is asked.
     #[serde(default)]
     pub proto: Proto,
+    /// Which addresses it has.
+    #[serde(default = "v4_only", skip_serializing_if = "is_v4_only")]
+    pub interfaces: Vec<Family>,
+    /// Addresses of its name where nobody is, which DNS names first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stale_addresses: u8,
     /// What it does, one entry a request; the last one is repeated. Empty: it does its work.
     #[serde(default)]
     pub script: Vec<Answer>,

@@ -1,7 +1,7 @@
 //! What no file may say, though its syntax is right.
 
 use super::error::Wrong;
-use super::{Expect, Fault, FaultKind, Scenario, Torrent};
+use super::{Actor, Expect, Family, Fault, FaultKind, Group, NatBox, Scenario, Torrent, World};
 use crate::units::MILLISECOND;
 
 impl Scenario {
@@ -9,10 +9,17 @@ impl Scenario {
     pub(super) fn check(&self) -> Result<(), Wrong> {
         self.check_names()?;
         self.check_head()?;
+        self.net.check(self.in_turmoil()).map_err(|(key, message)| Wrong::at("net", key, message))?;
         for (number, group) in self.groups.iter().enumerate() {
-            if let Some(key) = group.config.wrong_key() {
-                return Err(Wrong::in_entry("group", number, key, "wants at least 1"));
-            }
+            self.check_group(group)
+                .map_err(|(key, message)| Wrong::in_entry("group", number, key, message))?;
+        }
+        for (number, actor) in self.actors.iter().enumerate() {
+            self.check_actor(actor)
+                .map_err(|(key, message)| Wrong::in_entry("actor", number, key, message))?;
+        }
+        for (number, nat) in self.nats.iter().enumerate() {
+            self.check_nat(nat).map_err(|(key, message)| Wrong::in_entry("nat", number, key, message))?;
         }
         for (number, torrent) in self.torrents.iter().enumerate() {
             self.check_torrent(torrent)
@@ -33,9 +40,10 @@ impl Scenario {
         let torrents = self.torrents.iter().map(|torrent| ("torrent", torrent.name.as_str()));
         let groups = self.groups.iter().map(|group| ("group", group.name.as_str()));
         let actors = self.actors.iter().map(|actor| ("actor", actor.name.as_str()));
+        let nats = self.nats.iter().map(|nat| ("nat", nat.name.as_str()));
         let mut parties: Vec<&str> = Vec::new();
         let (mut list, mut number) = ("", 0);
-        for (kind, name) in torrents.chain(groups).chain(actors) {
+        for (kind, name) in torrents.chain(groups).chain(actors).chain(nats) {
             number = if list == kind { number + 1 } else { 0 };
             list = kind;
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -71,6 +79,63 @@ impl Scenario {
         Ok(())
     }
 
+    fn in_turmoil(&self) -> bool {
+        self.scenario.worlds.contains(&World::Turmoil)
+    }
+
+    fn check_group(&self, group: &Group) -> Result<(), At> {
+        if let Some(key) = group.config.wrong_key() {
+            return Err((key, "wants at least 1".to_owned()));
+        }
+        group.access.check()?;
+        self.check_interfaces(&group.interfaces)?;
+        if self.in_turmoil() && group.access.0.iter().any(|access| access.queue_down.is_some()) {
+            return Err(("access", "`queue_down`: only in the event world".to_owned()));
+        }
+        let Some(behind) = &group.behind else { return Ok(()) };
+        if !self.nats.iter().any(|nat| nat.name == *behind) {
+            return Err(("behind", format!("no such `nat`: `{behind}`")));
+        }
+        if !group.interfaces.contains(&Family::V4) {
+            return Err(("behind", "wants \"v4\" among `interfaces`: nothing else is translated".to_owned()));
+        }
+        if group.lies.is_some() {
+            return Err(("lies", "nobody can tell who lies behind a shared address".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_actor(&self, actor: &Actor) -> Result<(), At> {
+        self.check_interfaces(&actor.interfaces)?;
+        if actor.stale_addresses > STALE_MAX {
+            return Err(("stale_addresses", format!("wants {STALE_MAX} at most")));
+        }
+        Ok(())
+    }
+
+    fn check_interfaces(&self, interfaces: &[Family]) -> Result<(), At> {
+        if interfaces.is_empty() || interfaces.len() > 2 || interfaces.first() == interfaces.get(1) {
+            return Err(("interfaces", "wants \"v4\", \"v6\" or both".to_owned()));
+        }
+        if self.in_turmoil() && interfaces != [Family::V4] {
+            return Err(("interfaces", "only in the event world".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_nat(&self, nat: &NatBox) -> Result<(), At> {
+        if self.in_turmoil() {
+            return Err(("name", "only in the event world".to_owned()));
+        }
+        let is_behind = |host: &str| {
+            self.host_group(host).is_some_and(|(group, _)| group.behind.as_deref() == Some(nat.name.as_str()))
+        };
+        match &nat.forward {
+            Some(host) if !is_behind(host) => Err(("forward", format!("no such host behind it: `{host}`"))),
+            _ => Ok(()),
+        }
+    }
+
     fn check_torrent(&self, torrent: &Torrent) -> Result<(), At> {
         if torrent.size.0 == 0 || torrent.size.0 > TORRENT_BYTES_MAX {
             return Err(("size", "wants between 1 B and 4 GiB".to_owned()));
@@ -88,9 +153,20 @@ impl Scenario {
 
     fn check_fault(&self, fault: &Fault) -> Result<(), At> {
         fault.check()?;
+        if fault.kind.only_in_events() && self.in_turmoil() {
+            return Err(("kind", format!("{}: only in the event world", fault.kind.name())));
+        }
+        let is_host = |name: &str| self.is_group(name) || self.host_group(name).is_some();
+        for (key, side) in [("from_group", &fault.from_group), ("to_group", &fault.to_group)] {
+            if let Some(name) = side.as_deref().filter(|name| !is_host(name) && !self.is_tracker(name)) {
+                return Err((key, format!("no such group, host or tracker: `{name}`")));
+            }
+        }
         let there = match fault.kind {
             FaultKind::TrackerOutage => self.is_tracker(&fault.pick),
-            _ => self.is_group(&fault.pick) || self.host_group(&fault.pick).is_some(),
+            FaultKind::NatReboot => self.nats.iter().any(|nat| nat.name == fault.pick),
+            FaultKind::Partition | FaultKind::OneWayCut => true,
+            _ => is_host(&fault.pick),
         };
         if there {
             Ok(())
@@ -158,5 +234,7 @@ pub(super) type At = (&'static str, String);
 
 /// More hosts than this would be a mistake in the file.
 const HOSTS_MAX: u64 = 10_000;
+/// More are not tried by a client that has any sense.
+const STALE_MAX: u8 = 8;
 /// Content is kept once in memory, as one slice.
 const TORRENT_BYTES_MAX: u64 = 4 << 30;

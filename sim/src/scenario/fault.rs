@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::check::At;
-use crate::units::{Jump, Size, TimeRange};
+use crate::units::{Jump, Rate, Share, Size, TimeRange};
 
 /// `[[fault]]`. Which keys it has depends on its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -15,8 +15,13 @@ pub struct Fault {
     pub when: Option<When>,
     /// What.
     pub kind: FaultKind,
-    /// A group: one of its hosts is drawn; or one host, or a tracker, by its name.
+    /// A group: one of its hosts is drawn; or one host, or a tracker, or a box that translates addresses, by its name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pick: String,
+    /// Of a cut: a group, host or tracker on one side.
+    pub from_group: Option<String>,
+    /// And on the other.
+    pub to_group: Option<String>,
     /// How long a host that dies stays away.
     pub back_after: Option<TimeRange>,
     /// How long anything else lasts.
@@ -24,7 +29,11 @@ pub struct Fault {
     pub lasts: Option<TimeRange>,
     /// What still fits on a disk that fills up.
     pub space: Option<Size>,
-    /// How a tracker fails: one of these is drawn.
+    /// What a link still passes.
+    pub rate: Option<Rate>,
+    /// Of what a host sends: it is lost.
+    pub share: Option<Share>,
+    /// How a tracker or a resolver fails: one of these is drawn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub how: Vec<Outage>,
     /// How far a clock jumps: one of these is drawn.
@@ -60,6 +69,22 @@ pub enum FaultKind {
     Suspend,
     /// The wall clock is wrong, and then right again.
     ClockJump,
+    /// Nothing passes between two groups.
+    Partition,
+    /// Nothing passes from one group to another.
+    OneWayCut,
+    /// Nothing passes to and from a host, and nobody is told.
+    BlackHole,
+    /// The connections of a host are reset at both ends.
+    Reset,
+    /// More is lost of what a host sends.
+    LossBurst,
+    /// A host's link is slower, both ways.
+    SlowLink,
+    /// A host's resolver fails.
+    DnsOutage,
+    /// A box that translates addresses forgets whom it let through.
+    NatReboot,
 }
 
 impl FaultKind {
@@ -74,6 +99,14 @@ impl FaultKind {
             Self::Silence => "silence",
             Self::Suspend => "suspend",
             Self::ClockJump => "clock-jump",
+            Self::Partition => "partition",
+            Self::OneWayCut => "one-way-cut",
+            Self::BlackHole => "black-hole",
+            Self::Reset => "reset",
+            Self::LossBurst => "loss-burst",
+            Self::SlowLink => "slow-link",
+            Self::DnsOutage => "dns-outage",
+            Self::NatReboot => "nat-reboot",
         }
     }
 
@@ -85,6 +118,11 @@ impl FaultKind {
             Self::TrackerOutage => "tracker",
             Self::Silence => "silence",
             Self::Suspend | Self::ClockJump => "clock",
+            Self::Partition | Self::OneWayCut | Self::BlackHole => "partition",
+            Self::LossBurst | Self::SlowLink => "link",
+            Self::Reset => "reset",
+            Self::DnsOutage => "dns",
+            Self::NatReboot => "nat",
         }
     }
 
@@ -93,20 +131,33 @@ impl FaultKind {
         matches!(self, Self::Crash | Self::PowerCut | Self::Leave)
     }
 
-    /// The keys that it wants of `back_after`, `for`, `space`, `how` and `by`; it takes no other of them.
+    /// Whether one of several hosts is drawn for it.
+    pub fn draws_host(self) -> bool {
+        !matches!(self, Self::TrackerOutage | Self::Partition | Self::OneWayCut | Self::NatReboot)
+    }
+
+    /// Whether only the event world has it.
+    pub(super) fn only_in_events(self) -> bool {
+        matches!(self, Self::Reset | Self::NatReboot)
+    }
+
+    /// The keys that it wants beside `at` and `when`; it takes no other of them.
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Crash | Self::PowerCut => &["back_after"],
-            Self::Leave => &[],
-            Self::DiskFull => &["for", "space"],
-            Self::TrackerOutage => &["for", "how"],
-            Self::Silence | Self::Suspend => &["for"],
-            Self::ClockJump => &["for", "by"],
+            Self::Crash | Self::PowerCut => &["pick", "back_after"],
+            Self::Leave | Self::Reset | Self::NatReboot => &["pick"],
+            Self::DiskFull => &["pick", "for", "space"],
+            Self::TrackerOutage | Self::DnsOutage => &["pick", "for", "how"],
+            Self::Silence | Self::Suspend | Self::BlackHole => &["pick", "for"],
+            Self::ClockJump => &["pick", "for", "by"],
+            Self::Partition | Self::OneWayCut => &["from_group", "to_group", "for"],
+            Self::LossBurst => &["pick", "for", "share"],
+            Self::SlowLink => &["pick", "for", "rate"],
         }
     }
 }
 
-/// How a tracker is away.
+/// How a tracker or a resolver is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outage {
@@ -114,6 +165,10 @@ pub enum Outage {
     Refuse,
     /// Requests are taken and never answered.
     Hang,
+    /// A resolver knows no name.
+    Nxdomain,
+    /// A resolver does not answer.
+    Silence,
 }
 
 impl Fault {
@@ -124,6 +179,11 @@ impl Fault {
             return Err(("kind", format!("{kind}: wants either `at` or `when`")));
         }
         for (name, has) in [
+            ("pick", !self.pick.is_empty()),
+            ("from_group", self.from_group.is_some()),
+            ("to_group", self.to_group.is_some()),
+            ("rate", self.rate.is_some()),
+            ("share", self.share.is_some()),
             ("back_after", self.back_after.is_some()),
             ("for", self.lasts.is_some()),
             ("space", self.space.is_some()),
@@ -136,6 +196,15 @@ impl Fault {
                 _ => {}
             }
         }
-        Ok(())
+        let of_dns = |how: &Outage| matches!(how, Outage::Nxdomain | Outage::Silence);
+        match self.kind {
+            FaultKind::TrackerOutage if self.how.iter().any(of_dns) => {
+                Err(("how", format!("{kind}: wants `refuse` or `hang`")))
+            }
+            FaultKind::DnsOutage if !self.how.iter().all(of_dns) => {
+                Err(("how", format!("{kind}: wants `nxdomain` or `silence`")))
+            }
+            _ => Ok(()),
+        }
     }
 }

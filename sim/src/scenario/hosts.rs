@@ -1,10 +1,15 @@
 //! Hosts that run our engine: what they have, and what they are behind.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use taipei_engine::{Config, RateLimits};
 
+use super::check::At;
 use super::is_default;
-use crate::units::{MILLISECOND, Rate, Share, Size, Time, TimeRange};
+use crate::units::{Depth, MILLISECOND, Rate, Share, Size, Time, TimeRange};
 
 /// `[[group]]`: hosts alike.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -19,9 +24,14 @@ pub struct Group {
     /// What they have at the start.
     #[serde(default, skip_serializing_if = "is_default")]
     pub has: Has,
-    /// Their access link.
+    /// Their access link, or several of which each host draws one.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub access: Access,
+    pub access: Accesses,
+    /// Which addresses they have.
+    #[serde(default = "v4_only", skip_serializing_if = "is_v4_only")]
+    pub interfaces: Vec<Family>,
+    /// The box that translates their addresses.
+    pub behind: Option<String>,
     /// Their disk.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disk: DiskModel,
@@ -109,14 +119,84 @@ pub struct Access {
     /// From the network.
     #[serde(default = "gigabit")]
     pub down: Rate,
-    /// How long a byte may wait for the way up.
+    /// How much may wait for the way up. Streams stop sending, what else comes is lost.
     #[serde(default = "queue_default")]
-    pub queue: Time,
+    pub queue: Depth,
+    /// How much may wait for the way down; what comes on top is lost. Without it anything may.
+    pub queue_down: Option<Depth>,
+    /// In a list: how many hosts have it, against those of the others.
+    pub share: Option<u32>,
+}
+
+/// The access links of a group: one, or a list with shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accesses(pub Vec<Access>);
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Default for Accesses {
+    fn default() -> Self {
+        Self(vec![Access::default()])
+    }
+}
+
+impl Accesses {
+    pub(super) fn check(&self) -> Result<(), At> {
+        let shares = || self.0.iter().map(|access| access.share);
+        match self.0.len() {
+            0 => Err(("access", "wants at least one".to_owned())),
+            1 if shares().all(|share| share.is_none()) => Ok(()),
+            _ if shares().any(|share| share.is_none_or(|share| share == 0)) => {
+                Err(("access", "each of several wants a `share` of at least 1".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Accesses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Accesses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an access link, or a list of them with shares")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Accesses, A::Error> {
+                Access::deserialize(MapAccessDeserializer::new(map)).map(|access| Accesses(vec![access]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Accesses, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Accesses)
+            }
+        }
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+impl Serialize for Accesses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [access @ Access { share: None, .. }] => access.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { up: gigabit(), down: gigabit(), queue: queue_default() }
+        Self { up: gigabit(), down: gigabit(), queue: queue_default(), queue_down: None, share: None }
     }
 }
 
@@ -142,8 +222,16 @@ fn gigabit() -> Rate {
     Rate(1_000_000_000)
 }
 
-fn queue_default() -> Time {
-    Time(100 * MILLISECOND)
+fn queue_default() -> Depth {
+    Depth::Time(Time(100 * MILLISECOND))
+}
+
+pub(super) fn v4_only() -> Vec<Family> {
+    vec![Family::V4]
+}
+
+pub(super) fn is_v4_only(interfaces: &[Family]) -> bool {
+    interfaces == [Family::V4]
 }
 
 fn disk_latency() -> TimeRange {

@@ -12,6 +12,7 @@ mod fault;
 mod hosts;
 mod marks;
 mod matrix;
+mod nat;
 mod net;
 
 use std::path::Path;
@@ -24,8 +25,9 @@ pub use self::error::ScenarioError;
 use self::error::Wrong;
 pub use self::expect::{Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, Lost};
 pub use self::fault::{Fault, FaultKind, Outage, When};
-pub use self::hosts::{Access, DiskModel, Group, Has, Settings};
+pub use self::hosts::{Access, Accesses, DiskModel, Family, Group, Has, Settings};
 pub use self::marks::{MARKS, Mark};
+pub use self::nat::{NatBox, Rule};
 pub use self::net::Net;
 use crate::units::{MILLISECOND, Size, Time};
 
@@ -44,6 +46,9 @@ pub struct Scenario {
     /// What lies between hosts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub net: Net,
+    /// Boxes that translate addresses.
+    #[serde(default, rename = "nat", skip_serializing_if = "Vec::is_empty")]
+    pub nats: Vec<NatBox>,
     /// Other parties.
     #[serde(default, rename = "actor", skip_serializing_if = "Vec::is_empty")]
     pub actors: Vec<Actor>,
@@ -71,6 +76,9 @@ pub struct Head {
     pub worlds: Vec<World>,
     /// When it has failed if its expectations are not met; simulated time.
     pub duration: Time,
+    /// What happens first of that which happens at the same nanosecond.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: Order,
     /// How often hosts on turmoil take turns: whole milliseconds. Hours are cheaper when it is coarse.
     #[serde(default = "tick_default", skip_serializing_if = "is_tick_default")]
     pub tick: Time,
@@ -97,6 +105,17 @@ pub struct Found {
     pub message: String,
     /// By which build.
     pub build: String,
+}
+
+/// What happens first in the event world of that which happens at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Drawn from the seed.
+    #[default]
+    Seeded,
+    /// What was asked for first.
+    Fifo,
 }
 
 /// Which of the two simulated worlds.
@@ -275,7 +294,7 @@ mod tests {
     fn a_small_scenario_has_defaults() {
         let scenario = parse("").expect("parses");
         assert_eq!(scenario.scenario.worlds, [World::Events]);
-        assert_eq!(scenario.groups[1].access, Access::default());
+        assert_eq!(scenario.groups[1].access, Accesses::default());
         assert_eq!(
             scenario.host_group("leech-2").map(|(group, number)| (group.name.as_str(), number)),
             Some(("leech", 2))

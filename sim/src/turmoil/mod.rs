@@ -304,6 +304,14 @@ fn begin(shared: &Shared, number: usize, now: u64) {
             shared.net.silence(shared.plan.hosts[host].address, now + fault.lasts);
         }
         Action::TrackerOutage { tracker, how } => lock(&shared.net.trackers)[tracker].go_away(how),
+        Action::Cut { ref cut, .. } => shared.net.cut(number, cut.clone(), now + fault.lasts),
+        Action::LossBurst { host, share } => lock(&shared.net.senders)[host].worsen(share),
+        Action::SlowLink { host, rate } => {
+            shared.net.slow_down(host, Some(rate));
+        }
+        Action::DnsOutage { host, how } => shared.net.stop_resolving(host, how),
+        // These are for the event world alone.
+        Action::Reset { .. } | Action::NatReboot { .. } => return,
         Action::Crash { .. } | Action::PowerCut { .. } => return,
     }
     watch.on_fault_begun(now, number);
@@ -321,7 +329,15 @@ fn over(shared: &Shared, number: usize, now: u64) {
         }
         Action::Silence { host } => shared.net.silenced(shared.plan.hosts[host].address),
         Action::TrackerOutage { tracker, .. } => lock(&shared.net.trackers)[tracker].come_back(),
-        Action::Crash { .. } | Action::PowerCut { .. } | Action::Leave { .. } => return,
+        Action::Cut { .. } => shared.net.heal(number),
+        Action::LossBurst { host, .. } => lock(&shared.net.senders)[host].recover(),
+        Action::SlowLink { host, .. } => shared.net.slow_down(host, None),
+        Action::DnsOutage { host, .. } => shared.net.resolve_again(host),
+        Action::Crash { .. }
+        | Action::PowerCut { .. }
+        | Action::Leave { .. }
+        | Action::Reset { .. }
+        | Action::NatReboot { .. } => return,
     };
     lock(&shared.watch).on_fault_over(now, number, effects);
 }

@@ -2,8 +2,9 @@
 //!
 //! Every write becomes a frame: a stamp of when it arrives, a length, and its bytes. The writer books the frame on its
 //! host's way up, adds the latency and stamps it; it waits while more than the queue's worth is booked, and who came
-//! first goes first, so that no stream starves. The reader books
-//! the host's way down and holds the frame until its time. Time is a whole number of milliseconds to tokio; the booking
+//! first goes first, so that no stream starves. The reader books the host's way down and holds the frame until its time.
+//! What paths lose is stamped later by as much as it takes to send it again, and what a cut holds back by as much as the
+//! cut lasts, which is known when it begins. Time is a whole number of milliseconds to tokio; the booking
 //! is exact.
 
 use core::net::{IpAddr, SocketAddr};
@@ -22,13 +23,18 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use taipei_engine::Instant;
 use taipei_engine::driver::{Clock, Connection, ListenError, SecureStream, Transport, net_error};
 use taipei_engine::input::NetError;
+use taipei_engine::rng::Rng;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::events::RESOLVER_PATIENCE;
 use crate::link::LinkClock;
-use crate::plan::Plan;
-use crate::scenario::Access;
+use crate::network::cuts::{Cut, Cuts};
+use crate::network::path::Sender;
+use crate::plan::{Plan, draw};
+use crate::scenario::{Access, Outage};
 use crate::tracker::TrackerActor;
+use crate::units::Rate;
 
 /// What all hosts' links are, and who is there.
 #[derive(Debug)]
@@ -37,11 +43,25 @@ pub(super) struct Net {
     links: BTreeMap<IpAddr, Mutex<Links>>,
     /// Machines without power: nobody answers for them.
     dark: Mutex<BTreeMap<IpAddr, ()>>,
-    names: BTreeMap<String, IpAddr>,
+    /// The paths that begin at each party: hosts, then trackers.
+    pub(super) senders: Mutex<Vec<Sender>>,
+    /// With when the last of them heals.
+    cuts: Mutex<(Cuts, u64)>,
+    /// By host.
+    resolvers: Vec<Mutex<Resolver>>,
     /// In the order of the plan.
     pub(super) trackers: Mutex<Vec<TrackerActor>>,
     /// What the world's clock said when the current tick began, nanoseconds.
     tick: Mutex<u64>,
+}
+
+/// What looks names up for a host.
+#[derive(Debug)]
+struct Resolver {
+    rng: Rng,
+    outage: Option<Outage>,
+    /// Whom that met.
+    unresolved: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +73,9 @@ struct Links {
     waiting: VecDeque<u64>,
     /// Streams ever numbered.
     streams: u64,
+    /// It is slower than it should be, and how much that met.
+    is_slow: bool,
+    slowed: u64,
     /// Nothing that the host sends arrives before.
     silent_until: u64,
     /// Frames that were held back by that.
@@ -64,7 +87,9 @@ impl Links {
         Mutex::new(Self {
             up: LinkClock::new(access.up.0),
             down: LinkClock::new(access.down.0),
-            queue: access.queue.0,
+            queue: access.queue.lasts_at(access.up),
+            is_slow: false,
+            slowed: 0,
             waiting: VecDeque::new(),
             streams: 0,
             silent_until: 0,
@@ -85,10 +110,17 @@ impl Net {
                 .chain(trackers)
                 .collect(),
             dark: Mutex::default(),
-            names: plan
-                .trackers
+            senders: Mutex::new(plan.senders()),
+            cuts: Mutex::default(),
+            resolvers: plan
+                .hosts
                 .iter()
-                .map(|tracker| (tracker.dns_name.clone(), tracker.address.ip()))
+                .map(|host| Resolver {
+                    rng: Rng::stream(plan.seed, "dns", host.id),
+                    outage: None,
+                    unresolved: 0,
+                })
+                .map(Mutex::new)
                 .collect(),
             trackers: Mutex::new(TrackerActor::all(plan)),
             tick: Mutex::new(0),
@@ -136,9 +168,90 @@ impl Net {
         self.links.get(&address).map_or(0, |links| lock(links).silenced)
     }
 
+    /// Nothing passes between parties from now on.
+    pub(super) fn cut(&self, number: usize, cut: Cut, until: u64) {
+        let (cuts, heals_at) = &mut *lock(&self.cuts);
+        cuts.begin(number, cut);
+        *heals_at = (*heals_at).max(until);
+    }
+
+    /// It does again. Gives how much was swallowed.
+    pub(super) fn heal(&self, number: usize) -> u64 {
+        lock(&self.cuts).0.end(number)
+    }
+
+    /// When a cut heals that swallows what leaves now.
+    fn cut_until(&self, from: IpAddr, to: IpAddr) -> Option<u64> {
+        let (from, to) = self.plan.party_at(from).zip(self.plan.party_at(to))?;
+        let (cuts, heals_at) = &mut *lock(&self.cuts);
+        cuts.swallow(from, to).then_some(*heals_at)
+    }
+
+    /// Does something with the paths that begin at a host.
+    fn with_sender<T: Default>(&self, from: IpAddr, act: impl FnOnce(&mut Sender) -> T) -> T {
+        let party = self.plan.party_at(from);
+        party.map(|party| act(&mut lock(&self.senders)[party])).unwrap_or_default()
+    }
+
+    /// Whether what leaves now never comes to another.
+    fn is_lost(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.cut_until(from, to).is_some() || self.with_sender(from, |sender| sender.loses(&self.plan.net))
+    }
+
+    /// When a frame arrives that departs then: later for having been lost.
+    fn arrival(&self, from: IpAddr, to: IpAddr, departure: u64) -> u64 {
+        let latency = self.latency(from, to);
+        let late = self.with_sender(from, |sender| {
+            let lost = (0..RETRIES_MAX).take_while(|_| sender.loses(&self.plan.net)).count();
+            sender.jitter(&self.plan.net) + ((RETRANSMISSION_TIME + 2 * latency) << lost)
+                - (RETRANSMISSION_TIME + 2 * latency)
+        });
+        let healed = self.cut_until(from, to).map_or(0, |until| until + RETRANSMISSION_TIME);
+        (departure + latency + late).max(healed)
+    }
+
+    /// A link passes no more than a rate, or what it should. Gives how much was slowed down before.
+    pub(super) fn slow_down(&self, host: usize, most: Option<Rate>) -> u64 {
+        let host = &self.plan.hosts[host];
+        let Some(links) = self.links.get(&host.address) else { return 0 };
+        let mut links = lock(links);
+        let rate = |rate: Rate| most.map_or(rate, |most| most.min(rate)).0;
+        links.up.set_rate(rate(host.access.up));
+        links.down.set_rate(rate(host.access.down));
+        links.is_slow = most.is_some();
+        std::mem::take(&mut links.slowed)
+    }
+
+    /// A host's resolver fails from now on.
+    pub(super) fn stop_resolving(&self, host: usize, how: Outage) {
+        let mut resolver = lock(&self.resolvers[host]);
+        (resolver.outage, resolver.unresolved) = (Some(how), 0);
+    }
+
+    /// No longer. Gives how often it did.
+    pub(super) fn resolve_again(&self, host: usize) -> u64 {
+        let mut resolver = lock(&self.resolvers[host]);
+        resolver.outage = None;
+        resolver.unresolved
+    }
+
+    /// What a host's resolver says, and what that takes.
+    fn resolve(&self, host: IpAddr, name: &str) -> (u64, Result<Vec<IpAddr>, NetError>) {
+        let known = self.plan.addresses_of(name).ok_or(NetError::NotFound);
+        let Some(host) = self.plan.host_at(host) else { return (0, known) };
+        let mut resolver = lock(&self.resolvers[host]);
+        resolver.unresolved += u64::from(resolver.outage.is_some());
+        let takes = draw(&mut resolver.rng, self.plan.net.dns);
+        match resolver.outage {
+            None => (takes, known),
+            Some(Outage::Silence) => (RESOLVER_PATIENCE, Err(NetError::TimedOut)),
+            Some(_) => (takes, Err(NetError::NotFound)),
+        }
+    }
+
     /// Whether nobody listens at a tracker's address.
     fn refuses(&self, remote: SocketAddr) -> bool {
-        let number = self.plan.trackers.iter().position(|tracker| tracker.address == remote);
+        let number = self.plan.tracker_at(remote);
         number.is_some_and(|number| lock(&self.trackers)[number].refuses())
     }
 
@@ -158,16 +271,9 @@ impl Net {
         }
     }
 
-    /// Books the way up in turn: when the last byte is there, after `latency`, or until when to wait for room.
-    fn book_up_in_turn(
-        &self,
-        host: IpAddr,
-        stream: u64,
-        now: u64,
-        bytes: u64,
-        latency: u64,
-    ) -> Result<u64, u64> {
-        let Some(links) = self.links.get(&host) else { return Ok(now + latency) };
+    /// Books the way up in turn: when the last byte has left, or until when to wait for room.
+    fn book_up_in_turn(&self, host: IpAddr, stream: u64, now: u64, bytes: u64) -> Result<u64, u64> {
+        let Some(links) = self.links.get(&host) else { return Ok(now) };
         let (place, room_in) = {
             let mut links = lock(links);
             let place = links.waiting.iter().position(|other| *other == stream).unwrap_or_else(|| {
@@ -180,24 +286,31 @@ impl Net {
             // Those before it are about to book as much.
             return Err(now + room_in.max(1) + place * lock(links).up.takes(bytes));
         }
-        let booked = self.book_up(host, now, bytes, latency);
+        let booked = self.book_up(host, now, bytes);
         if booked.is_ok() {
             lock(links).waiting.pop_front();
         }
         booked
     }
 
-    /// Books the way up: when the last byte is there, after `latency`, or until when to wait for room.
-    fn book_up(&self, host: IpAddr, now: u64, bytes: u64, latency: u64) -> Result<u64, u64> {
-        let Some(links) = self.links.get(&host) else { return Ok(now + latency) };
+    /// Books the way up: when the last byte has left, or until when to wait for room.
+    fn book_up(&self, host: IpAddr, now: u64, bytes: u64) -> Result<u64, u64> {
+        let Some(links) = self.links.get(&host) else { return Ok(now) };
         let mut links = lock(links);
         let backlog = links.up.backlog(now);
         if backlog > links.queue {
             return Err(now + backlog - links.queue);
         }
-        let arrival = links.up.book(now, bytes) + latency;
+        links.slowed += u64::from(links.is_slow);
+        Ok(links.up.book(now, bytes))
+    }
+
+    /// When what would arrive then does, for all that its sender is silent.
+    fn after_silence(&self, host: IpAddr, arrival: u64) -> u64 {
+        let Some(links) = self.links.get(&host) else { return arrival };
+        let mut links = lock(links);
         links.silenced += u64::from(arrival < links.silent_until);
-        Ok(arrival.max(links.silent_until))
+        arrival.max(links.silent_until)
     }
 
     fn book_down(&self, host: IpAddr, at: u64, bytes: u64) -> u64 {
@@ -284,7 +397,7 @@ impl ShapedTransport {
             writer: ShapedWriter {
                 inner: writer,
                 stream: self.net.number_stream(self.host),
-                latency: self.net.latency(local.ip(), remote.ip()),
+                remote: remote.ip(),
                 shape: end,
                 frame: Bytes::new(),
                 scratch: BytesMut::new(),
@@ -305,6 +418,14 @@ impl Transport for ShapedTransport {
     async fn connect(&self, remote: SocketAddr) -> Result<Connection<ShapedReader, ShapedWriter>, NetError> {
         let latency = self.net.latency(self.host, remote.ip());
         let wait = |ns| self.clock.sleep_until_world(self.clock.world_now() + ns);
+        let mut tries = 0;
+        while self.net.is_lost(self.host, remote.ip()) || self.net.is_lost(remote.ip(), self.host) {
+            wait(SYN_TIME << tries).await;
+            if tries == SYN_TRIES {
+                return Err(NetError::TimedOut);
+            }
+            tries += 1;
+        }
         wait(latency).await;
         if self.net.is_dark(remote.ip()) || !self.net.links.contains_key(&remote.ip()) {
             wait(SYSTEM_CONNECT_TIME).await;
@@ -348,8 +469,9 @@ impl Transport for ShapedTransport {
     }
 
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, NetError> {
-        self.clock.sleep_until_world(self.clock.world_now() + DNS_TIME).await;
-        self.net.names.get(host).map(|address| vec![*address]).ok_or(NetError::NotFound)
+        let (takes, result) = self.net.resolve(self.host, host);
+        self.clock.sleep_until_world(self.clock.world_now() + takes).await;
+        result
     }
 
     async fn open_datagrams(&self, ipv6: bool, port: u16) -> Option<Arc<UdpSocket>> {
@@ -364,9 +486,14 @@ impl Transport for ShapedTransport {
         let there = self.net.links.contains_key(&remote.ip()) && !self.net.is_dark(remote.ip());
         let now = self.clock.world_now();
         let latency = self.net.latency(self.host, remote.ip());
-        if let Ok(stamp) = self.net.book_up(self.host, now, payload.len() as u64, latency)
-            && there
-        {
+        let Ok(departure) = self.net.book_up(self.host, now, payload.len() as u64) else { return };
+        if !there || self.net.cut_until(self.host, remote.ip()).is_some() {
+            return;
+        }
+        let net = &self.net.plan.net;
+        let copies: Vec<u64> = self.net.with_sender(self.host, |sender| sender.copies(net).collect());
+        for late in copies {
+            let stamp = self.net.after_silence(self.host, departure + latency + late);
             // Whoever has no socket there is not told.
             let _ = socket.try_send_to(&[&stamp.to_le_bytes()[..], payload].concat(), remote);
         }
@@ -531,7 +658,7 @@ pub(super) struct ShapedWriter {
     shape: Shape,
     /// Its place in line for the way up goes by this.
     stream: u64,
-    latency: u64,
+    remote: IpAddr,
     /// A frame that was booked and waits for turmoil to take it.
     frame: Bytes,
     scratch: BytesMut,
@@ -563,8 +690,8 @@ impl ShapedWriter {
         let arrival = loop {
             let now = self.shape.clock.world_now();
             let Shape { net, host, .. } = &self.shape;
-            match net.book_up_in_turn(*host, self.stream, now, length as u64, self.latency) {
-                Ok(arrival) => break arrival,
+            match net.book_up_in_turn(*host, self.stream, now, length as u64) {
+                Ok(departure) => break net.after_silence(*host, net.arrival(*host, self.remote, departure)),
                 Err(room_at) => ready!(self.shape.poll_until(room_at, &mut self.sleep, context)),
             }
         };
@@ -629,6 +756,10 @@ const HEAD_BYTES: usize = 12;
 /// A write is cut into no more than this.
 const FRAME_BYTES: usize = 16 << 10;
 const READ_BYTES: usize = FRAME_BYTES + HEAD_BYTES;
-const DNS_TIME: u64 = 10_000_000;
+const SYN_TIME: u64 = 1_000_000_000;
+const SYN_TRIES: u32 = 6;
+/// On top of a round trip, before a lost segment is sent again; doubles with each try.
+const RETRANSMISSION_TIME: u64 = 200_000_000;
+const RETRIES_MAX: u32 = 7;
 /// How long a system waits for an answer to its SYNs.
 const SYSTEM_CONNECT_TIME: u64 = 127_000_000_000;
