@@ -101,6 +101,8 @@ pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(30);
 pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Between announces where the tracker does not say.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// From an announce that found nobody to the next, while something is missing: not before the tracker's own minimum.
+pub const ANNOUNCE_ALONE: Duration = Duration::from_secs(2 * 60);
 /// The least time between announces where the tracker does not say; libtorrent's.
 pub const ANNOUNCE_MIN_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// From the first failure of a tracker to the next try; doubles with each.

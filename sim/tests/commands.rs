@@ -81,7 +81,7 @@ const LATE: &str = r#"
     pick = "leech"
     back_after = "1 s"
     [[fault]]
-    at = "1 s"
+    at = "400 ms"
     kind = "crash"
     pick = "seed"
     back_after = "98 s"
@@ -101,7 +101,8 @@ fn a_failing_run_shrinks_to_what_it_needs_and_replays_from_its_file() {
     let out = folder.0.display().to_string();
     let (status, text, error) = said(&["shrink", &file, "--seed", "3", "--out", &out]);
     assert_eq!(status, 1, "{text}{error}");
-    assert!(text.starts_with("2 hosts, 1 faults, 1 torrents, "), "{text}");
+    let size: Vec<u32> = text.split(' ').filter_map(|word| word.parse().ok()).take(3).collect();
+    assert!(size[0] <= 4 && size[1..] == [1, 1], "{text}");
     let smaller = folder.path("late-l1-3.toml");
     let made = std::fs::read_to_string(&smaller).expect("it was written");
     assert!(

@@ -28,8 +28,8 @@ use crate::exchange::{Answered, Call, Endpoint, Exchange, Step, Token, TrackerEr
 use crate::ids::{InfoHash, PeerId};
 use crate::input::{HttpResponse, NetError};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL, ANNOUNCE_RENEW,
-    ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
+    ANNOUNCE_ALONE, ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL,
+    ANNOUNCE_RENEW, ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -588,7 +588,13 @@ impl Announcer {
             assert_eq!(self.completed, Completed::Pending, "completed is told once");
             self.completed = Completed::Told;
         }
-        self.due_at = now + interval.max(least);
+        let alone = self.seeking && self.tracker(attempt.tracker).barren;
+        self.due_at = now
+            + if alone {
+                least.max(ANNOUNCE_ALONE).max(interval / 15).min(interval.max(least))
+            } else {
+                interval.max(least)
+            };
         if was_unreachable {
             self.retry_soon(now);
         }

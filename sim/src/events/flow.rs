@@ -132,7 +132,9 @@ impl World {
 
     /// A segment that leaves at `departure` does not arrive: it is sent again.
     fn lose(&mut self, stream: u32, side: Side, segment: Segment, departure: u64) {
-        let Some((latency, end, _)) = self.streams.both(stream, side) else { return };
+        let Some((latency, end, other)) = self.streams.both(stream, side) else { return };
+        // What is under way behind it comes first, and waits over there.
+        let all_there = other.last_arrival + 1;
         let trace = [u64::from(stream), u64::from(segment.bytes), 1];
         self.watch.trace.event(self.now, end.host as u32 + 1, Kind::Lost, trace);
         if let Some(hole) = &mut end.hole {
@@ -143,7 +145,7 @@ impl World {
         let told = end.in_flight >= TELLING_SEGMENTS * SEGMENT_BYTES;
         end.on_lost(!told);
         let wait = 2 * latency + if told { 0 } else { RETRANSMISSION_TIME };
-        self.at(departure + wait, Event::Resend { stream, side });
+        self.at((departure + wait).max(all_there), Event::Resend { stream, side });
     }
 
     /// It is time to send again what was lost, and then what waits behind it.

@@ -89,6 +89,8 @@ struct World {
 
 struct Queued {
     at: u64,
+    /// When it was to happen, if its machine slept then: what was put off happens first, and as it would have.
+    since: u64,
     draw: u32,
     sequence: u64,
     event: Event,
@@ -263,7 +265,7 @@ impl World {
             Some(rng) if !is_fault => rng.next_u32() | 1,
             _ => u32::from(!is_fault),
         };
-        self.queue.push(Reverse(Queued { at, draw, sequence: self.sequence, event }));
+        self.queue.push(Reverse(Queued { at, since: at, draw, sequence: self.sequence, event }));
     }
 
     fn run(&mut self) {
@@ -284,7 +286,7 @@ impl World {
                 {
                     process.wake_at = Some(at);
                 }
-                self.at(at, next.event);
+                self.queue.push(Reverse(Queued { at, ..next }));
                 continue;
             }
             self.handle(next.event);
@@ -452,9 +454,15 @@ impl World {
     }
 }
 
+impl Queued {
+    fn key(&self) -> (u64, u64, u32, u64) {
+        (self.at, self.since, self.draw, self.sequence)
+    }
+}
+
 impl PartialEq for Queued {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.draw, self.sequence) == (other.at, other.draw, other.sequence)
+        self.key() == other.key()
     }
 }
 
@@ -468,7 +476,7 @@ impl PartialOrd for Queued {
 
 impl Ord for Queued {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.draw, self.sequence).cmp(&(other.at, other.draw, other.sequence))
+        self.key().cmp(&other.key())
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct AnnounceWatch {
     uploaded: u64,
     downloaded: u64,
     left: Option<u64>,
+    /// At its address of the other family it took `started`: that one is tried first, whether it can be reached or not.
+    started_elsewhere: bool,
     /// Before this nobody may announce without an event.
     quiet_until: u64,
     over: bool,
@@ -97,13 +99,15 @@ impl AnnounceWatch {
         }
         match announce.event {
             "started" if count("started") > 0 => return Err("`started` again".to_owned()),
-            "stopped" if count("started") == 0 => {
+            "stopped" if count("started") == 0 && !self.started_elsewhere => {
                 return Err("`stopped` before `started` was taken".to_owned());
             }
             "completed" if count("completed") > 0 => return Err("`completed` again".to_owned()),
             "completed" if whole_from_start => return Err("`completed` without having downloaded".to_owned()),
             "completed" if announce.left != 0 => return Err("`completed` with something left".to_owned()),
-            "" | "completed" if count("started") == 0 => return Err("no `started` at first".to_owned()),
+            "" | "completed" if count("started") == 0 && !self.started_elsewhere => {
+                return Err("no `started` at first".to_owned());
+            }
             "" if now < self.quiet_until => return Err("an announce before its time".to_owned()),
             _ => {}
         }
@@ -196,6 +200,23 @@ impl TierWatch {
             self.failed.remove(base(tracker));
         }
     }
+}
+
+impl AnnounceWatch {
+    /// Whether it took `started`.
+    pub(super) fn has_started(&self) -> bool {
+        self.counts.contains_key("started")
+    }
+
+    /// At its address of the other family it took `started`, or did not.
+    pub(super) fn on_elsewhere(&mut self, started: bool) {
+        self.started_elsewhere = started;
+    }
+}
+
+/// The same tracker at its address of the other family.
+pub(super) fn other_family(tracker: &str) -> String {
+    tracker.strip_suffix(OTHER_FAMILY).map_or_else(|| format!("{tracker}{OTHER_FAMILY}"), str::to_owned)
 }
 
 /// The tracker, in whichever family it was told something.

@@ -7,7 +7,7 @@ use taipei_engine::wire::Message;
 use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
 
-use super::announce::Announce;
+use super::announce::{Announce, AnnounceWatch, other_family};
 use super::host::{HostWatch, Pending, ProcessWatch};
 use super::input::UDP_PATIENCE;
 use super::wire::Claim;
@@ -351,7 +351,10 @@ fn asked(
 ) -> Result<bool, Broken> {
     let broken = |message: String| ("S9", format!("{message} (tracker {tracker})"));
     let whole = process.whole_from_start.contains(&torrent);
+    let elsewhere = process.announces.get(&(torrent, other_family(tracker)));
+    let started_elsewhere = elsewhere.is_some_and(AnnounceWatch::has_started);
     let watch = process.announces.entry((torrent, tracker.to_owned())).or_default();
+    watch.on_elsewhere(started_elsewhere);
     watch.on_asked(now, announce, whole).map_err(broken)?;
     let tiers = process.tiers.entry(torrent).or_default();
     tiers.on_asked(tiers_of(materials, plan, torrent), tracker, announce.event()).map_err(broken)?;

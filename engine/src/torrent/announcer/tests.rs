@@ -391,6 +391,16 @@ fn who_seeks_asks_the_next_tier_too_when_the_first_knows_nobody() {
 }
 
 #[test]
+fn who_is_alone_asks_again_soon() {
+    let mut world = World::started(&[&["http://a/announce"]], barren);
+    world.run(250);
+    assert_eq!(world.log, ["0 a started", "120 a -", "240 a -"]);
+    world.completed();
+    world.run(1300);
+    assert_eq!(world.count(" -"), 4, "and as the tracker says when nothing is missing: {:?}", world.log);
+}
+
+#[test]
 fn an_outage_is_over_within_the_back_off() {
     let mut world = World::started(&[&["http://a/announce"]], |now, get| {
         let seconds = now.0 / 1_000_000_000;
@@ -497,7 +507,8 @@ fn absurd_intervals_are_clamped() {
         [("-1", 30), ("0", 30), ("5", 30), ("2147483648", 86_400), ("9223372036854775807", 86_400)]
     {
         let mut world = World::started(&[&["http://a/announce"]], move |_, _| {
-            body(200, format!("d8:intervali{interval}ee"))
+            // With peers: who is alone asks again sooner.
+            body(200, format!("d8:intervali{interval}e5:peers12:abcdefghijkle"))
         });
         world.run(seconds + 10);
         assert_eq!(world.gets.len(), 2, "{interval}");
