@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use taipei_engine::disk::{Job, JobResult, Place, Totals, Work};
+use taipei_engine::disk::{Job, JobResult, Place, StorageError, StorageErrorKind, Totals, Work};
 use taipei_engine::wire::{Message, Request};
 use taipei_engine::{Alert, BlockData, Command, ConnectionId, Input, Output};
 
@@ -189,7 +189,12 @@ pub const ALL: &[Canary] = &[
     Canary { oracle: "S20", bug: "a liar is not banned", plant: Bug::ForgetsToBan, more: LIAR },
     Canary { oracle: "S21", bug: "complete is said twice", plant: Bug::CompletesTwice, more: TWO },
     Canary { oracle: "S22", bug: "a have is not heard", plant: Bug::MissesHave, more: CROWD },
-    Canary { oracle: "S23", bug: "a reject is not heard", plant: Bug::MissesReject, more: CROWD },
+    Canary {
+        oracle: "S23",
+        bug: "the reject of a block that cannot be read is not heard",
+        plant: Bug::MissesReject,
+        more: LONGER,
+    },
     Canary {
         oracle: "S24",
         bug: "counters begin anew with each process",
@@ -257,6 +262,11 @@ const TWO: &str = scenario!("300 s", "1 MiB",
     "[[expect]]\ncomplete = \"leech\"");
 
 const SHORT: &str = scenario!("60 s", "1 MiB",
+    "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }"
+    "[[group]]\nname = \"leech\"\ncount = 1"
+    "[[expect]]\ncomplete = \"leech\"");
+
+const LONGER: &str = scenario!("300 s", "2 MiB",
     "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }"
     "[[group]]\nname = \"leech\"\ncount = 1"
     "[[expect]]\ncomplete = \"leech\"");
@@ -370,6 +380,12 @@ impl Planted {
         match (self.bug, &mut input) {
             (Some(Bug::BadIsGood), Input::JobDone { result: JobResult::Hashed(Ok(hashes)), .. }) => {
                 hashes.iter_mut().for_each(|hash| hash.good = true);
+            }
+            // Something that is rejected.
+            (Some(Bug::MissesReject), Input::JobDone { result: JobResult::Read(read), .. })
+                if host.has_all && self.strikes_once() =>
+            {
+                *read = Err(StorageError { path: String::new(), kind: StorageErrorKind::Io });
             }
             (Some(Bug::CorruptsBlock), Input::Received { messages, .. }) => {
                 for message in messages {

@@ -13,6 +13,7 @@ use super::*;
 use crate::events::{begin_commands, start_values};
 use crate::plan::PEER_PORT;
 use crate::scenario::Scenario;
+use crate::units::SECOND;
 
 /// A world in which nothing happens but what a test says.
 struct Stage {
@@ -89,6 +90,13 @@ impl Stage {
         self.hears(vec![hello, Message::HaveAll, Message::Unchoke]);
         assert_eq!(self.broken(), None);
         self
+    }
+
+    /// The other end of its connection is an engine's.
+    fn is_in_pair(&mut self) {
+        let other = self.watch.ledger.open();
+        let end = self.watch.hosts[LEECH].process.as_ref().expect("runs").connections[&CONNECTION].end;
+        self.watch.ledger.pair(end, other, false);
     }
 
     fn hears(&mut self, messages: Vec<Message>) {
@@ -239,4 +247,149 @@ fn v1_is_a_liar_who_hurt_nobody() {
     stage.hears_block(0, false);
     stage.watch.finish(1, &[&stage.disk; 3]);
     assert_eq!(stage.broken(), Some("V1"));
+}
+
+#[test]
+fn s13_is_a_file_that_is_none_of_ours() {
+    use taipei_engine::disk::{At, Storage as _};
+    for (root, broken) in [(crate::plan::ROOT, None), ("/elsewhere", Some("S13"))] {
+        let mut stage = Stage::new("");
+        let file = &stage.watch.materials.torrents[0].torrent_file;
+        let layout = Metainfo::parse(file, PathRules::Unix).expect("our own").layout;
+        let at = At { root, path: &layout.files()[0].path };
+        stage.disk.write_at(at, 0, &[b"x"]).expect("there is room");
+        stage.watch.recheck(1, LEECH, &stage.disk);
+        assert_eq!(stage.broken(), broken, "{root}");
+    }
+}
+
+#[test]
+fn s15_is_what_is_left_after_a_stop() {
+    for connected in [false, true] {
+        let mut stage = Stage::new("");
+        if connected {
+            stage = stage.connected(SEED);
+        }
+        stage.says(Output::Alert(Alert::Stopped));
+        assert_eq!(stage.broken(), connected.then_some("S15"));
+    }
+}
+
+#[test]
+fn s16_is_more_in_memory_than_the_budget_and_a_window_for_each() {
+    let budget = Config::default().buffer_bytes;
+    for (more, broken) in [(1 << 20, None), ((1 << 20) + 1, Some("S16"))] {
+        let mut stage = Stage::new("").connected(SEED);
+        stage.watch.check_memory(1, LEECH, budget + more);
+        assert_eq!(stage.broken(), broken);
+    }
+}
+
+#[test]
+fn s21_is_complete_without_all_pieces_or_twice() {
+    let complete = || Output::Alert(Alert::Completed { torrent: TorrentId(0) });
+    let mut early = Stage::new("");
+    early.disk.fill();
+    early.says(complete());
+    assert_eq!(early.broken(), Some("S21"));
+    let mut stage = Stage::new("");
+    stage.disk.fill();
+    for number in 0..8 {
+        let piece = stage.piece(number);
+        stage.says(Output::Alert(Alert::PieceFinished { torrent: TorrentId(0), piece }));
+    }
+    stage.says(complete());
+    assert_eq!(stage.broken(), None);
+    stage.says(complete());
+    assert_eq!(stage.broken(), Some("S21"));
+}
+
+#[test]
+fn s22_is_another_count_than_that_of_the_peers() {
+    for (count, broken) in [(1, None), (0, Some("S22")), (2, Some("S22"))] {
+        let mut stage = Stage::new("").connected(SEED);
+        stage.watch.check_availability(1, LEECH, 0, &[1, 1, 1, 1, 1, 1, 1, count]);
+        assert_eq!(stage.broken(), broken, "{count}");
+    }
+}
+
+#[test]
+fn s23_is_to_wait_for_more_than_was_asked_for() {
+    let mut stage = Stage::new("").connected(SEED);
+    stage.asks();
+    stage.watch.check_requests(1, LEECH, 0, 1);
+    assert_eq!(stage.broken(), None);
+    let request = Request { piece: 0, begin: 0, length: 16_384 };
+    stage.hears(vec![Message::RejectRequest(request)]);
+    stage.watch.check_requests(1, LEECH, 0, 1);
+    assert_eq!(stage.broken(), Some("S23"));
+}
+
+#[test]
+fn l2_is_nothing_from_a_peer_that_has_it() {
+    for fed in [true, false] {
+        let mut stage = Stage::new("").connected(SEED);
+        stage.is_in_pair();
+        stage.watch.pulse(2 * SECOND);
+        if fed {
+            stage.watch.hosts[LEECH].fed_at = 100 * SECOND;
+        }
+        stage.watch.pulse(130 * SECOND);
+        assert_eq!(stage.broken(), (!fed).then_some("L2"));
+    }
+}
+
+#[test]
+fn l3_is_to_be_interested_and_choked_for_too_long() {
+    for served in [true, false] {
+        let turn = "[[expect]]\nturn = { by = \"leech\", within = \"30 s\" }";
+        let mut stage = Stage::new(turn).connected(SEED);
+        stage.hears(vec![Message::Interested]);
+        if served {
+            stage.says(Output::Send { connection: CONNECTION, messages: vec![Message::Unchoke] });
+        }
+        stage.watch.pulse(31 * SECOND);
+        assert_eq!(stage.broken(), (!served).then_some("L3"));
+    }
+}
+
+#[test]
+fn l4_is_to_wake_often_for_nothing() {
+    for (wakes, broken) in [(100, None), (1000, Some("L4"))] {
+        let mut stage = Stage::new("");
+        stage.watch.pulse(60 * SECOND);
+        stage.watch.minute.wakes = wakes;
+        stage.watch.pulse(120 * SECOND);
+        assert_eq!(stage.broken(), broken);
+    }
+}
+
+#[test]
+fn l6_is_not_to_be_back_long_after_a_silence() {
+    let fault = "[[fault]]\nat = \"1 s\"\nkind = \"silence\"\npick = \"leech\"\nfor = \"9 s\"";
+    for heard in [true, false] {
+        let mut stage = Stage::new(fault).connected(SEED);
+        stage.watch.on_start(0, SEED);
+        stage.watch.hosts[SEED].have.insert(0, (0..8).collect());
+        stage.watch.on_fault_begun(SECOND, 0);
+        stage.watch.on_fault_over(10 * SECOND, 0, 1);
+        if heard {
+            stage.watch.on_heard(11 * SECOND, LEECH, SEED);
+        }
+        stage.watch.pulse(89 * SECOND);
+        assert_eq!(stage.broken(), (!heard).then_some("L6"));
+    }
+}
+
+#[test]
+fn l7_is_a_shutdown_without_an_end() {
+    for stopped in [true, false] {
+        let mut stage = Stage::new("");
+        stage.takes(Input::Command(taipei_engine::Command::Shutdown));
+        if stopped {
+            stage.says(Output::Alert(Alert::Stopped));
+        }
+        stage.watch.pulse(31 * SECOND);
+        assert_eq!(stage.broken(), (!stopped).then_some("L7"));
+    }
 }
