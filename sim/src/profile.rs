@@ -31,7 +31,9 @@ pub struct Profile {
     pub within: Time,
     /// How many seeds when the command line does not say.
     pub seeds: u32,
-    /// The chance of each family of faults to be there at all.
+    /// Families of faults that may be there.
+    pub families: Vec<String>,
+    /// The chance of each of them to be there at all.
     pub each_family: Share,
     /// Of all seeds: they are run again in a fresh process, and the traces compared.
     pub recheck: Share,
@@ -88,6 +90,10 @@ impl Profile {
 
     fn parse(text: &str, shown: &str) -> Result<Self, ScenarioError> {
         let file: File = toml::from_str(text).map_err(|error| ScenarioError::syntax(&error, text, shown))?;
+        let unknown = |name: &&String| FAMILIES.iter().all(|(known, _)| known != name);
+        if let Some(name) = file.profile.families.iter().find(unknown) {
+            return Err(ScenarioError::whole(shown, format!("`families`: there is no `{name}`")));
+        }
         Ok(file.profile)
     }
 
@@ -99,7 +105,7 @@ impl Profile {
         let bound = Plan::new(&quiet, seed).fluid_bound("leech", swarm.size_bytes);
         // Most of what happens, happens before this.
         swarm.span_ns = bound + bound / 4 + 2 * SECOND;
-        for (name, add) in FAMILIES {
+        for (name, add) in FAMILIES.iter().filter(|(name, _)| self.families.iter().any(|own| own == name)) {
             let mut rng = Rng::stream(seed, name, 0);
             if rng.below(self.each_family.of) < self.each_family.part {
                 swarm.families.push(name);
@@ -275,8 +281,8 @@ mod tests {
         }
         assert!(hosts.first() <= Some(&4) && hosts.last() >= Some(&14), "{hosts:?}");
         assert_eq!((sizes.first(), sizes.last()), (Some(&16), Some(&23)), "{sizes:?}");
-        for (name, _) in FAMILIES {
-            let count = families.get(*name).copied().unwrap_or(0);
+        for name in &profile.families {
+            let count = families.get(name).copied().unwrap_or(0);
             assert!((140..260).contains(&count), "{name}: {count} of 400");
         }
     }

@@ -730,8 +730,8 @@ fn announced(answer: UdpAnswer) -> Announced {
     };
     Announced {
         interval: Some(i64::from(interval)),
-        // BEP 15: nothing but an event comes before the interval is over.
-        min_interval: Some(i64::from(interval)),
+        // BEP 15 has no minimum of its own: who needs peers asks no sooner than where a tracker over HTTP says none.
+        min_interval: None,
         complete: Some(i64::from(seeders)),
         incomplete: Some(i64::from(leechers)),
         peers: peers.into_iter().map(|address| TrackerPeer { address, peer_id: None }).collect(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use taipei_engine::disk::{JobResult, StorageErrorKind};
 use taipei_engine::input::CloseReason;
+use taipei_engine::limits::ANNOUNCE_MIN_INTERVAL;
 use taipei_engine::wire::tracker_http::AnnounceAnswer;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
 use taipei_engine::wire::{Message, Request};
@@ -191,7 +192,7 @@ impl Watch {
                 // Later it is none any more to who asked.
                 if now < at + UDP_PATIENCE && !begins_anew {
                     let watch = process.announces.entry((torrent, tracker.clone())).or_default();
-                    watch.on_taken(now, &announce, u64::from(interval));
+                    watch.on_taken(now, &announce, u64::from(interval).min(ANNOUNCE_MIN_INTERVAL.as_secs()));
                     process.tiers.entry(torrent).or_default().on_answered(&tracker, true, peers.len());
                     self.announces += 1;
                     if !announce.event().is_empty() {
