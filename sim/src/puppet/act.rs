@@ -1,5 +1,7 @@
 //! What each behaviour does: when a connection is open, when a message comes, and on its own beat.
 
+use std::collections::BTreeSet;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::wire::{ExtendedHandshake, Handshake, Message, Request};
@@ -251,6 +253,9 @@ impl Puppet {
         let (piece_bytes, pieces) = (material.piece_bytes, material.piece_count());
         let blocks_a_piece = piece_bytes.div_ceil(u64::from(BLOCK_BYTES)) as u32;
         let total = pieces * blocks_a_piece;
+        // Each block of one host at a time.
+        let out: BTreeSet<Request> =
+            self.links.values().flat_map(|link| link.asked.iter().copied()).collect();
         let Some(link) = self.links.get_mut(&id) else { return };
         let mut requests = Vec::new();
         while !link.peer_choking && link.asked.len() < PIPELINE && link.cursor.1 < total {
@@ -264,7 +269,7 @@ impl Puppet {
             }
             let length = (length - u64::from(begin)).min(u64::from(BLOCK_BYTES)) as u32;
             let request = Request { piece, begin, length };
-            if link.asked.insert(request) {
+            if !out.contains(&request) && link.asked.insert(request) {
                 requests.push(Message::Request(request));
             }
         }
