@@ -82,6 +82,15 @@ pub const PEERS_PER_ADDRESS_MAX: usize = 3;
 /// Messages that change nothing (`reliability.md` B4, B5), less one for each block, before a peer is dropped: honest
 /// ones cross with ours now and then.
 pub const IDLE_MESSAGES_MAX: u32 = 2 * REQUESTS_QUEUED_MAX;
+/// Blocks that were never asked for, from one connection, before it is dropped: half a megabyte for nothing.
+pub const UNASKED_BLOCKS_MAX: u32 = 32;
+/// Requests for blocks that went out a moment ago, more than for others, before a peer is dropped: whoever fetches the
+/// same over and over takes our upload from those who need it.
+pub const REPEATED_REQUESTS_MAX: u32 = 64;
+/// How long an address is not let in after a peer there misbehaved.
+pub const KEEP_OUT_TIME: Duration = Duration::from_secs(60);
+/// Addresses of which that is remembered, for one torrent.
+pub const KEPT_OUT_MAX: usize = 1000;
 /// Neither side wants anything of the other for this long, and no room is left: gone (libtorrent's `inactivity_timeout`).
 pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(600);
 /// Requests of a choked peer that are answered with a reject until it is unchoked; libtorrent drops it then

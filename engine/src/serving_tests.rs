@@ -11,7 +11,9 @@ use crate::command::SeedGoal;
 use crate::config::RateLimits;
 use crate::disk::{Opened, Totals, Work};
 use crate::input::CloseReason;
-use crate::limits::{BLOCK_BYTES, CHOKED_REQUESTS_MAX, IDLE_MESSAGES_MAX};
+use crate::limits::{
+    BLOCK_BYTES, CHOKED_REQUESTS_MAX, IDLE_MESSAGES_MAX, KEEP_OUT_TIME, REPEATED_REQUESTS_MAX,
+};
 use crate::wire::{ExtendedHandshake, Handshake, Request, Reserved};
 
 fn seeding(pieces: u32) -> Bench {
@@ -424,7 +426,7 @@ fn who_was_banned_can_be_talked_to_again() {
 
 // Found by fuzz-small, seed 104.
 #[test]
-fn who_lied_in_one_torrent_is_shunned_in_all() {
+fn who_lied_in_one_torrent_is_kept_out_in_all() {
     let mut bench = Bench::new(2, &[], &[1]);
     bench.bad = vec![0];
     add(&mut bench, 1, |_| ());
@@ -461,4 +463,44 @@ fn who_came_anew_from_an_address_is_served_at_once_though_its_old_connection_has
     assert!(bench.sent[&new].contains(&Message::Unchoke));
     bench.pass(Duration::from_secs(15));
     assert!(!bench.sent[&new].contains(&Message::Choke));
+}
+
+#[test]
+fn who_asks_for_the_same_again_and_again_is_dropped_and_not_let_in_for_a_while() {
+    let mut bench = seeding(40);
+    let peer = guest(&mut bench, 1, true);
+    bench.say(peer, vec![Message::HaveNone, Message::Interested]);
+    for round in 0..=REPEATED_REQUESTS_MAX {
+        assert!(!bench.closed.contains(&peer), "{round}");
+        bench.say(peer, vec![Message::Request(request(0, 0))]);
+        bench.disk();
+    }
+    bench.say(peer, vec![Message::Request(request(0, 0))]);
+    assert!(bench.closed.contains(&peer));
+    let again = |bench: &mut Bench, n| {
+        let connection = ConnectionId::accepted(n);
+        bench.input(Input::Accepted { connection, remote: SocketAddr::from(([8, 1, 8, 1], 7000)) });
+        let info_hash = bench.info_hash;
+        let handshake = Handshake { reserved: Reserved::OURS, info_hash, peer_id: PeerId([9; 20]) };
+        bench.say(connection, vec![Message::Handshake(handshake)]);
+        !bench.closed.contains(&connection)
+    };
+    assert!(!again(&mut bench, 50));
+    bench.pass(KEEP_OUT_TIME);
+    assert!(again(&mut bench, 51));
+}
+
+#[test]
+fn who_asks_for_all_of_it_twice_is_served_twice() {
+    let mut bench = seeding(100);
+    let peer = guest(&mut bench, 1, true);
+    bench.say(peer, vec![Message::HaveNone, Message::Interested]);
+    for _ in 0..2 {
+        for piece in 0..100 {
+            let blocks = (0..BLOCKS).map(|block| Message::Request(request(piece, block)));
+            bench.say(peer, blocks.collect());
+            bench.disk();
+        }
+    }
+    assert!(!bench.closed.contains(&peer));
 }

@@ -19,6 +19,7 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 pub mod profile;
+pub mod puppet;
 pub mod recording;
 pub mod run;
 pub mod scenario;

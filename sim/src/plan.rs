@@ -20,8 +20,8 @@ use crate::network::cuts::Cut;
 use crate::network::nat::Nat;
 use crate::network::path::Sender;
 use crate::scenario::{
-    Access, Accesses, Answer, DiskModel, Family, Fault, FaultKind, Has, NatBox, Net, Order, Outage, Proto,
-    Scenario, Torrent,
+    Access, Accesses, Actor, ActorKind, Answer, Behaviour, DiskModel, Family, Fault, FaultKind, Has, NatBox,
+    Net, Order, Outage, Proto, Scenario, Torrent,
 };
 use crate::units::{Rate, SECOND, Share, TimeRange};
 
@@ -71,7 +71,7 @@ pub struct MaterialFile {
 pub struct Plan {
     /// Where all randomness comes from.
     pub seed: u64,
-    /// Hosts that run our engine.
+    /// Hosts that run our engine, then puppets.
     pub hosts: Vec<HostPlan>,
     /// Trackers.
     pub trackers: Vec<TrackerPlan>,
@@ -118,6 +118,20 @@ pub struct HostPlan {
     pub has_all: bool,
     /// Part and whole: blocks that it serves and that are wrong.
     pub lies: Option<(u64, u64)>,
+    /// What it does instead of running our engine.
+    pub puppet: Option<Behaviour>,
+}
+
+impl HostPlan {
+    /// Whether it runs our engine and nobody meddles with what it serves.
+    pub fn is_honest(&self) -> bool {
+        self.lies.is_none() && self.puppet.is_none()
+    }
+
+    /// Whether it means to send wrong blocks.
+    pub fn poisons(&self) -> bool {
+        self.lies.is_some() || self.puppet.is_some_and(Behaviour::poisons)
+    }
 }
 
 /// A tracker.
@@ -504,6 +518,17 @@ impl Plan {
         }
     }
 
+    /// What the scenario calls the tracker that a redirect of the tracker `from` leads to; none when it leads to none.
+    pub(crate) fn tracker_of(&self, location: &str, from: &str) -> Option<String> {
+        if location.starts_with('/') {
+            return Some(from.to_owned());
+        }
+        let (_, rest) = location.split_once("://")?;
+        let host = rest.split(['/', ':', '?']).next()?;
+        let tracker = self.trackers.iter().find(|tracker| tracker.dns_name == host)?;
+        Some(tracker.name.clone())
+    }
+
     /// Writes out what this scenario comes to with this seed.
     pub fn new(scenario: &Scenario, seed: u64) -> Arc<Self> {
         let scenario = &settle(scenario, seed);
@@ -643,10 +668,10 @@ impl Plan {
     /// `max(F / u_seed, F / d_min, N F / (u_seed + sum u_i))`, in nanoseconds. Nobody counts on liars.
     pub fn fluid_bound(&self, group: &str, bytes: u64) -> u64 {
         let up = |host: &&HostPlan| u128::from(host.access.up.0);
-        let honest = || self.hosts.iter().filter(|host| host.lies.is_none());
+        let honest = || self.hosts.iter().filter(|host| host.is_honest());
         let seed: u128 = honest().filter(|host| host.has_all).map(|host| up(&host)).sum();
         let all: u128 = honest().map(|host| up(&host)).sum();
-        let wanting = self.hosts.iter().filter(|host| !host.has_all);
+        let wanting = self.hosts.iter().filter(|host| !host.has_all && host.puppet.is_none());
         let slowest = wanting
             .clone()
             .filter(|host| host.group == group)
@@ -741,10 +766,12 @@ fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
                 config: group.config.config(),
                 has_all: group.has == Has::All,
                 lies: group.lies.map(|share| (share.part, share.of)),
+                puppet: None,
             }
         }));
         first += u64::from(group.count);
     }
+    hosts.extend(puppets(&scenario.actors));
     hosts
 }
 
@@ -776,6 +803,36 @@ impl HostPlan {
     }
 }
 
+/// Their numbers are apart from those of hosts, so that one group fewer shifts no puppet.
+fn puppets(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
+    actors
+        .iter()
+        .scan(0, |first, actor| {
+            let id = PUPPET_ID_FIRST + *first;
+            *first += u64::from(actor.count.unwrap_or(0));
+            Some((id, actor))
+        })
+        .flat_map(|(first, actor)| {
+            actor.peers().map(move |(number, behaviour)| {
+                let id = first + u64::from(number) - 1;
+                HostPlan {
+                    name: format!("{}-{number}", actor.name),
+                    id,
+                    group: actor.name.clone(),
+                    address: puppet_address(id),
+                    second: None,
+                    nat: None,
+                    access: actor.access.unwrap_or_default(),
+                    disk: DiskModel::default(),
+                    config: Config::default(),
+                    has_all: actor.has.map_or(!behaviour.downloads(), |has| has == Has::All),
+                    lies: None,
+                    puppet: Some(behaviour),
+                }
+            })
+        })
+}
+
 /// The trackers of a torrent, in tiers.
 fn tiers_of(torrent: &Torrent, trackers: &[TrackerPlan]) -> Vec<Vec<usize>> {
     if torrent.tiers.is_empty() {
@@ -793,7 +850,8 @@ impl TrackerPlan {
 }
 
 fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
-    let named = scenario.actors.iter().enumerate().map(|(number, actor)| {
+    let trackers = scenario.actors.iter().filter(|actor| actor.kind == ActorKind::Tracker);
+    let named = trackers.enumerate().map(|(number, actor)| {
         let has = |family| actor.interfaces.contains(&family);
         let sockets = [
             has(Family::V4).then(|| tracker_address(number)),
@@ -806,7 +864,7 @@ fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
             stale: (0..actor.stale_addresses)
                 .map(|stale| Ipv4Addr::new(94, 1, number as u8 + 1, stale + 1).into())
                 .collect(),
-            udp: actor.proto == Proto::Udp,
+            udp: actor.proto == Some(Proto::Udp),
             dns_name: format!("{}.sim", actor.name),
             name: actor.name.clone(),
             script: actor.script.clone(),
@@ -857,6 +915,17 @@ fn inner_address(id: u64) -> IpAddr {
 
 /// After the name of a tracker with two addresses, where it is told something at the second.
 pub(crate) const OTHER_FAMILY: &str = " over IPv6";
+/// Puppets have a network of their own.
+fn puppet_address(id: u64) -> IpAddr {
+    Ipv4Addr::from_bits((95 << 24) | ((id - PUPPET_ID_FIRST) as u32 + 1) << 8 | 1).into()
+}
+
+/// Whether a puppet is at this address.
+pub(crate) fn is_puppet(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.octets()[0] == 95)
+}
+
+const PUPPET_ID_FIRST: u64 = 1 << 20;
 /// Where every host keeps its files.
 pub const ROOT: &str = "/data";
 /// Where every engine listens.

@@ -1,36 +1,61 @@
 //! A tracker as an actor: the engine's own pure tracker, except where a script says otherwise.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use std::io::Write as _;
 
 use bytes::Bytes;
-use taipei_engine::Instant;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use taipei_engine::limits::TRACKER_BODY_BYTES_MAX;
 use taipei_engine::rng::Rng;
 use taipei_engine::tracker_server::{TrackerConfig, TrackerServer};
+use taipei_engine::wire::tracker_http::{AnnounceAnswer, AnnounceRequest, Announced, PeersForm, TrackerPeer};
 use taipei_engine::wire::tracker_udp::{UdpAnswer, UdpRequest};
+use taipei_engine::{InfoHash, Instant, PeerId};
 
-use crate::plan::{Plan, TrackerPlan};
-use crate::scenario::{Answer, Outage};
+use crate::plan::{PEER_PORT, Plan, TrackerPlan};
+use crate::scenario::{Answer, Outage, Plain};
 
 /// A tracker of a run.
 #[derive(Debug)]
 pub struct TrackerActor {
     script: Vec<Answer>,
+    /// How many requests the script has had.
     asked: usize,
     server: TrackerServer,
+    rng: Rng,
     outage: Option<Outage>,
     /// Requests that the outage met.
     unserved: u64,
 }
 
-/// What it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What it answers over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     /// Nanoseconds that it takes to think.
     pub after: u64,
     /// The status code.
     pub status: u16,
+    /// Where it redirects to.
+    pub location: Option<String>,
     /// The body.
     pub body: Bytes,
+    /// Whether the body is compressed.
+    pub gzip: bool,
+    /// Whether the connection ends before the body does.
+    pub cut: bool,
+}
+
+/// What it answers to a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Nanoseconds that it takes to think.
+    pub after: u64,
+    /// All of it.
+    pub payload: Bytes,
+    /// Whether it comes from another port than was asked.
+    pub from_elsewhere: bool,
 }
 
 impl TrackerActor {
@@ -41,7 +66,18 @@ impl TrackerActor {
 
     fn new(plan: &TrackerPlan, seed: u64, number: u64) -> Self {
         let server = TrackerServer::new(TrackerConfig::default(), Rng::stream(seed, "tracker", number));
-        Self { script: plan.script.clone(), asked: 0, server, outage: None, unserved: 0 }
+        let times = |answer: &Answer| if let Answer::Drop(count) = answer { *count } else { 1 };
+        let script = plan.script.iter();
+        Self {
+            script: script
+                .flat_map(|answer| std::iter::repeat_n(answer.clone(), times(answer) as usize))
+                .collect(),
+            asked: 0,
+            server,
+            rng: Rng::stream(seed, "tracker-script", number),
+            outage: None,
+            unserved: 0,
+        }
     }
 
     /// It is away from now on.
@@ -62,74 +98,218 @@ impl TrackerActor {
         refuses
     }
 
-    /// Answers a GET of `path` from `from`, at `now` nanoseconds since the world began; none for never.
+    /// Puts a puppet on its list, past any script and outage. Gives who is there.
+    pub fn enlist(
+        &mut self,
+        now: u64,
+        from: IpAddr,
+        peer_id: PeerId,
+        info_hash: InfoHash,
+        left: u64,
+    ) -> Vec<SocketAddr> {
+        let announce = AnnounceRequest {
+            info_hash,
+            peer_id,
+            port: PEER_PORT,
+            uploaded: 0,
+            downloaded: 0,
+            left,
+            event: None,
+            numwant: None,
+            key: None,
+            compact: Some(true),
+            no_peer_id: true,
+            tracker_id: None,
+            ip: None,
+        };
+        let path = announce.path_and_query("/announce", None);
+        self.server.handle_http(Instant(now), SocketAddr::new(from, PEER_PORT), &path);
+        self.server.peers(info_hash).collect()
+    }
+
+    /// Answers a GET of `path` from `from`, at `now` nanoseconds since the world began; none for never. The script is
+    /// about announces.
     pub fn answer(&mut self, now: u64, from: SocketAddr, path: &str) -> Option<Reply> {
         if self.outage.is_some() {
             self.unserved += 1;
             return None;
         }
-        Some(self.reply(now, from, path))
-    }
-
-    fn reply(&mut self, now: u64, from: SocketAddr, path: &str) -> Reply {
-        let step = self.next_step();
-        if let Some(Answer::Status(status)) = step {
-            return Reply { after: 0, status, body: Bytes::new() };
+        let step = if path.starts_with("/announce") { self.next_step() } else { None };
+        let empty = |status| Reply { status, ..Reply::default() };
+        match &step {
+            Some(Answer::Drop(_)) => return None,
+            Some(Answer::Status(status)) => return Some(empty(*status)),
+            Some(Answer::Redirect(status, location)) => {
+                return Some(Reply { location: Some(location.clone()), ..empty(*status) });
+            }
+            Some(Answer::Error(reason)) => {
+                let refused = AnnounceAnswer::Refused { reason: reason.clone(), retry: None };
+                let body = refused.encode(PeersForm::Compact).into();
+                return Some(Reply { body, ..empty(200) });
+            }
+            _ => {}
         }
         let (status, body) = self.server.handle_http(Instant(now), from, path);
+        let mut reply = Reply { body, ..empty(status) };
         match step {
-            Some(Answer::Hang(after)) => Reply { after, status, body },
+            Some(Answer::Hang(after)) => reply.after = after,
+            Some(Answer::Plain(plain)) => self.spoil(&mut reply, plain, from),
             Some(Answer::Ok { interval, min }) => {
-                let body = with_integer(&body, b"8:interval", interval);
-                Reply { after: 0, status, body: with_integer(&body, b"12:min interval", min) }
+                reply.body = changed(&reply.body, |announced| {
+                    announced.interval = interval.or(announced.interval);
+                    announced.min_interval = min.or(announced.min_interval);
+                });
             }
-            _ => Reply { after: 0, status, body },
+            Some(Answer::Warn(warning)) => {
+                reply.body = changed(&reply.body, |announced| announced.warning = Some(warning));
+            }
+            Some(Answer::Crowd(count)) => {
+                let crowd = self.crowd(count);
+                reply.body = changed(&reply.body, |announced| add(announced, crowd));
+            }
+            _ => {}
+        }
+        Some(reply)
+    }
+
+    /// Makes of a proper answer one that is not.
+    fn spoil(&mut self, reply: &mut Reply, plain: Plain, from: SocketAddr) {
+        match plain {
+            Plain::Garbage => reply.body = self.noise(GARBAGE_BYTES),
+            Plain::Truncated => reply.body.truncate(reply.body.len() / 2),
+            Plain::WrongTypes => reply.body = Bytes::from_static(WRONG_TYPES),
+            Plain::DeepNesting => {
+                let nested = [vec![b'l'; DEPTH], vec![b'e'; DEPTH]].concat();
+                reply.body = [&b"d5:peers"[..], &nested, b"e"].concat().into();
+            }
+            Plain::FalsePeers => {
+                let false_peers = self.false_peers(from.ip());
+                reply.body = changed(&reply.body, |announced| add(announced, false_peers));
+            }
+            Plain::Huge => reply.body = vec![b'x'; 2 * TRACKER_BODY_BYTES_MAX as usize].into(),
+            Plain::CloseEarly => reply.cut = true,
+            Plain::Gzip => (reply.body, reply.gzip) = (compressed(&reply.body), true),
+            Plain::GzipBomb => {
+                let zeroes = vec![0; 16 * TRACKER_BODY_BYTES_MAX as usize];
+                (reply.body, reply.gzip) = (compressed(&zeroes), true);
+            }
+            Plain::WrongTransaction | Plain::FromElsewhere => {}
         }
     }
-}
 
-impl TrackerActor {
-    /// Answers a datagram: how long it thinks, and the packet; none where it is silent. The script is about announces.
-    pub fn answer_datagram(&mut self, now: u64, from: SocketAddr, packet: &[u8]) -> Option<(u64, Bytes)> {
+    /// Answers a datagram; none where it is silent. The script is about announces.
+    pub fn answer_datagram(&mut self, now: u64, from: SocketAddr, packet: &[u8]) -> Option<Packet> {
         if self.outage.is_some() {
             self.unserved += 1;
             return None;
         }
         let is_announce = matches!(UdpRequest::parse(packet), Some(UdpRequest::Announce { .. }));
         let step = if is_announce { self.next_step() } else { None };
-        if let Some(Answer::Status(_)) = step {
+        if matches!(step, Some(Answer::Status(_) | Answer::Drop(_))) {
             return None;
         }
-        let mut answer = self.server.handle_udp(Instant(now), from, packet)?;
-        match (step, UdpAnswer::parse(&answer, from.is_ipv6())) {
-            (Some(Answer::Hang(after)), _) => return Some((after, answer.into())),
-            (
-                Some(Answer::Ok { interval: Some(interval), .. }),
-                Some(UdpAnswer::Announced { transaction, leechers, seeders, peers, .. }),
-            ) => {
-                let changed = UdpAnswer::Announced { transaction, interval, leechers, seeders, peers };
-                answer = changed.encode(from.is_ipv6());
+        let answer = self.server.handle_udp(Instant(now), from, packet)?;
+        let mut packet = Packet { after: 0, payload: answer.into(), from_elsewhere: false };
+        let parsed = UdpAnswer::parse(&packet.payload, from.is_ipv6());
+        let Some(UdpAnswer::Announced { mut transaction, mut interval, leechers, seeders, mut peers }) =
+            parsed
+        else {
+            return Some(packet);
+        };
+        match step {
+            Some(Answer::Hang(after)) => packet.after = after,
+            Some(Answer::Ok { interval: Some(seconds), .. }) => interval = seconds as u32,
+            Some(Answer::Error(message)) => {
+                let failed = UdpAnswer::Failed { transaction, message };
+                return Some(Packet { payload: failed.encode(from.is_ipv6()).into(), ..packet });
+            }
+            Some(Answer::Crowd(count)) => peers.extend(self.crowd(count.min(UDP_CROWD_MAX))),
+            Some(Answer::Plain(Plain::FalsePeers)) => peers.extend(self.false_peers(from.ip())),
+            Some(Answer::Plain(Plain::WrongTransaction)) => transaction = transaction.wrapping_add(1),
+            Some(Answer::Plain(Plain::FromElsewhere)) => packet.from_elsewhere = true,
+            Some(Answer::Plain(Plain::Garbage)) => {
+                return Some(Packet { payload: self.noise(GARBAGE_BYTES), ..packet });
+            }
+            Some(Answer::Plain(Plain::Truncated)) => {
+                packet.payload.truncate(UDP_TRUNCATED_BYTES);
+                return Some(packet);
             }
             _ => {}
         }
-        Some((0, answer.into()))
+        let answer = UdpAnswer::Announced { transaction, interval, leechers, seeders, peers };
+        packet.payload = answer.encode(from.is_ipv6()).into();
+        Some(packet)
     }
 
     fn next_step(&mut self) -> Option<Answer> {
-        let step = self.script.get(self.asked).or(self.script.last()).copied();
+        let step = self.script.get(self.asked).or(self.script.last()).cloned();
         self.asked += 1;
         step
     }
+
+    fn noise(&mut self, length: usize) -> Bytes {
+        let mut bytes = vec![0; length];
+        self.rng.fill(&mut bytes);
+        bytes.into()
+    }
+
+    /// Public addresses where nobody is.
+    fn crowd(&mut self, count: u32) -> Vec<SocketAddr> {
+        let mut one = |_| {
+            let [a, b, c, ..] = self.rng.next_u32().to_be_bytes();
+            SocketAddr::new(Ipv4Addr::new(203, a, b, c).into(), PEER_PORT)
+        };
+        (0..count).map(&mut one).collect()
+    }
+
+    /// What no tracker should say of anybody.
+    fn false_peers(&mut self, asker: IpAddr) -> Vec<SocketAddr> {
+        let nowhere = self.crowd(3);
+        let places = [
+            "0.0.0.0:6881",
+            "127.0.0.1:6881",
+            "127.0.0.1:22",
+            "10.0.0.1:6881",
+            "192.168.1.1:80",
+            "169.254.169.254:80",
+            "224.0.0.251:5353",
+            "255.255.255.255:6881",
+            "93.0.1.1:0",
+        ];
+        let places = places.iter().map(|place| place.parse().expect("an address"));
+        places.chain(nowhere).chain([SocketAddr::new(asker, PEER_PORT)]).collect()
+    }
 }
 
-/// An answer of our own tracker with the integer after `key` changed, if there is one and it is to be changed.
-fn with_integer(body: &Bytes, key: &[u8], value: Option<u32>) -> Bytes {
-    let Some(value) = value else { return body.clone() };
-    let Some(at) = body.windows(key.len()).position(|window| window == key) else { return body.clone() };
-    let (before, after) = body.split_at(at + key.len());
-    let Some(end) = after.iter().position(|byte| *byte == b'e') else { return body.clone() };
-    [before, format!("i{value}").as_bytes(), &after[end..]].concat().into()
+/// An answer of our own tracker with something about it changed, if it took the announce.
+fn changed(body: &Bytes, change: impl FnOnce(&mut Announced)) -> Bytes {
+    match AnnounceAnswer::parse(body) {
+        Ok(AnnounceAnswer::Taken(mut announced)) => {
+            change(&mut announced);
+            AnnounceAnswer::Taken(announced).encode(PeersForm::Compact).into()
+        }
+        _ => body.clone(),
+    }
 }
+
+fn add(announced: &mut Announced, peers: Vec<SocketAddr>) {
+    announced.peers.extend(peers.into_iter().map(|address| TrackerPeer { address, peer_id: None }));
+}
+
+fn compressed(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let done = encoder.write_all(body).and_then(|()| encoder.finish());
+    done.expect("a vector takes all").into()
+}
+
+const GARBAGE_BYTES: usize = 500;
+const WRONG_TYPES: &[u8] =
+    b"d15:failure reasonli1ee8:intervall1:xe12:min interval3:abc5:peersi7e10:tracker iddee";
+const DEPTH: usize = 10_000;
+/// What fits a datagram.
+const UDP_CROWD_MAX: u32 = 10_000;
+/// Less than the fixed part of an answer.
+const UDP_TRUNCATED_BYTES: usize = 14;
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +348,7 @@ mod tests {
         );
         let from = SocketAddr::new(plan.hosts[0].address, 40_000);
         let mut ask = || tracker.answer(0, from, &path).expect("it is there");
-        assert_eq!(ask(), Reply { after: 0, status: 500, body: Bytes::new() });
+        assert_eq!(ask(), Reply { status: 500, ..Reply::default() });
         assert_eq!(ask().after, 40_000_000_000);
         for _ in 0..2 {
             let body = ask().body;

@@ -3,6 +3,8 @@
 use super::*;
 use crate::command::Priority;
 use crate::disk::BlockDigest;
+use crate::ids::BlockIndex;
+use crate::limits::UNASKED_BLOCKS_MAX;
 
 /// What the scripted peers and the disk hold: each block is one byte, repeated; 0 is right.
 struct Swarm {
@@ -610,4 +612,34 @@ fn whatever_peers_do_it_ends_and_every_piece_is_in_one_state() {
         assert_eq!(swarm.bench.have(), 12, "seed {seed}");
         assert_eq!(stats(&swarm.bench).bytes_left, 0);
     }
+}
+
+#[test]
+fn blocks_that_nobody_asked_for_end_the_connection_and_late_ones_do_not() {
+    let mut bench = Bench::new(64, &[], &[1, 2]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let block = |piece: u32| Message::Piece { piece, begin: 0, data: block_of(0, BLOCK_BYTES) };
+    // A choke without the fast extension voids what was asked for; answers to it may be on their way.
+    let plain = bench.answer(1, Vec::new());
+    let asked = bench.take_requests(peer).len();
+    assert!(asked > 0);
+    for round in 0..=UNASKED_BLOCKS_MAX {
+        assert!(!bench.closed.contains(&peer), "{round}");
+        bench.say(peer, vec![block(63)]);
+    }
+    assert!(bench.closed.contains(&peer) && !bench.closed.contains(&plain));
+}
+
+#[test]
+fn blocks_that_were_taken_back_may_come_late() {
+    let mut requests = crate::peer::Requests::new();
+    assert!(!requests.on_late_block());
+    for block in 0..3 {
+        requests.on_sent(Instant::START, PieceIndex::new(0), BlockIndex(block));
+    }
+    assert!(requests.forgo(PieceIndex::new(0), BlockIndex(0)).is_some());
+    assert!(requests.forgo(PieceIndex::new(0), BlockIndex(0)).is_none());
+    assert!(requests.take(PieceIndex::new(0), BlockIndex(1)).is_some(), "rejected: nothing comes");
+    assert_eq!(requests.take_all().len(), 1);
+    assert_eq!([(); 3].map(|()| requests.on_late_block()), [true, true, false]);
 }

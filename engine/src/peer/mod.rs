@@ -16,6 +16,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::{ConnectionId, PeerId, PieceIndex};
 use crate::limits::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_MESSAGES_MAX, IDLE_TIMEOUT, INACTIVITY_TIMEOUT, KEEP_ALIVE,
+    UNASKED_BLOCKS_MAX,
 };
 use crate::rate::Rate;
 use crate::time::Instant;
@@ -68,6 +69,8 @@ pub(crate) struct Peer {
     pub(crate) rejected_at: Option<Instant>,
     /// Rejects since its last block.
     pub(crate) rejects: u32,
+    /// Blocks that came and were never asked for.
+    unasked_blocks: u32,
     /// Its pieces are counted in the picker one by one; a seed's are not.
     pub(crate) counted: bool,
     /// Nothing could be picked for it, and nothing changed since.
@@ -138,6 +141,7 @@ impl Peer {
             rejected: BTreeSet::new(),
             rejected_at: None,
             rejects: 0,
+            unasked_blocks: 0,
             counted: true,
             picked_dry: false,
             look_again: None,
@@ -250,6 +254,12 @@ impl Peer {
         }
         self.idle_messages += 1;
         self.idle_messages <= IDLE_MESSAGES_MAX
+    }
+
+    /// A block came that was not waited for. False when there are too many that were never asked for.
+    pub(crate) fn on_idle_block(&mut self) -> bool {
+        self.unasked_blocks += u32::from(!self.requests.on_late_block());
+        self.unasked_blocks <= UNASKED_BLOCKS_MAX
     }
 
     /// Whether either side wants something of the other, or did not long ago.

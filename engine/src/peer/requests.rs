@@ -23,6 +23,8 @@ pub(crate) struct Requests {
     counted: u32,
     /// Taken back, and not answered yet: with when that was.
     owed: VecDeque<(PieceIndex, BlockIndex, Instant)>,
+    /// Requests that were taken back or are void: each may still be answered.
+    voided: u32,
     /// What the peer queues at most.
     reqq: u32,
     snubbed: bool,
@@ -59,6 +61,7 @@ impl Requests {
             outstanding: VecDeque::new(),
             counted: 0,
             owed: VecDeque::new(),
+            voided: 0,
             reqq: REQQ_DEFAULT,
             snubbed: false,
             last_block: None,
@@ -155,6 +158,20 @@ impl Requests {
         Some(out)
     }
 
+    /// A request is taken back, or void. Gives it if it was out.
+    pub(crate) fn forgo(&mut self, piece: PieceIndex, block: BlockIndex) -> Option<Outstanding> {
+        let out = self.take(piece, block)?;
+        self.voided = self.voided.saturating_add(1);
+        Some(out)
+    }
+
+    /// A block came that is not waited for: whether it may be the late answer to what was.
+    pub(crate) fn on_late_block(&mut self) -> bool {
+        let may_be = self.voided > 0;
+        self.voided = self.voided.saturating_sub(1);
+        may_be
+    }
+
     /// A request is taken back from a peer that answers each one: the answer is owed. Gives it if it was out.
     pub(crate) fn take_back(
         &mut self,
@@ -162,7 +179,7 @@ impl Requests {
         piece: PieceIndex,
         block: BlockIndex,
     ) -> Option<Outstanding> {
-        let out = self.take(piece, block)?;
+        let out = self.forgo(piece, block)?;
         self.owe(now, piece, block);
         Some(out)
     }
@@ -202,6 +219,7 @@ impl Requests {
     /// All requests are void: the peer choked us, or is gone.
     pub(crate) fn take_all(&mut self) -> Vec<Outstanding> {
         self.counted = 0;
+        self.voided = self.voided.saturating_add(self.outstanding.len() as u32);
         self.outstanding.drain(..).collect()
     }
 
@@ -221,7 +239,7 @@ impl Requests {
             return Vec::new();
         }
         if self.counted == 0 {
-            self.outstanding.clear();
+            self.take_all();
         }
         self.snubbed = true;
         self.counted = 0;

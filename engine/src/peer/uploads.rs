@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::disk::ReadBlock;
-use crate::limits::{BLOCK_BYTES, REQUESTS_QUEUED_MAX, UPLOAD_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, REPEATED_REQUESTS_MAX, REQUESTS_QUEUED_MAX, UPLOAD_BYTES_MAX};
 use crate::rate::Rate;
 use crate::time::Instant;
 
@@ -23,6 +23,9 @@ pub(crate) struct Uploads {
     unsent_bytes: u64,
     /// What the socket takes.
     written: Rate,
+    /// The last blocks that went out, and how many more requests were for those than for others.
+    recent: VecDeque<ReadBlock>,
+    repeats: u32,
 }
 
 impl Default for Uploads {
@@ -33,12 +36,24 @@ impl Default for Uploads {
             reading: Vec::new(),
             reading_bytes: 0,
             unsent_bytes: 0,
+            recent: VecDeque::new(),
+            repeats: 0,
             written: Rate::over(Duration::from_secs(2)),
         }
     }
 }
 
 impl Uploads {
+    /// A request comes. False when the peer asks for the same again and again.
+    pub(crate) fn on_request(&mut self, block: ReadBlock) -> bool {
+        if self.recent.contains(&block) {
+            self.repeats += 1;
+        } else {
+            self.repeats = self.repeats.saturating_sub(1);
+        }
+        self.repeats <= REPEATED_REQUESTS_MAX
+    }
+
     /// Queues a request. False when the queue is full, which a peer that keeps to our `reqq` never sees.
     pub(crate) fn push(&mut self, block: ReadBlock) -> bool {
         let bytes = self.queue_bytes + u64::from(block.length);
@@ -110,6 +125,10 @@ impl Uploads {
         at.is_some_and(|at| {
             self.reading.remove(at);
             self.unsent_bytes += u64::from(block.length);
+            if self.recent.len() == RECENT_MAX {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(block);
             true
         })
     }
@@ -133,6 +152,8 @@ impl Uploads {
 
 /// Queued for one peer, however long its requests are (`reliability.md` B4).
 const QUEUE_BYTES_MAX: u64 = REQUESTS_QUEUED_MAX as u64 * BLOCK_BYTES as u64;
+/// Blocks that are remembered after they went out: two megabytes' worth.
+const RECENT_MAX: usize = 128;
 /// One read for a peer.
 const READ_BYTES: u64 = 16 * BLOCK_BYTES as u64;
 /// Read and not yet on the socket, for one peer, however slow it is: one block being written, one there, and two being read.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::address::{Scope, is_dialable};
-use crate::limits::{CANDIDATES_MAX, CANDIDATES_PER_ORIGIN_MAX};
+use crate::limits::{CANDIDATES_MAX, CANDIDATES_PER_ORIGIN_MAX, KEEP_OUT_TIME, KEPT_OUT_MAX};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -28,6 +28,8 @@ pub(crate) struct Candidates {
     banned: BTreeSet<Banned>,
     /// How many each origin has named first.
     shares: BTreeMap<Origin, usize>,
+    /// Hosts where a peer misbehaved, and until when nobody is let in from there.
+    kept_out: BTreeMap<IpAddr, Instant>,
     rng: Rng,
 }
 
@@ -77,6 +79,7 @@ impl Candidates {
             local: None,
             banned: BTreeSet::new(),
             shares: BTreeMap::new(),
+            kept_out: BTreeMap::new(),
             rng,
         }
     }
@@ -212,6 +215,23 @@ impl Candidates {
         self.banned.insert(ban_of(address));
         let banned: Vec<_> = self.known.keys().copied().filter(|known| self.is_banned(*known)).collect();
         banned.into_iter().for_each(|address| self.remove(address));
+    }
+
+    /// A peer there misbehaved: nobody is let in from that host for a while. On local networks, where many share one
+    /// address, nobody is blamed for another.
+    pub(crate) fn keep_out(&mut self, now: Instant, address: SocketAddr) {
+        let ip = address.ip().to_canonical();
+        if Scope::of(ip) == Scope::Public {
+            self.kept_out.retain(|_, until| *until > now);
+            if self.kept_out.len() < KEPT_OUT_MAX {
+                self.kept_out.insert(ip, now + KEEP_OUT_TIME);
+            }
+        }
+    }
+
+    /// Whether a peer there misbehaved a moment ago.
+    pub(crate) fn is_kept_out(&self, now: Instant, address: SocketAddr) -> bool {
+        self.kept_out.get(&address.ip().to_canonical()).is_some_and(|until| *until > now)
     }
 
     /// Talks to it again.

@@ -10,6 +10,7 @@ use tracing::{debug, info};
 use super::Torrent;
 use super::piece::{Filed, State};
 use super::refill::{ENDGAME_REQUESTS, Expected, Refill, Refilled};
+use super::swarm::Fault;
 use super::verify::Verdict;
 use super::{Purpose, TorrentState};
 use crate::alert::Alert;
@@ -126,8 +127,8 @@ impl Torrent {
         piece: PieceIndex,
         begin: u32,
         data: BlockData,
-    ) {
-        let Some(peer) = self.peers.get_mut(&connection) else { return };
+    ) -> Result<(), Fault> {
+        let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         let bytes = u64::from(data.len());
         let block = BlockIndex(begin / BLOCK_BYTES);
         let asked = request_of(&self.place.layout, piece, block);
@@ -143,7 +144,7 @@ impl Torrent {
         }
         if !fits || peer.requests.on_block(context.now, piece, block).is_none() {
             self.wasted_bytes += bytes;
-            return;
+            return if peer.on_idle_block() { Ok(()) } else { Err(Fault::Unasked) };
         }
         // Only what was asked for earns anything.
         peer.download.add(context.now, bytes);
@@ -170,6 +171,7 @@ impl Torrent {
                 }
             }
         }
+        Ok(())
     }
 
     /// A block is no longer wanted of a peer.
@@ -184,7 +186,7 @@ impl Torrent {
         let taken = if peer.fast() {
             peer.requests.take_back(context.now, piece, block)
         } else {
-            peer.requests.take(piece, block)
+            peer.requests.forgo(piece, block)
         };
         if taken.is_some() {
             if peer.send(Message::Cancel(request_of(&self.place.layout, piece, block))) {

@@ -25,6 +25,9 @@ impl Torrent {
     ) -> Result<(), Fault> {
         let Some(block) = self.judge(request) else { return Err(Fault::Request(request)) };
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
+        if !peer.uploads.on_request(block) {
+            return Err(Fault::Flood);
+        }
         let fast =
             peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
         peer.fast_blocks_left -= u32::from(fast);

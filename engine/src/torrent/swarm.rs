@@ -39,6 +39,8 @@ pub(super) enum Fault {
     Request(Request),
     #[error("too many messages that change nothing")]
     Flood,
+    #[error("blocks that nobody asked for")]
+    Unasked,
     #[error("neither side wants anything")]
     Unwanted,
     #[error("rejects all requests")]
@@ -49,6 +51,21 @@ pub(super) enum Fault {
     Redundant,
     #[error("of less use than another")]
     Displaced,
+}
+
+impl Fault {
+    /// Whether no honest client does that.
+    fn is_misbehaviour(&self) -> bool {
+        matches!(
+            self,
+            Self::Order
+                | Self::Bitfield(_)
+                | Self::NoSuchPiece(_)
+                | Self::Request(_)
+                | Self::Flood
+                | Self::Unasked
+        )
+    }
 }
 
 impl Torrent {
@@ -118,7 +135,12 @@ impl Torrent {
         let open =
             matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
-        if !open || !self.begun || self.candidates.is_banned(remote) || self.is_crowded(remote) {
+        if !open
+            || !self.begun
+            || self.candidates.is_banned(remote)
+            || self.candidates.is_kept_out(context.now, remote)
+            || self.is_crowded(remote)
+        {
             return false;
         }
         if !room && !self.displace_one(context) {
@@ -209,6 +231,9 @@ impl Torrent {
         reason: &CloseReason,
     ) {
         debug!(torrent = %self.info_hash.short(), %reason, "peer gone");
+        if let (CloseReason::Wire(_), Some(peer)) = (reason, self.peers.get(&connection)) {
+            self.candidates.keep_out(context.now, peer.remote);
+        }
         self.forget_peer(context, connection, None);
         self.settle(context);
     }
@@ -267,7 +292,7 @@ impl Torrent {
             Message::Cancel(request) => self.on_cancel(connection, request),
             Message::Piece { piece: index, begin, data } => {
                 let piece = piece(index)?;
-                self.on_block(context, connection, piece, begin, data);
+                self.on_block(context, connection, piece, begin, data)?;
             }
             Message::RejectRequest(request) => self.on_reject(context, connection, request)?,
             Message::AllowedFast(index) => {
@@ -522,6 +547,9 @@ impl Torrent {
 
     /// What is known of a peer's address now that its connection is over.
     fn remember(&mut self, context: &Context<'_>, peer: &Peer, fault: Option<&Fault>) {
+        if fault.is_some_and(Fault::is_misbehaviour) {
+            self.candidates.keep_out(context.now, peer.remote);
+        }
         let Some(address) = peer.listens_at else { return };
         match fault {
             Some(Fault::Ourselves) => self.candidates.on_ourselves(address),

@@ -20,6 +20,7 @@ use crate::disk::SimDisk;
 use crate::lies;
 use crate::link::LinkClock;
 use crate::plan::{HostPlan, Materials, PEER_PORT, Plan, ROOT, WALL_SECONDS, draw};
+use crate::puppet::Puppet;
 use crate::scenario::Outage;
 use crate::trace::{Kind, mix};
 use crate::units::SECOND;
@@ -60,7 +61,7 @@ pub(super) struct Host {
 }
 
 pub(super) struct Process {
-    pub(super) engine: Engine,
+    pub(super) mind: Mind,
     /// It has said that it stopped: nobody listens any more.
     pub(super) stopped: bool,
     pub(super) began: u64,
@@ -73,6 +74,22 @@ pub(super) struct Process {
     pub(super) requests: BTreeMap<HttpId, ()>,
     pub(super) resolves: BTreeMap<ResolveId, ()>,
     pub(super) recording: Option<(Recording<Sink>, Sink)>,
+}
+
+/// What a process runs.
+pub(super) enum Mind {
+    Engine(Box<Engine>),
+    Puppet(Box<Puppet>),
+}
+
+impl Process {
+    /// When it wants to be woken, the world's time.
+    fn wants_waking(&self) -> Option<u64> {
+        match &self.mind {
+            Mind::Engine(engine) => engine.poll_timeout().map(|at| self.began.saturating_add(at.0)),
+            Mind::Puppet(puppet) => Some(puppet.poll_timeout()),
+        }
+    }
 }
 
 /// Where a recording goes; kept by the world as well.
@@ -116,7 +133,11 @@ impl World {
         });
         this.process = Some(Process {
             recording,
-            engine: Engine::new(plan.hosts[host].config.clone(), start),
+            mind: if plan.hosts[host].puppet.is_some() {
+                Mind::Puppet(Box::new(Puppet::new(&self.materials, &plan, host, self.now)))
+            } else {
+                Mind::Engine(Box::new(Engine::new(plan.hosts[host].config.clone(), start)))
+            },
             stopped: false,
             began: self.now,
             wake_at: None,
@@ -128,6 +149,9 @@ impl World {
             requests: BTreeMap::new(),
             resolves: BTreeMap::new(),
         });
+        if plan.hosts[host].puppet.is_some() {
+            return self.arm(host);
+        }
         self.watch.on_start(self.now, host);
         self.step(host, Input::Listening { port: PEER_PORT, families: plan.hosts[host].families() });
         for command in begin_commands(&self.materials) {
@@ -157,7 +181,7 @@ impl World {
             return;
         }
         process.wake_at = None;
-        let due = process.engine.poll_timeout().is_some_and(|timeout| process.began + timeout.0 <= self.now);
+        let due = process.wants_waking().is_some_and(|at| at <= self.now);
         #[cfg(feature = "canaries")]
         let due = due || self.canary.wakes_early();
         if due {
@@ -174,7 +198,8 @@ impl World {
         let input = self.canary.arrives(&self.plan.hosts[host], self.hosts[host].incarnation, input);
         let (now, this) = (self.now, &mut self.hosts[host]);
         let Some(process) = this.process.as_mut().filter(|process| !process.stopped) else { return };
-        if process.engine.has_slept(Instant(now - process.began)) {
+        let Mind::Engine(engine) = &mut process.mind else { return self.step_puppet(host, &input) };
+        if engine.has_slept(Instant(now - process.began)) {
             self.watch.on_slept(host);
         }
         self.watch.on_input(now, host, &input, &this.disk);
@@ -196,11 +221,12 @@ impl World {
         if let Some((recording, _)) = &mut process.recording {
             recording.on_input(local, &input);
         }
-        process.engine.handle_input(local, input);
+        engine.handle_input(local, input);
         loop {
             let this = &mut self.hosts[host];
             let Some(process) = &mut this.process else { break };
-            let Some(output) = process.engine.poll_output() else { break };
+            let Mind::Engine(engine) = &mut process.mind else { break };
+            let Some(output) = engine.poll_output() else { break };
             if let Some((recording, _)) = &mut process.recording {
                 recording.on_output(&output);
             }
@@ -213,8 +239,10 @@ impl World {
                 self.perform(host, output);
             }
         }
-        if let Some(process) = &self.hosts[host].process {
-            self.watch.on_stepped(now, host, &process.engine);
+        if let Some(process) = &self.hosts[host].process
+            && let Mind::Engine(engine) = &process.mind
+        {
+            self.watch.on_stepped(now, host, engine);
         }
         self.arm(host);
         self.stepping = None;
@@ -224,8 +252,7 @@ impl World {
     pub(super) fn arm(&mut self, host: usize) {
         let this = &mut self.hosts[host];
         let Some(process) = &mut this.process else { return };
-        let Some(timeout) = process.engine.poll_timeout() else { return };
-        let at = process.began.saturating_add(timeout.0).max(self.now);
+        let Some(at) = process.wants_waking().map(|at| at.max(self.now)) else { return };
         #[cfg(feature = "canaries")]
         let at = self.canary.wakes_at(self.now).unwrap_or(at);
         if process.wake_at.is_none_or(|armed| at < armed) {

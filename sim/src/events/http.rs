@@ -10,6 +10,7 @@ use taipei_engine::output::HttpGet;
 use super::{Event, World};
 use crate::network::nat::Protocol;
 use crate::trace::{Kind, digest};
+use crate::tracker;
 
 /// An answer on its way back.
 pub(super) struct Reply {
@@ -94,16 +95,20 @@ impl World {
         };
         let trace = [u64::from(reply.status), reply.body.len() as u64, 0];
         self.watch.trace.event(now, party, Kind::Answer, trace);
-        let result = if reply.body.len() > get.body_bytes_max as usize {
+        let (after, too_large) = (reply.after, reply.body.len() > get.body_bytes_max as usize);
+        let result = if too_large {
             Err(NetError::TooLarge)
+        } else if reply.cut {
+            Err(NetError::Reset)
         } else {
-            Ok(HttpResponse { status: reply.status, location: None, body: reply.body, gzip: false })
+            let tracker::Reply { status, location, body, gzip, .. } = reply;
+            Ok(HttpResponse { status, location, body, gzip })
         };
-        if now + reply.after > silent_at {
+        if now + after > silent_at {
             return self.at(silent_at, silent);
         }
         let answer = Box::new(Reply { tracker, host, incarnation, request, result });
-        self.at(now + reply.after, Event::Reply { answer, tries: 0 });
+        self.at(now + after, Event::Reply { answer, tries: 0 });
     }
 
     /// The answer leaves, and again while it is cut off.

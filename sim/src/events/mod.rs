@@ -12,6 +12,7 @@ mod handshake;
 mod host;
 mod http;
 mod packet;
+mod puppet;
 mod stream;
 
 use core::net::{IpAddr, SocketAddr};

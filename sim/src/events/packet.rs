@@ -84,11 +84,11 @@ impl World {
             let host = self.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
             let asked = [number as u64, payload.len() as u64, 1];
             self.watch.trace.event(now, host, Kind::Request, asked);
-            let Some((after, answer)) = self.trackers[number].answer_datagram(now, from, &payload) else {
-                return;
-            };
-            self.watch.trace.event(now, host, Kind::Answer, [0, answer.len() as u64, 1]);
-            self.carry_packet(self.plan.tracker_party(number), now + after, to, from, answer);
+            let Some(answer) = self.trackers[number].answer_datagram(now, from, &payload) else { return };
+            self.watch.trace.event(now, host, Kind::Answer, [0, answer.payload.len() as u64, 1]);
+            let said_from = SocketAddr::new(to.ip(), to.port() + u16::from(answer.from_elsewhere));
+            let party = self.plan.tracker_party(number);
+            self.carry_packet(party, now + answer.after, said_from, from, answer.payload);
         } else if let Some(host) = self.plan.host_at(to.ip()).filter(|_| to.port() == PEER_PORT) {
             let this = &mut self.hosts[host];
             if this.queue_down.is_some_and(|queue| this.downlink.backlog(now) > queue) {

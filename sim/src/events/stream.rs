@@ -165,6 +165,12 @@ impl End {
         self.out_bytes += self.out.iter().skip(before).map(|chunk| chunk.len() as u64).sum::<u64>();
     }
 
+    /// Puts bytes, whatever they are, behind what waits to be sent.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.out_bytes += bytes.len() as u64;
+        self.out.push_back(bytes);
+    }
+
     /// Lets this end read and write more.
     pub(super) fn grant(&mut self, read_bytes: u64, write_bytes: u64) {
         self.read_grant = self.read_grant.saturating_add_unsigned(read_bytes);

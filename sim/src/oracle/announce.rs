@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::input::HttpResponse;
-use taipei_engine::wire::tracker_http::{AnnounceEvent, AnnounceRequest};
+use taipei_engine::limits::{ANNOUNCE_INTERVAL_MAX, TRACKER_BODY_BYTES_MAX};
+use taipei_engine::wire::gzip::inflate;
+use taipei_engine::wire::tracker_http::{AnnounceAnswer, AnnounceEvent, AnnounceRequest};
 
 use crate::plan::OTHER_FAMILY;
 
@@ -133,15 +135,16 @@ impl AnnounceWatch {
         response: Option<&HttpResponse>,
     ) -> bool {
         let Some(response) = response.filter(|response| response.status == 200) else { return false };
-        if integer(&response.body, b"14:failure reason").is_some()
-            || response.body.starts_with(b"d14:failure reason")
-        {
-            return false;
-        }
+        let body = if response.gzip {
+            let Ok(body) = inflate(&response.body, TRACKER_BODY_BYTES_MAX as usize) else { return false };
+            body.into()
+        } else {
+            response.body.clone()
+        };
+        let Ok(AnnounceAnswer::Taken(announced)) = AnnounceAnswer::parse(&body) else { return false };
         // The lesser of the two is what binds: a client short of peers may ask after the minimum.
-        let seconds =
-            integer(&response.body, b"12:min interval").or_else(|| integer(&response.body, b"8:interval"));
-        self.on_taken(now, announce, seconds.unwrap_or(0));
+        let seconds = announced.min_interval.or(announced.interval);
+        self.on_taken(now, announce, seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or(0));
         true
     }
 
@@ -151,7 +154,9 @@ impl AnnounceWatch {
             *self.counts.entry(announce.event).or_default() += 1;
         }
         self.over = announce.event == "stopped";
-        self.quiet_until = now + seconds.saturating_mul(1_000_000_000);
+        // No tracker may send us away for longer than that.
+        let quiet = seconds.min(ANNOUNCE_INTERVAL_MAX.as_secs()) * 1_000_000_000;
+        self.quiet_until = now + quiet;
     }
 }
 
@@ -222,14 +227,6 @@ pub(super) fn other_family(tracker: &str) -> String {
 /// The tracker, in whichever family it was told something.
 fn base(tracker: &str) -> &str {
     tracker.strip_suffix(OTHER_FAMILY).unwrap_or(tracker)
-}
-
-/// The integer after a key, in bencode that our own trackers made.
-fn integer(body: &[u8], key: &[u8]) -> Option<u64> {
-    let at = body.windows(key.len()).position(|window| window == key)? + key.len();
-    let rest = body.get(at..)?.strip_prefix(b"i")?;
-    let end = rest.iter().position(|byte| *byte == b'e')?;
-    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
 fn percent_decode(text: &str) -> Option<Vec<u8>> {

@@ -63,6 +63,9 @@ pub struct Summary {
     /// By family of faults: how much it did.
     #[serde(skip)]
     pub effects: BTreeMap<&'static str, u64>,
+    /// By puppet: payload that hosts gave to its connections.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub given_to_puppets: BTreeMap<String, u64>,
     /// By victim and liar: pieces spoiled.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bad_pieces: BTreeMap<String, u32>,
@@ -72,7 +75,8 @@ impl Watch {
     /// What both worlds must agree on.
     pub fn end_state(&self, disks: &[&SimDisk]) -> EndState {
         let mut state = EndState::default();
-        for ((plan, watch), disk) in self.plan.hosts.iter().zip(&self.hosts).zip(disks) {
+        let hosts = self.plan.hosts.iter().zip(&self.hosts).zip(disks);
+        for ((plan, watch), disk) in hosts.filter(|((plan, _), _)| plan.puppet.is_none()) {
             let torrents = self.materials.torrents.iter().enumerate().map(|(number, material)| {
                 let have = watch.have.get(&number).cloned().unwrap_or_default();
                 let files = material.files.iter().filter_map(|file| {
@@ -134,10 +138,18 @@ impl Watch {
                 .hosts
                 .iter()
                 .zip(&self.hosts)
+                .filter(|(plan, _)| plan.puppet.is_none())
                 .map(|(plan, watch)| (plan.name.clone(), watch.received_bytes))
                 .collect(),
             fault_effects: self.fault_effects.iter().map(|effects| effects.unwrap_or(0)).collect(),
             effects: self.effects_by_family(),
+            given_to_puppets: self
+                .uploaded
+                .iter()
+                .filter_map(|(to, bytes)| Some((&self.plan.hosts[(*to)?], *bytes)))
+                .filter(|(plan, _)| plan.puppet.is_some())
+                .map(|(plan, bytes)| (plan.name.clone(), bytes))
+                .collect(),
             bad_pieces: self
                 .plan
                 .hosts

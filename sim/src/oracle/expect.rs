@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Watch;
+use super::{HostWatch, Watch};
 use crate::disk::SimDisk;
-use crate::scenario::{Expect, ExpectAnnounces};
+use crate::plan::HostPlan;
+use crate::scenario::{Expect, ExpectAnnounces, ExpectUploadShare};
 use crate::units::Share;
 
 impl Watch {
@@ -15,16 +16,21 @@ impl Watch {
 
     fn is_all_met(&self) -> bool {
         self.fault_effects.iter().all(Option::is_some)
-            && self.hosts.iter().all(|watch| watch.process.is_some())
+            && self.engines().all(|(_, watch)| watch.process.is_some())
             && self.trackers_have_heard()
             && self.materials.scenario.expects.iter().all(|expect| self.is_met(expect))
     }
 
     /// Whether every host has told some tracker that it started, so that announce counts are final.
     fn trackers_have_heard(&self) -> bool {
-        self.hosts.iter().all(|host| {
+        self.engines().all(|(_, host)| {
             host.announces.values().any(|counts| counts.get("started").is_some_and(|count| *count > 0))
         })
+    }
+
+    /// Hosts that run our engine.
+    fn engines(&self) -> impl Iterator<Item = (&HostPlan, &HostWatch)> {
+        self.plan.hosts.iter().zip(&self.hosts).filter(|(plan, _)| plan.puppet.is_none())
     }
 
     fn is_met(&self, expect: &Expect) -> bool {
@@ -146,6 +152,9 @@ impl Watch {
             if expect.banned.is_some() {
                 self.finish_bans(now);
             }
+            if let Some(share) = &expect.upload_share {
+                self.finish_upload_share(now, share);
+            }
         }
         self.finish_vacuity(now);
     }
@@ -165,6 +174,21 @@ impl Watch {
                 None,
                 format!("{wasted} of {wanted} bytes were received for nothing"),
             );
+        }
+    }
+
+    /// Nobody got more than it may: L11.
+    fn finish_upload_share(&mut self, now: u64, expect: &ExpectUploadShare) {
+        let all: u128 = self.uploaded.values().map(|bytes| u128::from(*bytes)).sum();
+        let is_theirs = |to: &Option<usize>| to.is_some_and(|to| self.plan.hosts[to].group == expect.to);
+        let theirs = self.uploaded.iter().filter(|(to, _)| is_theirs(to));
+        let theirs: u128 = theirs.map(|(_, bytes)| u128::from(*bytes)).sum();
+        if theirs * u128::from(expect.most.of) > all * u128::from(expect.most.part) {
+            let message = format!("{theirs} of {all} bytes that were uploaded went to {}", expect.to);
+            self.break_rule("L11", now, None, message);
+        }
+        if theirs == 0 {
+            self.break_rule("V1", now, None, format!("{} got nothing at all", expect.to));
         }
     }
 
@@ -201,7 +225,7 @@ impl Watch {
             }
         }
         let idle = (0..self.hosts.len())
-            .filter(|host| self.plan.hosts[*host].lies.is_some())
+            .filter(|host| self.plan.hosts[*host].poisons())
             .find(|host| hurt.iter().all(|(_, liar)| liar != host));
         if let Some(host) = idle.filter(|_| !self.materials.scenario.scenario.faults_may_miss) {
             self.break_rule("V1", now, Some(host), "its lies hurt nobody".to_owned());

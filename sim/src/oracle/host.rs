@@ -51,6 +51,8 @@ pub(super) struct ProcessWatch {
     pub(super) jobs: BTreeMap<JobId, (usize, Pending, u64)>,
     pub(super) connections: BTreeMap<ConnectionId, ConnectionWatch>,
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
+    /// Where announces were redirected to, and whose they are.
+    pub(super) redirects: Vec<((usize, String, Announce), String)>,
     /// By tracker and transaction, with the time since when the tracker is asked.
     pub(super) udp: BTreeMap<(SocketAddr, u32), (u64, usize, String, Announce)>,
     /// Since when trackers are asked for a connection id, for what is then asked first.

@@ -133,10 +133,13 @@ impl Watch {
                             if let (Some(torrent), Some(from)) = (watch.torrent(), from)
                                 && !materials.torrents[torrent].is_right(*piece, *begin, data)
                             {
-                                if self.plan.hosts[from].lies.is_none() {
+                                if self.plan.hosts[from].is_honest() {
                                     return Err(("S3", "a block was changed on its way".to_owned()));
                                 }
-                                liars.on_lie(torrent, *piece, from);
+                                // What nobody asked for spoils nothing.
+                                if watch.has_asked(&request) {
+                                    liars.on_lie(torrent, *piece, from);
+                                }
                             }
                         }
                         Message::Handshake(_) => {
@@ -167,6 +170,11 @@ impl Watch {
             Input::HttpDone { request, result } => {
                 self.minute.wakes += 1;
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
+                let location = result.as_ref().ok().and_then(|response| response.location.as_deref());
+                if let Some(to) = location.and_then(|location| self.plan.tracker_of(location, &tracker)) {
+                    process.redirects.push(((torrent, to, announce), tracker));
+                    return Ok(());
+                }
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 let response = result.as_ref().ok().filter(|_| !begins_anew);
                 let taken = watch.on_answered(now, &announce, response);

@@ -18,7 +18,7 @@ mod output;
 mod rules;
 mod wire;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -83,6 +83,8 @@ pub struct Watch {
     is_news: bool,
     /// Whether somebody has more than when conditions were last looked at.
     copies_changed: bool,
+    /// By host that it went to: payload that engines gave to their connections.
+    uploaded: BTreeMap<Option<usize>, u64>,
     fault_effects: Vec<Option<u64>>,
     /// What happened, of all hosts.
     pub trace: Trace,
@@ -111,6 +113,7 @@ impl Watch {
             fault_began: vec![None; plan.faults.len()],
             is_news: true,
             copies_changed: false,
+            uploaded: BTreeMap::new(),
             fault_effects: vec![None; plan.faults.len()],
             trace: Trace::new(&names, keep_trace),
             materials,

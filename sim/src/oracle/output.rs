@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use taipei_engine::address::is_acceptable;
 use taipei_engine::disk::{StorageErrorKind, Work};
 use taipei_engine::wire::Message;
 use taipei_engine::wire::tracker_udp::UdpRequest;
@@ -13,7 +14,7 @@ use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits};
 use crate::disk::SimDisk;
-use crate::plan::{Materials, Plan, ROOT};
+use crate::plan::{HostPlan, Materials, Plan, ROOT};
 use crate::trace::Kind;
 
 impl Watch {
@@ -41,7 +42,7 @@ impl Watch {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 self.ledger.on_given(watch.end, &self.digests);
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
-                let liar = watch.host.filter(|host| self.plan.hosts[*host].lies.is_some());
+                let liar = watch.host.filter(|host| self.plan.hosts[*host].poisons());
                 let mut payload = 0;
                 for message in messages {
                     match message {
@@ -53,7 +54,10 @@ impl Watch {
                                 liars.on_asked(now, torrent, request.piece, liar);
                             }
                         }
-                        Message::Piece { data, .. } => payload += u64::from(data.len()),
+                        Message::Piece { data, .. } => {
+                            payload += u64::from(data.len());
+                            *self.uploaded.entry(watch.host).or_default() += u64::from(data.len());
+                        }
                         Message::Handshake(_) | Message::Unchoke => process.is_changed = true,
                         Message::KeepAlive => {
                             self.marks.insert("keep_alive");
@@ -86,6 +90,9 @@ impl Watch {
                 process.is_changed = true;
                 if process.banned.contains(&remote.ip()) {
                     return Err(("S8", format!("dials {remote}, which it banned")));
+                }
+                if !is_acceptable(*remote, self.plan.hosts[host].address) {
+                    return Err(("S8", format!("dials {remote}, where no peer of a public swarm can be")));
                 }
                 let dialled = process.rates.on_dial(now, &self.plan.hosts[host].config);
                 dialled.map_err(|message| ("S7", message))?;
@@ -160,6 +167,13 @@ impl Watch {
                     return Err(("S9", "an announce of an unknown torrent".to_owned()));
                 };
                 let tracker = self.plan.tracker_name(get.target);
+                let redirected = (torrent, tracker.clone(), announce.clone());
+                if let Some(at) = process.redirects.iter().position(|(to, _)| *to == redirected) {
+                    // The same announce, where its answer said.
+                    let (_, from) = process.redirects.remove(at);
+                    process.http.insert(get.request, (torrent, from, announce));
+                    return Ok(());
+                }
                 let asked = asked(process, &materials, &self.plan, (now, torrent), &tracker, &announce);
                 if let Ok(true) = asked {
                     self.marks.insert("tier_changed");
@@ -291,7 +305,7 @@ impl Watch {
                     process.banned.insert(address.ip());
                 }
                 self.marks.insert("banned");
-                if banned.is_none_or(|plan| plan.lies.is_none()) {
+                if banned.is_none_or(HostPlan::is_honest) {
                     return Err(("S19", format!("bans {address}, which never lied")));
                 }
             }

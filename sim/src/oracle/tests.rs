@@ -112,8 +112,10 @@ impl Stage {
         self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
     }
 
-    /// A block of a piece comes, as it should be or not.
+    /// A block of a piece is asked for and comes, as it should be or not.
     fn hears_block(&mut self, piece: u32, is_right: bool) {
+        let request = Message::Request(Request { piece, begin: 0, length: 100 });
+        self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
         let mut bytes = self.watch.materials.torrents[0].content.slice(u64::from(piece) << 16, 100).to_vec();
         if !is_right {
             bytes[99] ^= 1;

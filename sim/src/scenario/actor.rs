@@ -2,30 +2,90 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hosts::{Family, is_v4_only, v4_only};
+use super::answer::Answer;
+use super::behaviour::Behaviour;
+use super::check::At;
+use super::hosts::{Access, Family, Has, is_v4_only, v4_only};
 use super::is_default;
-use crate::units::Time;
 
-/// `[[actor]]`: a party that is not our engine.
+/// `[[actor]]`: a party that is not our engine. Which keys it has depends on its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
     /// What it is.
     pub kind: ActorKind,
-    /// Its name; also in DNS, as `NAME.sim`.
+    /// Its name. Trackers are in DNS as `NAME.sim`, peers are called `NAME-1`, `NAME-2` and so on.
     pub name: String,
-    /// How it is asked.
-    #[serde(default)]
-    pub proto: Proto,
-    /// Which addresses it has.
+    /// How a tracker is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proto: Option<Proto>,
+    /// Which addresses a tracker has.
     #[serde(default = "v4_only", skip_serializing_if = "is_v4_only")]
     pub interfaces: Vec<Family>,
-    /// Addresses of its name where nobody is, which DNS names first.
+    /// Addresses of a tracker's name where nobody is, which DNS names first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stale_addresses: u8,
-    /// What it does, one entry a request; the last one is repeated. Empty: it does its work.
-    #[serde(default)]
+    /// What a tracker does, one entry a request; the last one is repeated. Empty: it does its work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub script: Vec<Answer>,
+    /// How many peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Of these only those with these numbers; all, when left out. What making a failing run smaller leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<u32>>,
+    /// What the peers do: given out in turn, one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behaviour: Vec<Behaviour>,
+    /// What the peers claim to have, where their behaviour does not say; as it fits that when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has: Option<Has>,
+    /// The peers' access link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+}
+
+impl Actor {
+    /// Its peers by number, each with what it does.
+    pub fn peers(&self) -> impl Iterator<Item = (u32, Behaviour)> {
+        let count = self.count.filter(|_| self.kind == ActorKind::Peer).unwrap_or(0);
+        (1..=count)
+            .zip(self.behaviour.iter().copied().cycle())
+            .filter(|(number, _)| self.only.as_ref().is_none_or(|only| only.contains(number)))
+    }
+
+    /// Whether it has the keys of its kind and no others.
+    pub(super) fn check(&self) -> Result<(), At> {
+        let (kind, wants, takes): (_, &[&str], &[&str]) = match self.kind {
+            ActorKind::Tracker => ("tracker", &[], &["proto", "script", "interfaces", "stale_addresses"]),
+            ActorKind::Peer => {
+                ("peer", &["count", "behaviour"], &["count", "only", "behaviour", "has", "access"])
+            }
+        };
+        for (key, has) in [
+            ("proto", self.proto.is_some()),
+            ("script", !self.script.is_empty()),
+            ("interfaces", !is_v4_only(&self.interfaces)),
+            ("stale_addresses", self.stale_addresses > 0),
+            ("count", self.count.is_some()),
+            ("only", self.only.is_some()),
+            ("behaviour", !self.behaviour.is_empty()),
+            ("has", self.has.is_some()),
+            ("access", self.access.is_some()),
+        ] {
+            if has && !takes.contains(&key) {
+                return Err((key, format!("a {kind} takes no `{key}`")));
+            }
+            if !has && wants.contains(&key) {
+                return Err(("kind", format!("a {kind} wants `{key}`")));
+            }
+        }
+        let proto = self.proto.unwrap_or_default();
+        match self.script.iter().find(|answer| !answer.goes_over(proto)) {
+            Some(answer) => Err(("script", format!("`{}` cannot be said over {}", answer, proto.name()))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What an actor is.
@@ -34,6 +94,8 @@ pub struct Actor {
 pub enum ActorKind {
     /// A tracker.
     Tracker,
+    /// Peers that break rules.
+    Peer,
 }
 
 /// How a tracker is asked.
@@ -47,65 +109,11 @@ pub enum Proto {
     Udp,
 }
 
-/// What a scripted tracker does with one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Answer {
-    /// `ok`, `ok interval=1800 min=900`: a proper answer, with these seconds where given.
-    Ok {
-        /// Seconds between announces.
-        interval: Option<u32>,
-        /// Seconds below which nobody may announce.
-        min: Option<u32>,
-    },
-    /// `500`: that status and no body.
-    Status(u16),
-    /// `hang 40 s`: a proper answer, that much later.
-    Hang(u64),
-}
-
-impl TryFrom<String> for Answer {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let mut words = text.split_whitespace();
-        match words.next() {
-            Some("ok") => {
-                let (mut interval, mut min) = (None, None);
-                for word in words {
-                    let slot = match word.split_once('=') {
-                        Some(("interval", value)) => (&mut interval, value),
-                        Some(("min", value)) => (&mut min, value),
-                        _ => return Err(format!("`{text}`: `{word}` is neither `interval=` nor `min=`")),
-                    };
-                    *slot.0 = Some(slot.1.parse().map_err(|_| format!("`{text}`: wants seconds"))?);
-                }
-                Ok(Self::Ok { interval, min })
-            }
-            Some("hang") => {
-                let time = text.trim_start().strip_prefix("hang").unwrap_or_default().to_owned();
-                Time::try_from(time).map(|time| Self::Hang(time.0)).map_err(|error| error.to_string())
-            }
-            Some(status) if status.len() == 3 && words.next().is_none() => match status.parse() {
-                Ok(status @ 100..=599) => Ok(Self::Status(status)),
-                _ => Err(format!("`{text}`: no such status")),
-            },
-            _ => Err(format!("`{text}`: wants `ok`, a status, or `hang` and a time")),
-        }
-    }
-}
-
-impl From<Answer> for String {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Ok { interval, min } => {
-                let word = |name, value: Option<u32>| {
-                    value.map(|value| format!(" {name}={value}")).unwrap_or_default()
-                };
-                format!("ok{}{}", word("interval", interval), word("min", min))
-            }
-            Answer::Status(status) => status.to_string(),
-            Answer::Hang(time) => format!("hang {}", Time(time).exact()),
+impl Proto {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Udp => "udp",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What no file may say, though its syntax is right.
 
 use super::error::Wrong;
-use super::{Actor, Expect, Family, Fault, FaultKind, Group, NatBox, Scenario, Torrent, World};
+use super::{
+    Actor, ActorKind, Behaviour, Expect, Family, Fault, FaultKind, Group, NatBox, Scenario, Torrent, World,
+};
 use crate::units::MILLISECOND;
 
 impl Scenario {
@@ -66,7 +68,8 @@ impl Scenario {
             return Err(Wrong::at("torrent", "", "wants at least one"));
         }
         let hosts: u64 = self.groups.iter().map(|group| group.numbers().count() as u64).sum();
-        if hosts == 0 || hosts > HOSTS_MAX {
+        let peers: u64 = self.actors.iter().map(|actor| actor.peers().count() as u64).sum();
+        if hosts == 0 || hosts + peers > HOSTS_MAX {
             return Err(Wrong::at("group", "", format!("wants between 1 and {HOSTS_MAX} hosts in all")));
         }
         if self.scenario.worlds.is_empty() {
@@ -106,7 +109,13 @@ impl Scenario {
     }
 
     fn check_actor(&self, actor: &Actor) -> Result<(), At> {
+        actor.check()?;
         self.check_interfaces(&actor.interfaces)?;
+        let is_deaf = actor.peers().any(|(_, behaviour)| behaviour == Behaviour::Deaf);
+        if is_deaf && self.in_turmoil() {
+            // Its streams hold far more than a kernel would.
+            return Err(("behaviour", "`deaf`: only in the event world".to_owned()));
+        }
         if actor.stale_addresses > STALE_MAX {
             return Err(("stale_addresses", format!("wants {STALE_MAX} at most")));
         }
@@ -205,8 +214,15 @@ impl Scenario {
         if let Some(turn) = expect.turn.as_ref().filter(|turn| !self.is_group(&turn.by)) {
             return Err(("turn", format!("`by`: no such group: `{}`", turn.by)));
         }
-        if expect.banned.is_some() && self.groups.iter().all(|group| group.lies.is_none()) {
-            return Err(("banned", "wants a group that lies".to_owned()));
+        let lies = self.groups.iter().any(|group| group.lies.is_some());
+        let poisons = |actor: &Actor| actor.peers().any(|(_, behaviour)| behaviour.poisons());
+        if expect.banned.is_some() && !lies && !self.actors.iter().any(poisons) {
+            return Err(("banned", "wants a group that lies, or peers that poison".to_owned()));
+        }
+        if let Some(share) = &expect.upload_share
+            && !self.actors.iter().any(|actor| actor.kind == ActorKind::Peer && actor.name == share.to)
+        {
+            return Err(("upload_share", format!("`to`: no such peers: `{}`", share.to)));
         }
         for (key, marks) in [("mark", &expect.mark), ("never", &expect.never)] {
             let there = || super::MARKS.iter().map(|mark| mark.name);
@@ -225,7 +241,7 @@ impl Scenario {
     }
 
     fn is_tracker(&self, name: &str) -> bool {
-        self.actors.iter().any(|actor| actor.name == name)
+        self.actors.iter().any(|actor| actor.kind == ActorKind::Tracker && actor.name == name)
     }
 }
 

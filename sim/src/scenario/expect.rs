@@ -26,6 +26,9 @@ pub struct Expect {
     pub turn: Option<ExpectTurn>,
     /// How soon those that a fault cut off from each other are back, after it has healed.
     pub reconnected: Option<Time>,
+    /// How much of what hosts upload some peers may get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_share: Option<ExpectUploadShare>,
     /// What resuming costs.
     pub resume: Option<ExpectResume>,
     /// What must have happened somewhere.
@@ -71,6 +74,16 @@ pub struct ExpectTurn {
     pub by: String,
     /// Interested and choked, at most.
     pub within: Time,
+}
+
+/// How much of what hosts upload some peers may get, all of them together.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectUploadShare {
+    /// The peers, by the name of their actor.
+    pub to: String,
+    /// Of all payload that hosts send.
+    pub most: Share,
 }
 
 /// What resuming costs.

@@ -5,6 +5,8 @@
 //! was made smaller is a file like any other.
 
 mod actor;
+mod answer;
+mod behaviour;
 mod check;
 mod error;
 mod expect;
@@ -20,10 +22,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-pub use self::actor::{Actor, ActorKind, Answer, Proto};
+pub use self::actor::{Actor, ActorKind, Proto};
+pub use self::answer::{Answer, Plain};
+pub use self::behaviour::Behaviour;
 pub use self::error::ScenarioError;
 use self::error::Wrong;
-pub use self::expect::{Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, Lost};
+pub use self::expect::{
+    Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, ExpectUploadShare, Lost,
+};
 pub use self::fault::{Fault, FaultKind, Outage, When};
 pub use self::hosts::{Access, Accesses, DiskModel, Family, Group, Has, Settings};
 pub use self::marks::{MARKS, Mark};
@@ -389,21 +395,6 @@ mod tests {
         ] {
             let error = parse(more).expect_err(more);
             assert!(error.contains(word), "{error}");
-        }
-    }
-
-    #[test]
-    fn tracker_scripts_are_words() {
-        let answer = |text: &str| Answer::try_from(text.to_owned());
-        assert_eq!(answer("ok"), Ok(Answer::Ok { interval: None, min: None }));
-        assert_eq!(
-            answer("ok interval=1800 min=900"),
-            Ok(Answer::Ok { interval: Some(1800), min: Some(900) })
-        );
-        assert_eq!(answer("500"), Ok(Answer::Status(500)));
-        assert_eq!(answer("hang 40 s"), Ok(Answer::Hang(40_000_000_000)));
-        for text in ["", "drop 3", "hang 40", "ok limit=3", "999", "500 500"] {
-            assert!(answer(text).is_err(), "{text}");
         }
     }
 }

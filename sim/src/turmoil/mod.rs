@@ -5,6 +5,8 @@
 //! thread, biased selects, jobs executed where they are asked for and finished at a booked time.
 
 mod net;
+mod puppet;
+mod reply;
 
 use core::net::SocketAddr;
 use core::pin::Pin;
@@ -13,11 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ::turmoil::Sim;
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use taipei_engine::disk::{self, Job, JobResult, sha1_each};
 use taipei_engine::driver::{Jobs, Options, Recorder, Transport, start};
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use self::net::{Net, ShapedTransport, WorldClock, lock};
+use self::reply::ReplyBody;
 use crate::disk::SimDisk;
 use crate::events::{STOP_WITHIN, begin_commands, job_cost, start_values, wall_ns};
 use crate::lies;
@@ -120,7 +121,11 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
     }
     for (number, host) in shared.plan.hosts.iter().enumerate() {
         let shared = shared.clone();
-        sim.host(host.address, move || live(shared.clone(), number));
+        if host.puppet.is_some() {
+            sim.host(host.address, move || puppet::live(shared.clone(), number));
+        } else {
+            sim.host(host.address, move || live(shared.clone(), number));
+        }
     }
     let mut changes: Vec<(u64, Change)> = Vec::new();
     for (number, fault) in shared.plan.faults.iter().enumerate() {
@@ -513,7 +518,9 @@ async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) 
     let listeners = transport.listen(address.port()..=address.port()).await?;
     let Some((_, mut listener)) = listeners.into_iter().next() else { return Ok(()) };
     if let Some(socket) = transport.open_datagrams(false, address.port()).await {
-        tokio::spawn(answer_datagrams(shared.clone(), clock.clone(), transport.clone(), number, socket));
+        let elsewhere = transport.open_datagrams(false, address.port() + 1).await;
+        let sockets = (socket, elsewhere);
+        tokio::spawn(answer_datagrams(shared.clone(), clock.clone(), transport.clone(), number, sockets));
     }
     loop {
         let Ok(connection) = transport.accept(&mut listener).await else { continue };
@@ -529,13 +536,15 @@ async fn serve_tracker(shared: Arc<Shared>, number: usize, address: SocketAddr) 
     }
 }
 
-/// The same tracker over UDP.
+type Datagrams = <ShapedTransport as Transport>::Datagrams;
+
+/// The same tracker over UDP, and from another port where its script says so.
 async fn answer_datagrams(
     shared: Arc<Shared>,
     clock: WorldClock,
     transport: ShapedTransport,
     number: usize,
-    socket: <ShapedTransport as Transport>::Datagrams,
+    (socket, elsewhere): (Datagrams, Option<Datagrams>),
 ) {
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -545,12 +554,13 @@ async fn answer_datagrams(
         let answer = lock(&shared.net.trackers)[number].answer_datagram(now, from, &buffer[..length]);
         let trace = &mut lock(&shared.watch).trace;
         trace.event(now, host, Kind::Request, [number as u64, length as u64, 1]);
-        let Some((after, answer)) = answer else { continue };
-        trace.event(now, host, Kind::Answer, [0, answer.len() as u64, 1]);
+        let Some(answer) = answer else { continue };
+        trace.event(now, host, Kind::Answer, [0, answer.payload.len() as u64, 1]);
+        let socket = if answer.from_elsewhere { elsewhere.as_ref().unwrap_or(&socket) } else { &socket };
         let (transport, socket, clock) = (transport.clone(), socket.clone(), clock.clone());
         tokio::spawn(async move {
-            clock.sleep_until_world(now + after).await;
-            transport.send_datagram(&socket, from, &answer);
+            clock.sleep_until_world(now + answer.after).await;
+            transport.send_datagram(&socket, from, &answer.payload);
         });
     }
 }
@@ -561,7 +571,7 @@ async fn answer(
     number: usize,
     from: SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, core::convert::Infallible> {
+) -> Result<Response<ReplyBody>, core::convert::Infallible> {
     let now = clock.world_now();
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let host = shared.plan.host_at(from.ip()).map_or(0, |host| host as u32 + 1);
@@ -576,9 +586,7 @@ async fn answer(
     if reply.after > 0 {
         clock.sleep_until_world(now + reply.after).await;
     }
-    let mut response = Response::new(Full::new(reply.body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(response)
+    Ok(reply::response(reply))
 }
 
 /// Segments and waiting connections per socket; beyond it turmoil panics or stalls.
