@@ -168,9 +168,9 @@ def run(program, path, seed, world):
 
 
 def worlds_of(path):
-    """The worlds that the file names; both when it names none."""
+    """The worlds that the file names; the event world when it names none."""
     found = re.search(r"^\s*worlds\s*=\s*\[([^\]]*)\]", path.read_text(), re.MULTILINE)
-    return re.findall(r'"(\w+)"', found.group(1)) if found else ["events", "turmoil"]
+    return re.findall(r'"(\w+)"', found.group(1)) if found else ["events"]
 
 
 if __name__ == "__main__":
