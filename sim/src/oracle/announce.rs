@@ -13,6 +13,8 @@ use crate::plan::OTHER_FAMILY;
 #[derive(Debug, Default)]
 pub(super) struct AnnounceWatch {
     counts: BTreeMap<&'static str, u32>,
+    /// Of what was asked, what may have been taken or not.
+    unsure: BTreeSet<&'static str>,
     identity: Option<(String, String)>,
     uploaded: u64,
     downloaded: u64,
@@ -99,15 +101,16 @@ impl AnnounceWatch {
         if self.over {
             return Err("an announce after `stopped` was taken".to_owned());
         }
+        let may_have_started = self.started_elsewhere || self.unsure.contains("started");
         match announce.event {
             "started" if count("started") > 0 => return Err("`started` again".to_owned()),
-            "stopped" if count("started") == 0 && !self.started_elsewhere => {
+            "stopped" if count("started") == 0 && !may_have_started => {
                 return Err("`stopped` before `started` was taken".to_owned());
             }
             "completed" if count("completed") > 0 => return Err("`completed` again".to_owned()),
             "completed" if whole_from_start => return Err("`completed` without having downloaded".to_owned()),
             "completed" if announce.left != 0 => return Err("`completed` with something left".to_owned()),
-            "" | "completed" if count("started") == 0 && !self.started_elsewhere => {
+            "" | "completed" if count("started") == 0 && !may_have_started => {
                 return Err("no `started` at first".to_owned());
             }
             "" if now < self.quiet_until => return Err("an announce before its time".to_owned()),
@@ -146,6 +149,11 @@ impl AnnounceWatch {
         let seconds = announced.min_interval.or(announced.interval);
         self.on_taken(now, announce, seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or(0));
         true
+    }
+
+    /// An answer came that may have come too late.
+    pub(super) fn on_unsure(&mut self, announce: &Announce) {
+        self.unsure.insert(announce.event);
     }
 
     /// It was taken, with the least seconds until the next.

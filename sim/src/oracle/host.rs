@@ -53,8 +53,8 @@ pub(super) struct ProcessWatch {
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
     /// Where announces were redirected to, and whose they are.
     pub(super) redirects: Vec<((usize, String, Announce), String)>,
-    /// By tracker and transaction, with the time since when the tracker is asked.
-    pub(super) udp: BTreeMap<(SocketAddr, u32), (u64, usize, String, Announce)>,
+    /// By tracker and transaction.
+    pub(super) udp: BTreeMap<(SocketAddr, u32), AskedByUdp>,
     /// Since when trackers are asked for a connection id, for what is then asked first.
     pub(super) greeted: BTreeMap<SocketAddr, u64>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
@@ -98,6 +98,18 @@ pub(super) struct ProcessWatch {
     /// Torrents that were whole before any piece of them was fetched.
     pub(super) whole_from_start: BTreeSet<usize>,
     pub(super) stopped: bool,
+}
+
+/// An announce over UDP that waits for its answer.
+#[derive(Debug)]
+pub(super) struct AskedByUdp {
+    /// When its first copy left.
+    pub(super) at: u64,
+    /// When the question began, at the earliest: its tracker is asked for a connection id first.
+    pub(super) since: u64,
+    pub(super) torrent: usize,
+    pub(super) tracker: String,
+    pub(super) announce: Announce,
 }
 
 /// What a job is for.

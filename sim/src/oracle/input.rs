@@ -10,7 +10,7 @@ use taipei_engine::wire::tracker_udp::UdpAnswer;
 use taipei_engine::wire::{Message, Request};
 use taipei_engine::{Command, Input};
 
-use super::host::{HostWatch, Pending};
+use super::host::{AskedByUdp, HostWatch, Pending};
 use super::wire::ConnectionWatch;
 use super::{Broken, Watch};
 use crate::disk::SimDisk;
@@ -193,13 +193,17 @@ impl Watch {
                 let Some(UdpAnswer::Announced { transaction, interval, peers, .. }) = answer else {
                     return Ok(());
                 };
-                let Some((at, torrent, tracker, announce)) = process.udp.remove(&(*remote, transaction))
-                else {
+                let Some(asked) = process.udp.remove(&(*remote, transaction)) else { return Ok(()) };
+                let AskedByUdp { at: asked_at, since, torrent, tracker, announce } = asked;
+                let watch = process.announces.entry((torrent, tracker.clone())).or_default();
+                // Later it is none any more to who asked. Nobody knows when whose question began that waited for another's
+                // connection id.
+                if begins_anew || now >= asked_at + UDP_PATIENCE {
                     return Ok(());
-                };
-                // Later it is none any more to who asked.
-                if now < at + UDP_PATIENCE && !begins_anew {
-                    let watch = process.announces.entry((torrent, tracker.clone())).or_default();
+                }
+                if now >= since + UDP_PATIENCE {
+                    watch.on_unsure(&announce);
+                } else {
                     watch.on_taken(now, &announce, u64::from(interval).min(ANNOUNCE_MIN_INTERVAL.as_secs()));
                     process.tiers.entry(torrent).or_default().on_answered(&tracker, true, peers.len());
                     self.announces += 1;

@@ -9,7 +9,7 @@ use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
 
 use super::announce::{Announce, AnnounceWatch, other_family};
-use super::host::{HostWatch, Pending, ProcessWatch};
+use super::host::{AskedByUdp, HostWatch, Pending, ProcessWatch};
 use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits};
@@ -213,7 +213,8 @@ impl Watch {
                 }
                 self.marks.insert("udp_announce");
                 let since = process.greeted.remove(remote).unwrap_or(now);
-                process.udp.insert((*remote, transaction), (since, torrent, tracker.clone(), announce));
+                let asked_by_udp = AskedByUdp { at: now, since, torrent, tracker: tracker.clone(), announce };
+                process.udp.insert((*remote, transaction), asked_by_udp);
                 asked?;
             }
             Output::HttpCancel { request } => {

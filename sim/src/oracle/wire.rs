@@ -360,8 +360,9 @@ impl Pieces {
 
 /// How long an answer is owed: some clients give none to what was taken back.
 const OWED: u64 = 60_000_000_000;
-/// A request without a block for so long counts as lost, and the same may be asked again.
-const LOST: u64 = 90_000_000_000;
+/// A request without a block for so long may count as lost, and the same may be asked again: 90 s after the first of
+/// those that were out when the peer was snubbed, which is a minute after it was asked at the most.
+const LOST: u64 = 30_000_000_000;
 
 fn pieces_of(bytes: &[u8]) -> Vec<u32> {
     (0u32..)
