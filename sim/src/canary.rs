@@ -235,6 +235,12 @@ pub const ALL: &[Canary] = &[
         plant: Bug::AsksAgain,
         more: NO_WASTE,
     },
+    Canary {
+        oracle: "L11",
+        bug: "an unchoke is not heard, and who gives nothing has all",
+        plant: Bug::MissesUnchoke,
+        more: RIDER,
+    },
     Canary { oracle: "V1", bug: "a fault is declared and not done", plant: Bug::FaultsSpare, more: SILENCE },
     Canary {
         oracle: "V2",
@@ -335,6 +341,13 @@ const NOTHING_WANTED: &str = scenario!("300 s", "1 MiB",
     "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }"
     "[[group]]\nname = \"leech\"\ncount = 1"
     "[[fault]]\nat = \"3 s\"\nkind = \"crash\"\npick = \"leech\"\nback_after = \"1 s\"");
+
+const RIDER: &str = scenario!("300 s", "16 MiB",
+    "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"200 kbit/s\" }"
+    "[[group]]\nname = \"leech\"\ncount = 1"
+    "[[actor]]\nkind = \"peer\"\nname = \"rider\"\ncount = 1\nbehaviour = [\"free rider\"]"
+    "[[fault]]\nat = \"100 s\"\nkind = \"crash\"\npick = \"seed\"\nback_after = \"1 s\""
+    "[[expect]]\nupload_share = { to = \"rider\", most = \"65 %\" }");
 
 /// A bug in a world.
 #[derive(Debug)]

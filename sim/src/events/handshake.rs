@@ -186,7 +186,10 @@ impl World {
             Kind::Open,
             [u64::from(stream), remote_host as u64 + 1, 1],
         );
-        let dialler = self.streams.end(stream, Side::Dialler).map(|end| (end.host, end.connection));
+        // Of who is gone by now, another process may have a connection of the same name.
+        let is_there = self.streams.is_open(stream, Side::Dialler);
+        let dialler = self.streams.end(stream, Side::Dialler).filter(|_| is_there);
+        let dialler = dialler.map(|end| (end.host, end.connection));
         self.step(host, Input::Accepted { connection, remote });
         if let Some(dialler) = dialler {
             self.watch.on_paired(dialler, (host, connection));
