@@ -138,6 +138,7 @@ fn panicked(job: &Job) -> JobResult {
         Work::Read { .. } => JobResult::Read(Err(failed)),
         Work::Record { .. } => JobResult::Recorded(Err(failed)),
         Work::Snapshot { .. } => JobResult::Saved(Err(failed)),
+        Work::Look => JobResult::Looked(Err(failed)),
         Work::Close => JobResult::Closed,
     }
 }

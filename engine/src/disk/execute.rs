@@ -17,10 +17,18 @@ pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many) -> J
         }
         Work::Hash { pieces } => JobResult::Hashed(payload::hash(place, pieces, storage, sha1_many)),
         Work::Read { blocks } => JobResult::Read(payload::read(place, blocks, storage)),
-        Work::Record { good, touched } => JobResult::Recorded(save::record(place, good, touched, storage)),
-        Work::Snapshot { have, unchecked, totals, close } => {
-            JobResult::Saved(save::snapshot(place, have, unchecked, *totals, *close, storage))
+        Work::Record { good, touched, doubted } => {
+            JobResult::Recorded(save::record(place, good, touched, doubted, storage))
         }
+        Work::Snapshot { have, unchecked, totals, close } => {
+            let saved = save::snapshot(place, have, unchecked, *totals, *close, storage);
+            if *close {
+                // Saved or not, nobody of us writes here any longer.
+                save::close(place, storage);
+            }
+            JobResult::Saved(saved)
+        }
+        Work::Look => JobResult::Looked(payload::look(place, storage)),
         Work::Close => {
             save::close(place, storage);
             JobResult::Closed

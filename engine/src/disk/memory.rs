@@ -24,6 +24,8 @@ pub(crate) struct MemoryStorage {
     pub(crate) fail_from: Option<(u64, StorageErrorKind)>,
     /// What still fits; none for no limit. Only told, not kept.
     pub(crate) free_bytes: Option<u64>,
+    /// How many reads, from now on, end halfway.
+    pub(crate) short_reads: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +83,11 @@ impl Storage for MemoryStorage {
         let missing = StorageError { path: name.clone(), kind: StorageErrorKind::NotFound };
         let bytes = &self.files.get(&name).ok_or(missing)?.bytes;
         let there = bytes.get(offset as usize..).unwrap_or(&[]);
-        let count = there.len().min(buffer.len());
+        let mut count = there.len().min(buffer.len());
+        if self.short_reads > 0 {
+            self.short_reads -= 1;
+            count /= 2;
+        }
         buffer[..count].copy_from_slice(&there[..count]);
         Ok(count)
     }

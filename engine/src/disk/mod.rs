@@ -117,8 +117,10 @@ pub enum Work {
     Record {
         /// Pieces whose hash was right and whose write returned.
         good: Vec<PieceIndex>,
-        /// Pieces of which a part was written: their files changed, by us.
+        /// Pieces of which a part was written: their files changed, by us; and pieces that were found gone.
         touched: Vec<PieceIndex>,
+        /// Pieces that may be gone: a later run hashes them.
+        doubted: Vec<PieceIndex>,
     },
     /// Sync the payload, write a snapshot, begin a new journal.
     Snapshot {
@@ -134,6 +136,8 @@ pub enum Work {
     },
     /// Let the lock go without saving anything.
     Close,
+    /// Look whether all files are there, as long as they should be: what needs no hash to be seen.
+    Look,
 }
 
 /// Blocks that lie one after the other in a piece.
@@ -212,6 +216,8 @@ pub enum JobResult {
     Saved(Result<(), StorageError>),
     /// Of `Close`.
     Closed,
+    /// Of `Look`: the files that are missing or too short.
+    Looked(Result<Vec<FileIndex>, StorageError>),
 }
 
 /// What came of writing.

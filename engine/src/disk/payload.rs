@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 
 use super::{
-    At, BlockDigest, HashPiece, PieceHash, Place, ReadBlock, Run, Sha1Many, Storage, StorageError,
+    At, BlockDigest, HashPiece, PieceHash, Place, ReadBlock, Run, Sha1Many, Stat, Storage, StorageError,
     StorageErrorKind, Written,
 };
 use crate::block::BlockData;
@@ -250,7 +250,8 @@ pub(super) fn read<S: Storage>(
     Ok(data)
 }
 
-/// Like [`fill`]; a missing file is no error. Gives whether all was there.
+/// Like [`fill`]; a file that is missing or too short is no error. One that only reads so, twice, is: what it holds is
+/// not known. Gives whether all was there.
 fn fill_if_there<S: Storage>(
     place: &Place,
     piece: PieceIndex,
@@ -258,11 +259,52 @@ fn fill_if_there<S: Storage>(
     storage: &mut S,
     buffer: &mut [u8],
 ) -> Result<bool, StorageError> {
-    match fill(place, piece, begin, storage, buffer) {
-        Ok(short) => Ok(short.is_none()),
-        Err(error) if error.kind == StorageErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+    let mut again = false;
+    loop {
+        let short = match fill(place, piece, begin, storage, buffer) {
+            Ok(None) => return Ok(true),
+            Ok(Some(file)) => place.error(file, StorageErrorKind::ShortRead),
+            Err(error) if error.kind == StorageErrorKind::NotFound => error,
+            Err(error) => return Err(error),
+        };
+        if !is_there(place, piece, begin, buffer.len(), storage)? {
+            return Ok(false);
+        }
+        if std::mem::replace(&mut again, true) {
+            return Err(short);
+        }
     }
+}
+
+/// Whether the files that a part of a piece lies in reach to its end.
+fn is_there<S: Storage>(
+    place: &Place,
+    piece: PieceIndex,
+    begin: u32,
+    length: usize,
+    storage: &mut S,
+) -> Result<bool, StorageError> {
+    let length = u32::try_from(length).expect("a buffer is no longer than a piece");
+    for run in place.layout.runs(piece, begin, length).filter(|run| !run.pad) {
+        let reaches = |stat: Stat| stat.is_file && stat.length >= run.offset + run.length;
+        if !storage.stat(place.at(run.file))?.is_some_and(reaches) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The files that are missing, or too short to hold all that should be in them.
+pub(super) fn look<S: Storage>(place: &Place, storage: &mut S) -> Result<Vec<FileIndex>, StorageError> {
+    let mut gone = Vec::new();
+    for (file, entry) in (0..).map(FileIndex).zip(place.layout.files()).filter(|(_, entry)| entry.is_stored())
+    {
+        let reaches = |stat: Stat| stat.is_file && stat.length >= entry.length;
+        if entry.length > 0 && !storage.stat(place.at(file))?.is_some_and(reaches) {
+            gone.push(file);
+        }
+    }
+    Ok(gone)
 }
 
 /// Reads a part of a piece, as long as the buffer. Gives the file that ended early, if one did.

@@ -16,12 +16,13 @@ pub(super) fn record<S: Storage>(
     place: &Place,
     good: &[PieceIndex],
     touched: &[PieceIndex],
+    doubted: &[PieceIndex],
     storage: &mut S,
 ) -> Result<(), StorageError> {
     let state = StateFiles::find(place, storage)?;
     let offset = state.stat(storage, Kind::Journal)?.and_then(|stat| journal::append_offset(stat.length));
     let Some(offset) = offset else { return Ok(()) };
-    let pieces = good.iter().chain(touched);
+    let pieces = good.iter().chain(touched).chain(doubted);
     let files: BTreeSet<_> = pieces.flat_map(|piece| place.layout.files_of(*piece)).collect();
     let mut records = Vec::with_capacity(files.len());
     for file in files.into_iter().filter(|file| place.layout.file(*file).is_stored()) {
@@ -31,6 +32,7 @@ pub(super) fn record<S: Storage>(
     }
     // Times before pieces: when the end is cut off, a piece is fetched again rather than its file distrusted.
     records.extend(journal::ranges(touched.iter().copied()).into_iter().map(Record::Missing));
+    records.extend(journal::ranges(doubted.iter().copied()).into_iter().map(Record::Unchecked));
     records.extend(journal::ranges(good.iter().copied()).into_iter().map(Record::Good));
     let bytes = journal::encode_records(&Identity::new(place.info_hash, &place.layout), records);
     state.write(storage, Kind::Journal, offset, &bytes)
@@ -104,9 +106,6 @@ pub(super) fn snapshot<S: Storage>(
         journal.header.begun_ns = begun_ns;
         journal::encode(&identity, &journal)
     })?;
-    if close {
-        self::close(place, storage);
-    }
     Ok(())
 }
 

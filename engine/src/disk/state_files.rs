@@ -98,7 +98,10 @@ impl<'a> StateFiles<'a> {
         let length = usize::try_from(stat.length).ok().filter(|length| *length <= bytes_max).unwrap_or(0);
         let mut bytes = vec![0; length];
         let read = storage.read_at(At { root: self.root, path: &self.path(kind.name()) }, 0, &mut bytes)?;
-        bytes.truncate(read);
+        if read < length {
+            let path = format!("{}/{}", self.root, self.path(kind.name()));
+            return Err(StorageError { path, kind: StorageErrorKind::ShortRead });
+        }
         Ok(Some(Found { bytes, modified_ns: stat.modified_ns }))
     }
 

@@ -115,7 +115,7 @@ impl Desk {
 
     fn record(&mut self, good: &[u32], touched: &[u32]) -> Result<(), StorageError> {
         let (good, touched) = (self.pieces(good), self.pieces(touched));
-        match self.run(Work::Record { good, touched }) {
+        match self.run(Work::Record { good, touched, doubted: Vec::new() }) {
             JobResult::Recorded(recorded) => recorded,
             other => panic!("{other:?}"),
         }
@@ -902,4 +902,58 @@ fn assert_true_have(desk: &mut Desk, opened: &Opened, when: &str, call: u64) {
         assert!(there || !opened.have.has(index), "piece {piece} is falsely believed {when}, call {call}");
     }
     (desk.storage.fail_at, desk.storage.calls) = (fail_at, calls);
+}
+
+#[test]
+fn a_lock_is_let_go_though_the_last_snapshot_fails() {
+    let mut desk = Desk::new(16, "a:80");
+    desk.opened();
+    desk.storage.fail_from = Some((desk.storage.calls + 3, StorageErrorKind::Io));
+    assert!(desk.snapshot_of(&[], &[], true).is_err());
+    desk.storage.fail_from = None;
+    desk.opened();
+}
+
+#[test]
+fn a_read_that_ends_early_in_a_file_that_is_long_enough_is_tried_again_and_damages_nothing() {
+    let mut desk = Desk::new(16, "a:40 b:40");
+    (0..5).for_each(|piece| assert!(desk.write(piece).is_ok()));
+    let check = |desk: &mut Desk, short_reads| {
+        desk.storage.short_reads = short_reads;
+        match desk.run(Work::Check { pieces: desk.pieces(&[1]) }) {
+            JobResult::Checked(good) => good.map_err(|error| error.kind),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(check(&mut desk, 1), Ok(vec![true]));
+    assert_eq!(check(&mut desk, 2), Err(StorageErrorKind::ShortRead));
+    desk.storage.put(&format!("{ROOT}/t/a"), &[1; 20]);
+    assert_eq!(check(&mut desk, 0), Ok(vec![false]), "there it really ends");
+}
+
+#[test]
+fn a_look_finds_files_that_are_missing_or_short() {
+    let mut desk = Desk::new(16, "a:40 -pad:8 b:32 empty:0 c:7");
+    (0..6).for_each(|piece| assert!(desk.write(piece).is_ok()));
+    let look = |desk: &mut Desk| match desk.run(Work::Look) {
+        JobResult::Looked(Ok(gone)) => gone.into_iter().map(|file| file.0).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(look(&mut desk), [] as [u32; 0]);
+    desk.storage.put(&format!("{ROOT}/t/a"), &[1; 39]);
+    desk.storage.files.remove(&format!("{ROOT}/t/c"));
+    assert_eq!(look(&mut desk), [0, 4]);
+}
+
+#[test]
+fn what_was_in_doubt_when_the_process_ended_is_hashed() {
+    let mut desk = Desk::new(16, "a:80");
+    desk.opened();
+    (0..3).for_each(|piece| assert!(desk.write(piece).is_ok()));
+    desk.record(&[0, 1, 2], &[]).unwrap();
+    let doubted = desk.pieces(&[1]);
+    let work = Work::Record { good: Vec::new(), touched: Vec::new(), doubted };
+    assert_eq!(desk.run(work), JobResult::Recorded(Ok(())));
+    desk.storage.kill();
+    assert_eq!(desk.opened(), (vec![0, 2], vec![1]));
 }

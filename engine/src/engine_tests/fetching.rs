@@ -137,6 +137,7 @@ impl Swarm {
                 }
                 Work::Record { .. } => JobResult::Recorded(Ok(())),
                 Work::Snapshot { .. } => JobResult::Saved(Ok(())),
+                Work::Look => JobResult::Looked(Ok(Vec::new())),
                 Work::Read { blocks } => {
                     JobResult::Read(Ok(blocks.iter().map(|block| block_of(0, block.length)).collect()))
                 }

@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::disk::Work;
 use crate::ids::PieceIndex;
 use crate::metainfo::Layout;
+use crate::time::Instant;
 
 /// The pieces to hash.
 #[derive(Debug, Default)]
@@ -69,11 +70,11 @@ impl Torrent {
         }
     }
 
-    pub(super) fn on_checked(&mut self, piece: PieceIndex, good: bool) {
+    pub(super) fn on_checked(&mut self, now: Instant, piece: PieceIndex, good: bool) {
         self.check.on_checked(piece, self.place.layout.piece_bytes(piece));
         if good {
             self.on_have(piece);
-            self.resume.on_good(piece);
+            self.resume.on_good(now, piece);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! [`TorrentState::DiskError`]: no block is asked for and no peer is dialled, what we have is served. Peers are asked
 //! again only after the disk took what it had refused, so a disk that stays full costs nobody a block.
 //!
-//! A file that was found missing or cut is *in doubt*: what we have of it is hashed again, and not served before. So a
+//! A file that was found missing or cut, at the latest when all pieces are there and every file is looked at, is *in doubt*: what we have of it is hashed again, and not served before. So a
 //! file that another program replaces by zeros, or that we had to make anew, never counts as data.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::{Purpose, Torrent, TorrentState};
+use super::{Purpose, Save, Torrent, TorrentState};
 use crate::alert::{AddError, Alert};
 use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
@@ -37,6 +37,8 @@ pub(super) struct DiskState {
     confirming: bool,
     /// All is there but for what is in doubt.
     completion_held: bool,
+    /// Files were looked at since all was there, and none was missing or short.
+    looked: bool,
     /// Files to make, with room for all of them, before the download begins.
     to_allocate: Vec<FileIndex>,
 }
@@ -65,6 +67,16 @@ impl DiskState {
         sure
     }
 
+    /// The pieces that we have and that may be gone.
+    pub(super) fn in_doubt(&self) -> impl Iterator<Item = PieceIndex> {
+        self.doubted.iter().copied()
+    }
+
+    /// Something is missing: when all is there again, files are looked at again.
+    pub(super) fn look_again(&mut self) {
+        self.looked = false;
+    }
+
     /// Nothing is tried again: the torrent ends.
     pub(super) fn give_up(&mut self) {
         *self = Self::default();
@@ -84,8 +96,8 @@ impl Torrent {
         error: StorageError,
         resume: ResumeMode,
     ) {
-        use StorageErrorKind::{Exhausted, Full, Io, Other, ReadOnly};
-        let passes = matches!(error.kind, Exhausted | Full | Io | Other(_) | ReadOnly);
+        use StorageErrorKind::{Exhausted, Full, Io, Other, ReadOnly, ShortRead};
+        let passes = matches!(error.kind, Exhausted | Full | Io | Other(_) | ReadOnly | ShortRead);
         if passes && self.state != TorrentState::Stopping {
             return self.on_disk_error(context, error, Purpose::Open { resume }, Work::Open { resume });
         }
@@ -107,6 +119,13 @@ impl Torrent {
             return;
         }
         self.disk.refused.push((purpose, work));
+        self.pause_for_disk(context, error);
+    }
+
+    /// Something could not be written down. The last snapshot says it as well: nothing is tried again at the end.
+    pub(super) fn on_not_saved(&mut self, context: &mut Context<'_>, error: StorageError, save: Save) {
+        let again = Some(save).filter(|_| self.state != TorrentState::Stopping);
+        self.resume.on_saved(again);
         self.pause_for_disk(context, error);
     }
 
@@ -187,7 +206,11 @@ impl Torrent {
     pub(super) fn doubt(&mut self, files: impl IntoIterator<Item = FileIndex>) {
         for file in files {
             let pieces = self.place.layout.pieces_of(file).map(PieceIndex::new);
-            self.disk.doubted.extend(pieces.filter(|piece| self.have.has(*piece)));
+            for piece in pieces.filter(|piece| self.have.has(*piece)) {
+                if self.disk.doubted.insert(piece) {
+                    self.resume.on_doubted(piece);
+                }
+            }
         }
     }
 
@@ -216,6 +239,7 @@ impl Torrent {
                     self.disk.doubted.remove(&piece);
                     if good {
                         self.tell_confirmed(piece);
+                        self.resume.on_good(context.now, piece);
                     } else {
                         self.on_lost(context, piece);
                     }
@@ -226,6 +250,38 @@ impl Torrent {
             }
             Err(error) => self.pause_for_disk(context, error),
         }
+        self.complete_if_held(context);
+    }
+
+    /// Whether completion has to wait until files were looked at, and what is in doubt was hashed: what another program
+    /// removed or cut is missed now at the latest.
+    pub(super) fn hold_completion(&mut self, context: &mut Context<'_>) -> bool {
+        let under_way = |purpose: &Purpose| matches!(purpose, Purpose::Look);
+        self.disk.looked |= self.told_complete || self.selection.wanted_bytes() == 0;
+        if !self.disk.looked && !self.jobs.values().any(under_way) {
+            self.submit(context, Purpose::Look, Work::Look);
+        }
+        self.disk.completion_held = !self.disk.doubted.is_empty() || !self.disk.looked;
+        self.disk.completion_held
+    }
+
+    /// Files were looked at, or could not be.
+    pub(super) fn on_looked(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Result<Vec<FileIndex>, StorageError>,
+    ) {
+        match result {
+            Ok(gone) => {
+                self.disk.looked = true;
+                self.doubt(gone);
+                self.complete_if_held(context);
+            }
+            Err(error) => self.on_disk_error(context, error, Purpose::Look, Work::Look),
+        }
+    }
+
+    fn complete_if_held(&mut self, context: &mut Context<'_>) {
         if self.disk.doubted.is_empty()
             && std::mem::take(&mut self.disk.completion_held)
             && self.selection.is_complete()
@@ -241,12 +297,6 @@ impl Torrent {
                 self.unsent.push(*connection);
             }
         }
-    }
-
-    /// Whether completion has to wait until what is in doubt was hashed.
-    pub(super) fn hold_completion(&mut self) -> bool {
-        self.disk.completion_held = !self.disk.doubted.is_empty();
-        self.disk.completion_held
     }
 
     /// Bytes that are to be written before the torrent is complete.

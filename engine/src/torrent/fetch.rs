@@ -283,7 +283,7 @@ impl Torrent {
         self.pieces.on_verified(&self.place.layout, piece, good);
         if good {
             self.on_have(piece);
-            self.resume.on_good(piece);
+            self.resume.on_good(context.now, piece);
             context.alert(Alert::PieceFinished { torrent: self.id, piece });
             self.tell_have(piece);
         } else {
@@ -327,7 +327,7 @@ impl Torrent {
 
     /// All that is wanted is here.
     pub(super) fn on_complete(&mut self, context: &mut Context<'_>) {
-        if self.state == TorrentState::Stopping || self.hold_completion() {
+        if self.state == TorrentState::Stopping || self.hold_completion(context) {
             return;
         }
         if self.have.is_full() {
@@ -360,7 +360,7 @@ impl Torrent {
         self.pieces.on_lost(&self.place.layout, piece);
         self.selection.on_lost(&self.place.layout, piece);
         self.offer(piece);
-        self.resume.on_changed(context.now);
+        self.resume.on_lost(context.now, piece);
         if self.selection.wants(piece) {
             for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.has.has(piece)) {
                 peer.wanted_count += 1;

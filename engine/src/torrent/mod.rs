@@ -143,8 +143,10 @@ enum Purpose {
     Record {
         good: Vec<PieceIndex>,
         touched: Vec<PieceIndex>,
+        doubted: Vec<PieceIndex>,
     },
     Snapshot,
+    Look,
     Close,
 }
 
@@ -315,7 +317,7 @@ impl Torrent {
             }
             (Purpose::Check { pieces }, JobResult::Checked(Ok(good))) => {
                 for (piece, good) in pieces.into_iter().zip(good) {
-                    self.on_checked(piece, good);
+                    self.on_checked(context.now, piece, good);
                 }
             }
             (Purpose::Check { pieces }, JobResult::Checked(Err(error))) => {
@@ -349,18 +351,15 @@ impl Torrent {
             }
             (Purpose::Record { .. }, JobResult::Recorded(Ok(())))
             | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
-                self.resume.on_saved(context.now, None);
+                self.resume.on_saved(None);
             }
-            (Purpose::Record { good, touched }, JobResult::Recorded(Err(error))) => {
-                // The last snapshot says it as well: nothing is tried again at the end.
-                let again = Some(Save::Record { good, touched });
-                self.resume.on_saved(context.now, again.filter(|_| self.state != TorrentState::Stopping));
-                self.pause_for_disk(context, error);
+            (Purpose::Record { good, touched, doubted }, JobResult::Recorded(Err(error))) => {
+                self.on_not_saved(context, error, Save::Record { good, touched, doubted });
             }
             (Purpose::Snapshot, JobResult::Saved(Err(error))) => {
-                self.resume.on_saved(context.now, Some(Save::Snapshot));
-                self.pause_for_disk(context, error);
+                self.on_not_saved(context, error, Save::Snapshot);
             }
+            (Purpose::Look, JobResult::Looked(result)) => self.on_looked(context, result),
             (Purpose::Confirm { pieces }, JobResult::Checked(result)) => {
                 self.on_confirmed(context, pieces, result);
             }
@@ -534,9 +533,10 @@ impl Torrent {
 
     fn save(&mut self, context: &mut Context<'_>) {
         match self.resume.poll(context.now) {
-            Some(Save::Record { good, touched }) => {
-                let purpose = Purpose::Record { good: good.clone(), touched: touched.clone() };
-                self.submit(context, purpose, Work::Record { good, touched });
+            Some(Save::Record { good, touched, doubted }) => {
+                let work =
+                    Work::Record { good: good.clone(), touched: touched.clone(), doubted: doubted.clone() };
+                self.submit(context, Purpose::Record { good, touched, doubted }, work);
             }
             Some(Save::Snapshot) => {
                 let work = self.snapshot(false);
@@ -547,7 +547,14 @@ impl Torrent {
     }
 
     fn snapshot(&self, close: bool) -> Work {
-        let (have, unchecked) = (self.have.clone(), self.check.unchecked().clone());
+        let (mut have, mut unchecked) = (self.have.clone(), self.check.unchecked().clone());
+        for piece in self.disk.in_doubt() {
+            have.clear(piece);
+            if unchecked.piece_count() == 0 {
+                unchecked = Bitfield::new(have.piece_count());
+            }
+            unchecked.set(piece);
+        }
         Work::Snapshot { have, unchecked, totals: self.totals(), close }
     }
 

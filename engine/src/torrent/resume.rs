@@ -13,9 +13,12 @@ pub(crate) struct Resume {
     enabled: bool,
     good: Vec<PieceIndex>,
     touched: BTreeSet<PieceIndex>,
+    doubted: BTreeSet<PieceIndex>,
     job_out: bool,
-    /// When something was recorded that no snapshot holds.
+    /// Since when there is something that no snapshot holds.
     dirty_since: Option<Instant>,
+    /// The same of what the snapshot under way holds.
+    saving_since: Option<Instant>,
 }
 
 /// Something to write down.
@@ -25,8 +28,10 @@ pub(crate) enum Save {
     Record {
         /// Pieces whose hash was right and whose write returned.
         good: Vec<PieceIndex>,
-        /// Pieces of which a part was written.
+        /// Pieces of which a part was written, and pieces that were found gone.
         touched: Vec<PieceIndex>,
+        /// Pieces that may be gone.
+        doubted: Vec<PieceIndex>,
     },
     /// Everything.
     Snapshot,
@@ -42,10 +47,30 @@ impl Resume {
         self.enabled
     }
 
-    pub(crate) fn on_good(&mut self, piece: PieceIndex) {
+    pub(crate) fn on_good(&mut self, now: Instant, piece: PieceIndex) {
         if self.enabled {
             self.good.push(piece);
             self.touched.remove(&piece);
+            self.doubted.remove(&piece);
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
+    /// A piece may be gone: were the process to end now, it is to be hashed.
+    pub(crate) fn on_doubted(&mut self, piece: PieceIndex) {
+        if self.enabled {
+            self.good.retain(|good| *good != piece);
+            self.doubted.insert(piece);
+        }
+    }
+
+    /// A piece is gone.
+    pub(crate) fn on_lost(&mut self, now: Instant, piece: PieceIndex) {
+        if self.enabled {
+            self.good.retain(|good| *good != piece);
+            self.doubted.remove(&piece);
+            self.touched.insert(piece);
+            self.dirty_since.get_or_insert(now);
         }
     }
 
@@ -61,29 +86,38 @@ impl Resume {
         if self.job_out || !self.enabled {
             return None;
         }
-        if !self.good.is_empty() || !self.touched.is_empty() {
+        if !self.good.is_empty() || !self.touched.is_empty() || !self.doubted.is_empty() {
             self.job_out = true;
             self.dirty_since.get_or_insert(now);
             let touched = std::mem::take(&mut self.touched).into_iter().collect();
-            return Some(Save::Record { good: std::mem::take(&mut self.good), touched });
+            let doubted = std::mem::take(&mut self.doubted).into_iter().collect();
+            return Some(Save::Record { good: std::mem::take(&mut self.good), touched, doubted });
         }
         if self.deadline().is_some_and(|at| at <= now) {
             self.job_out = true;
-            self.dirty_since = None;
+            self.saving_since = self.dirty_since.take();
             return Some(Save::Snapshot);
         }
         None
     }
 
     /// The job is over. What failed is written down again later.
-    pub(crate) fn on_saved(&mut self, now: Instant, failed: Option<Save>) {
+    pub(crate) fn on_saved(&mut self, failed: Option<Save>) {
         self.job_out = false;
         match failed {
-            Some(Save::Record { good, touched }) => {
+            Some(Save::Record { good, touched, doubted }) => {
+                // What became of a piece meanwhile counts.
+                let news =
+                    |piece: &PieceIndex| !self.touched.contains(piece) && !self.doubted.contains(piece);
+                let good: Vec<_> = good.into_iter().filter(news).collect();
+                let doubted: Vec<_> =
+                    doubted.into_iter().filter(|piece| !self.touched.contains(piece)).collect();
+                let is_good: BTreeSet<_> = self.good.iter().copied().collect();
+                self.touched.extend(touched.into_iter().filter(|piece| !is_good.contains(piece)));
+                self.doubted.extend(doubted.into_iter().filter(|piece| !is_good.contains(piece)));
                 self.good.extend(good);
-                self.touched.extend(touched);
             }
-            Some(Save::Snapshot) => self.dirty_since = Some(now),
+            Some(Save::Snapshot) => self.dirty_since = self.saving_since.or(self.dirty_since),
             None => {}
         }
     }
@@ -99,7 +133,8 @@ impl Resume {
     }
 }
 
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
+/// With a second for the disk to sync what was written meanwhile, a power cut costs the last five seconds at most.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
@@ -110,29 +145,58 @@ mod tests {
         let mut resume = Resume::default();
         resume.enable();
         let piece = PieceIndex::new;
-        resume.on_good(piece(1));
-        assert_eq!(resume.poll(Instant(0)), Some(Save::Record { good: vec![piece(1)], touched: vec![] }));
+        let record = |good: &[u32], touched: &[u32], doubted: &[u32]| {
+            let pieces = |numbers: &[u32]| numbers.iter().map(|number| piece(*number)).collect();
+            Some(Save::Record { good: pieces(good), touched: pieces(touched), doubted: pieces(doubted) })
+        };
+        resume.on_good(Instant(0), piece(1));
+        assert_eq!(resume.poll(Instant(0)), record(&[1], &[], &[]));
         resume.on_touched(piece(2));
         resume.on_touched(piece(3));
-        resume.on_good(piece(2));
+        resume.on_good(Instant(1), piece(2));
         assert_eq!(resume.poll(Instant(1)), None);
-        resume.on_saved(Instant(2), None);
+        resume.on_saved(None);
+        assert_eq!(resume.poll(Instant(3)), record(&[2], &[3], &[]));
+        resume.on_saved(None);
+        let four = Instant(4_000_000_000);
+        assert_eq!((resume.poll(Instant(5)), resume.deadline()), (None, Some(four)));
+        assert_eq!((resume.poll(four), resume.poll(four)), (Some(Save::Snapshot), None));
+        resume.on_saved(Some(Save::Snapshot));
         assert_eq!(
-            resume.poll(Instant(3)),
-            Some(Save::Record { good: vec![piece(2)], touched: vec![piece(3)] })
+            resume.poll(four),
+            Some(Save::Snapshot),
+            "what failed is due at once when it is tried again"
         );
-        resume.on_saved(Instant(4), None);
-        let five = Instant(5_000_000_000);
-        assert_eq!((resume.poll(Instant(5)), resume.deadline()), (None, Some(five)));
-        assert_eq!((resume.poll(five), resume.poll(five)), (Some(Save::Snapshot), None));
-        resume.on_saved(five, None);
-        assert_eq!(resume.deadline(), None);
+        // What comes while it is under way is as old as it is, not as the next snapshot.
+        resume.on_good(four, piece(4));
+        resume.on_saved(None);
+        assert_eq!(resume.poll(four), record(&[4], &[], &[]));
+        resume.on_saved(None);
+        assert_eq!(resume.deadline(), Some(Instant(8_000_000_000)));
+    }
+
+    #[test]
+    fn of_a_record_that_failed_only_what_still_holds_is_written_again() {
+        let mut resume = Resume::default();
+        resume.enable();
+        let piece = PieceIndex::new;
+        (1..=3).for_each(|number| resume.on_good(Instant(0), piece(number)));
+        resume.on_doubted(piece(2));
+        let failed = resume.poll(Instant(1));
+        resume.on_lost(Instant(2), piece(1));
+        resume.on_good(Instant(2), piece(2));
+        resume.on_doubted(piece(3));
+        resume.on_saved(failed);
+        let left = Save::Record { good: vec![piece(2)], touched: vec![piece(1)], doubted: vec![piece(3)] };
+        assert_eq!(resume.poll(Instant(3)), Some(left));
     }
 
     #[test]
     fn without_a_place_nothing_is_kept() {
         let mut resume = Resume::default();
-        resume.on_good(PieceIndex::new(1));
+        resume.on_good(Instant(0), PieceIndex::new(1));
+        resume.on_doubted(PieceIndex::new(2));
+        resume.on_lost(Instant(0), PieceIndex::new(3));
         assert_eq!(resume.poll(Instant(0)), None);
     }
 }

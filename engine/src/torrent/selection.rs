@@ -165,6 +165,7 @@ impl Torrent {
     /// Something that is wanted is missing, again.
     pub(super) fn on_incomplete(&mut self, context: &mut Context<'_>) {
         self.told_complete = false;
+        self.disk.look_again();
         if self.state != TorrentState::Seeding {
             return;
         }
