@@ -5,7 +5,9 @@
 //! now and what would be there after a power cut, with the writes between them; names have the same. Nothing here
 //! knows simulated waiting: it counts what was done, and a world books the time.
 
+mod damage;
 mod extents;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +15,10 @@ use taipei_engine::disk::{At, Stat, Storage, StorageError, StorageErrorKind};
 use taipei_engine::metainfo::StoragePath;
 use taipei_engine::rng::Rng;
 
+pub use self::damage::{Damage, Spoiled};
 use self::extents::{Extents, Source};
+use self::trouble::Troubles;
+pub use self::trouble::{Span, Trouble};
 use crate::content::Content;
 
 /// Where a payload file lies: its name and what should be in it.
@@ -59,26 +64,24 @@ pub struct SimDisk {
     directories: BTreeSet<String>,
     locks: BTreeMap<String, u32>,
     process: u32,
+    /// Of the world, nanoseconds; and by its clock on the wall, since 1970.
+    now: u64,
     now_ns: i64,
     capacity: Option<u64>,
     /// Writes that did not fit.
     refused: u64,
     /// Files of somebody else's, and what is in them.
     foreign: Vec<(String, &'static [u8])>,
-    fail: Option<Failure>,
+    troubles: Troubles,
+    /// What this process left each file at when it wrote to it: which inode, how long.
+    left: BTreeMap<String, (u64, u64)>,
+    sync_lies: bool,
+    renames_last: bool,
+    /// Syncs, of files and of directories, that did not do what they said.
+    broken_promises: u64,
+    spoiled: Vec<Spoiled>,
     torn_bytes: u64,
     work: Work,
-}
-
-/// A failure that was planned: calls fail from the `from`-th on, `count` of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The first call to fail, counted as in [`Work::calls`].
-    pub from: u64,
-    /// How many fail.
-    pub count: u64,
-    /// How.
-    pub kind: StorageErrorKind,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,6 +89,8 @@ struct Inode {
     now: Version,
     durable: Version,
     unsynced: Vec<Change>,
+    /// A sync said that it is safe, and it is not.
+    promised: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -147,11 +152,17 @@ impl SimDisk {
             directories: BTreeSet::new(),
             locks: BTreeMap::new(),
             process: 1,
+            now: 0,
             now_ns: 0,
             capacity: None,
             refused: 0,
             foreign: Vec::new(),
-            fail: None,
+            troubles: Troubles::default(),
+            left: BTreeMap::new(),
+            sync_lies: false,
+            renames_last: true,
+            broken_promises: 0,
+            spoiled: Vec::new(),
             torn_bytes: torn_bytes.max(1),
             work: Work::default(),
         }
@@ -168,15 +179,25 @@ impl SimDisk {
             );
             let inode = self.inode_next;
             self.inode_next += 1;
-            self.inodes.insert(inode, Inode { durable: version.clone(), now: version, unsynced: Vec::new() });
+            self.inodes.insert(inode, Inode { durable: version.clone(), now: version, ..Inode::default() });
             self.names.insert(home.name.clone(), inode);
             self.durable_names.insert(home.name, inode);
         }
     }
 
-    /// Tells the time, for modification times: nanoseconds since 1970.
-    pub fn set_wall_ns(&mut self, now_ns: i64) {
-        self.now_ns = now_ns;
+    /// Tells the time: the world's, and for modification times by the wall clock, nanoseconds since 1970.
+    pub fn set_time(&mut self, now: u64, wall_ns: i64) {
+        (self.now, self.now_ns) = (now, wall_ns);
+    }
+
+    /// From now on every sync returns at once and does nothing.
+    pub fn lie_about_syncs(&mut self) {
+        self.sync_lies = true;
+    }
+
+    /// From now on no sync makes a rename survive a power cut for certain.
+    pub fn forget_renames(&mut self) {
+        self.renames_last = false;
     }
 
     /// The most that fits; none for no limit.
@@ -196,9 +217,29 @@ impl SimDisk {
         self.refused
     }
 
-    /// Plans a failure; none for none.
-    pub fn set_failure(&mut self, failure: Option<Failure>) {
-        self.fail = failure;
+    /// Something goes wrong from now on; `number` is for ending it.
+    pub fn begin_trouble(&mut self, number: usize, trouble: Trouble) {
+        self.troubles.begin(number, trouble);
+    }
+
+    /// It is over. Gives how often anybody met it.
+    pub fn end_trouble(&mut self, number: usize) -> u64 {
+        self.troubles.end(number)
+    }
+
+    /// Failing calls that began to fail since this was last asked, each with the time at which it is over.
+    pub fn take_struck(&mut self) -> Vec<(usize, u64)> {
+        self.troubles.take_struck()
+    }
+
+    /// How much longer a job takes than it should, nanoseconds.
+    pub fn slowness(&mut self, rng: &mut Rng) -> u64 {
+        self.troubles.on_job(rng)
+    }
+
+    /// How many syncs did not do what they said.
+    pub fn broken_promises(&self) -> u64 {
+        self.broken_promises
     }
 
     /// What was done since this was last asked, with `calls` counted from the beginning.
@@ -213,6 +254,7 @@ impl SimDisk {
         self.process += 1;
         let freed = self.locks.len();
         self.locks.clear();
+        self.left.clear();
         freed
     }
 
@@ -221,22 +263,41 @@ impl SimDisk {
     pub fn power_cut(&mut self, rng: &mut Rng) -> usize {
         self.crash();
         let mut lost = 0;
-        // Names reach the medium in order: a beginning of them survives.
-        let changes = std::mem::take(&mut self.unsynced_names);
-        let survive = rng.below(changes.len() as u64 + 1) as usize;
-        lost += changes.len() - survive;
-        for change in changes.into_iter().take(survive) {
-            change.apply(&mut self.durable_names);
+        let promised: Vec<Home> =
+            self.homes.values().filter(|home| self.is_promised(home)).cloned().collect();
+        // Of each directory names reach the medium in order: a beginning of them survives.
+        let mut by_directory: BTreeMap<String, Vec<NameChange>> = BTreeMap::new();
+        for change in std::mem::take(&mut self.unsynced_names) {
+            by_directory.entry(change.directory().to_owned()).or_default().push(change);
+        }
+        for changes in by_directory.into_values() {
+            let survive = rng.below(changes.len() as u64 + 1) as usize;
+            lost += changes.len() - survive;
+            for change in changes.into_iter().take(survive) {
+                change.apply(&mut self.durable_names);
+            }
         }
         for inode in self.inodes.values_mut() {
             for change in std::mem::take(&mut inode.unsynced) {
                 lost += usize::from(!inode.durable.apply_torn(change, self.torn_bytes, rng));
             }
             inode.now = inode.durable.clone();
+            inode.promised = false;
         }
         self.names = self.durable_names.clone();
         self.drop_unnamed();
+        for home in promised {
+            self.spoil(&home, 0, home.length, true);
+        }
         lost
+    }
+
+    /// Whether something of a file was said to be safe, and is not.
+    fn is_promised(&self, home: &Home) -> bool {
+        self.names
+            .get(&home.name)
+            .and_then(|inode| self.inodes.get(inode))
+            .is_some_and(|inode| inode.promised)
     }
 
     /// Bytes that are neither canonical nor absent, for budgets.
@@ -253,28 +314,6 @@ impl SimDisk {
                     inode.now.holds(&self.contents, from - home.offset, to - from, home.content, from)
                 })
         })
-    }
-
-    /// Overwrites a byte of payload behind the engine's back, as bit rot would. False when it was not there.
-    pub fn rot(&mut self, content: u32, offset: u64) -> bool {
-        let Some(home) = self.homes.values().find(|home| {
-            home.content == content && (home.offset..home.offset + home.length).contains(&offset)
-        }) else {
-            return false;
-        };
-        let at = offset - home.offset;
-        let Some(inode) = self.names.get(&home.name).and_then(|inode| self.inodes.get_mut(inode)) else {
-            return false;
-        };
-        if at >= inode.now.length {
-            return false;
-        }
-        let mut byte = [0];
-        inode.now.extents.read(at, &mut byte, &self.contents);
-        for version in [&mut inode.now, &mut inode.durable] {
-            version.extents.put(at, 1, Source::Own(vec![byte[0] ^ 0x80].into()));
-        }
-        true
     }
 
     /// All of a payload file as it is now; none when it is missing.
@@ -303,7 +342,7 @@ impl SimDisk {
         version.extents.put(0, version.length, Source::Own(bytes.into()));
         let inode = self.inode_next;
         self.inode_next += 1;
-        self.inodes.insert(inode, Inode { durable: version.clone(), now: version, unsynced: Vec::new() });
+        self.inodes.insert(inode, Inode { durable: version.clone(), now: version, ..Inode::default() });
         self.names.insert(name.to_owned(), inode);
         self.durable_names.insert(name.to_owned(), inode);
         self.foreign.push((name.to_owned(), bytes));
@@ -332,16 +371,14 @@ impl SimDisk {
         self.names.keys().map(String::as_str)
     }
 
-    fn call(&mut self, name: &str) -> Result<(), StorageError> {
+    fn call(&mut self, name: &str, writes: bool) -> Result<(), StorageError> {
         self.work.calls += 1;
-        match self.fail {
-            Some(failure)
-                if self.work.calls >= failure.from && self.work.calls - failure.from < failure.count =>
-            {
+        match self.troubles.on_call(self.now, writes) {
+            Some(kind) => {
                 self.work.failed += 1;
-                Err(error(name, failure.kind))
+                Err(error(name, kind))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -355,7 +392,7 @@ impl SimDisk {
         let inode = self.inode_next;
         self.inode_next += 1;
         let version = Version { modified_ns: self.now_ns, ..Version::default() };
-        self.inodes.insert(inode, Inode { now: version.clone(), durable: version, unsynced: Vec::new() });
+        self.inodes.insert(inode, Inode { now: version.clone(), durable: version, ..Inode::default() });
         self.names.insert(name.to_owned(), inode);
         self.unsynced_names.push(NameChange::Put { name: name.to_owned(), inode });
         self.note_directories(directory_of(name).to_owned());
@@ -425,7 +462,7 @@ impl Version {
 
     /// Whether all of it survived.
     fn apply_torn(&mut self, change: Change, torn_bytes: u64, rng: &mut Rng) -> bool {
-        let fate = rng.below(4);
+        let fate = rng.below(5);
         let Change::Write { offset, length, source, at_ns } = change else {
             // Lengths are metadata and do not tear.
             if fate != 0 {
@@ -434,12 +471,16 @@ impl Version {
             return fate != 0;
         };
         let units = length.div_ceil(torn_bytes);
-        // All, nothing, a beginning or an end, or every other unit by chance.
+        // All, nothing, a beginning, any units by chance, or nothing but the length and the time.
         let cut = rng.below(units + 1);
+        if fate == 4 {
+            self.length = self.length.max(offset + length);
+            self.modified_ns = at_ns;
+        }
         let mut whole = true;
         for unit in 0..units {
             let keep = match fate {
-                0 => false,
+                0 | 4 => false,
                 1 => true,
                 2 => unit < cut,
                 _ => rng.below(2) == 0,
@@ -464,10 +505,11 @@ impl Version {
 impl Storage for SimDisk {
     fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, false)?;
         let inode = self.names.get(&name).ok_or_else(|| error(&name, StorageErrorKind::NotFound))?;
         let version = &self.inodes[inode].now;
         let there = version.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let there = self.troubles.on_read(there, self.work.calls);
         version.extents.read(offset, &mut buffer[..there], &self.contents);
         self.work.read_bytes += there as u64;
         Ok(there)
@@ -475,7 +517,7 @@ impl Storage for SimDisk {
 
     fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, true)?;
         let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         if let Some(capacity) = self.capacity {
             let covered = self
@@ -489,6 +531,10 @@ impl Storage for SimDisk {
         }
         let is_new = !self.names.contains_key(&name);
         let inode = self.inode_or_new(&name)?;
+        let length_now = self.inodes[&inode].now.length;
+        let was_changed =
+            self.left.get(&name).is_some_and(|(same, left)| *same != inode || length_now < *left);
+        let anew = is_new || was_changed;
         let mut at = offset;
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let source = self.source_of(&name, at, part);
@@ -497,12 +543,14 @@ impl Storage for SimDisk {
             at += part.len() as u64;
         }
         self.work.written_bytes += length;
-        Ok(is_new)
+        let before = self.left.get(&name).map_or(0, |(_, left)| if anew { 0 } else { *left });
+        self.left.insert(name, (inode, before.max(offset + length)));
+        Ok(anew)
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, false)?;
         if self.directories.contains(&name) {
             return Ok(Some(Stat {
                 length: 0,
@@ -524,22 +572,29 @@ impl Storage for SimDisk {
 
     fn set_len(&mut self, at: At<'_>, length: u64) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, true)?;
         let (inode, at_ns) = (self.inode_or_new(&name)?, self.now_ns);
+        self.left.insert(name, (inode, length));
         self.inodes.get_mut(&inode).expect("a name has its inode").change(Change::SetLen { length, at_ns });
         Ok(())
     }
 
     fn allocate(&mut self, at: At<'_>, _length: u64) -> Result<(), StorageError> {
-        self.call(&name_of(at.root, at.path))
+        self.call(&name_of(at.root, at.path), true)
     }
 
     fn sync(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
-        self.work.syncs += 1;
+        self.call(&name, false)?;
+        let lies = self.troubles.on_sync() || self.sync_lies;
         let Some(inode) = self.names.get(&name).copied() else { return Ok(()) };
         let file = self.inodes.get_mut(&inode).expect("a name has its inode");
+        file.promised = lies;
+        if lies {
+            self.broken_promises += 1;
+            return Ok(());
+        }
+        self.work.syncs += 1;
         file.unsynced.clear();
         file.durable = file.now.clone();
         // The file systems that are in use make a new file's name durable with its first sync; a rename they do not.
@@ -556,11 +611,17 @@ impl Storage for SimDisk {
 
     fn sync_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, false)?;
+        if self.troubles.on_sync() || self.sync_lies {
+            self.broken_promises += 1;
+            return Ok(());
+        }
         self.work.syncs += 1;
         let mut later = Vec::new();
         for change in std::mem::take(&mut self.unsynced_names) {
-            if change.directory() == directory_of(&name) {
+            let is_forgotten = !self.renames_last && matches!(change, NameChange::Rename { .. });
+            self.broken_promises += u64::from(is_forgotten);
+            if change.directory() == directory_of(&name) && !is_forgotten {
                 change.apply(&mut self.durable_names);
             } else {
                 later.push(change);
@@ -573,7 +634,7 @@ impl Storage for SimDisk {
 
     fn create_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, !self.directories.contains(&name))?;
         if self.names.contains_key(&name) {
             return Err(error(&name, StorageErrorKind::WrongKind));
         }
@@ -583,8 +644,10 @@ impl Storage for SimDisk {
 
     fn rename(&mut self, from: At<'_>, to: &StoragePath) -> Result<(), StorageError> {
         let (old, new) = (name_of(from.root, from.path), name_of(from.root, to));
-        self.call(&old)?;
+        self.call(&old, true)?;
         let inode = self.names.remove(&old).ok_or_else(|| error(&old, StorageErrorKind::NotFound))?;
+        self.left.remove(&old);
+        self.left.remove(&new);
         self.names.insert(new.clone(), inode);
         self.unsynced_names.push(NameChange::Rename { from: old, to: new, inode });
         self.drop_unnamed();
@@ -593,7 +656,8 @@ impl Storage for SimDisk {
 
     fn remove(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, self.names.contains_key(&name))?;
+        self.left.remove(&name);
         if self.names.remove(&name).is_some() {
             self.unsynced_names.push(NameChange::Remove { name });
             self.drop_unnamed();
@@ -602,13 +666,13 @@ impl Storage for SimDisk {
     }
 
     fn free_bytes(&mut self, root: &str) -> Result<u64, StorageError> {
-        self.call(root)?;
+        self.call(root, false)?;
         Ok(self.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(self.used_bytes())))
     }
 
     fn lock(&mut self, at: At<'_>) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
-        self.call(&name)?;
+        self.call(&name, true)?;
         if let Some(holder) = self.locks.get(&name) {
             return Err(error(&name, StorageErrorKind::Locked(*holder)));
         }

@@ -16,15 +16,16 @@ use taipei_engine::rng::Rng;
 use taipei_engine::{BlockData, Config, InfoHash};
 
 use crate::content::Content;
-use crate::disk::{Home, SimDisk};
+use crate::disk::{Damage, Home, SimDisk, Span, Trouble};
 use crate::network::cuts::Cut;
 use crate::network::nat::Nat;
 use crate::network::path::Sender;
 use crate::scenario::{
     Access, Accesses, Actor, ActorKind, Answer, Behaviour, DiskModel, Family, Fault, FaultKind, Has, NatBox,
-    Net, Order, Outage, Proto, Scenario, Torrent,
+    Net, Order, Outage, Proto, Scenario, Sync, Torrent,
 };
-use crate::units::{Rate, SECOND, Share, TimeRange};
+use crate::trace::digest;
+use crate::units::{CountRange, Rate, SECOND, Share, TimeRange};
 
 /// What is the same for every seed: made once for a sweep.
 #[derive(Debug)]
@@ -274,6 +275,20 @@ pub enum Action {
         /// Which.
         nat: usize,
     },
+    /// A disk does something wrong for a while.
+    Trouble {
+        /// Whose.
+        host: usize,
+        /// What.
+        trouble: Trouble,
+    },
+    /// Something is done to files behind the engine's back.
+    Damage {
+        /// Where.
+        host: usize,
+        /// What.
+        damage: Damage,
+    },
 }
 
 impl Action {
@@ -294,6 +309,19 @@ impl Action {
             Self::SlowLink { .. } => FaultKind::SlowLink,
             Self::DnsOutage { .. } => FaultKind::DnsOutage,
             Self::NatReboot { .. } => FaultKind::NatReboot,
+            Self::Trouble { trouble, .. } => match trouble {
+                Trouble::Call { .. } => FaultKind::DiskCall,
+                Trouble::Slow(_) => FaultKind::DiskSlow,
+                Trouble::ShortRead => FaultKind::ShortRead,
+                Trouble::SyncLies => FaultKind::SyncLies,
+                Trouble::ReadOnly => FaultKind::DiskReadOnly,
+            },
+            Self::Damage { damage, .. } => match damage {
+                Damage::Rot { .. } => FaultKind::BitRot,
+                Damage::Truncated { .. } => FaultKind::FileTruncated,
+                Damage::Removed { .. } => FaultKind::FileRemoved,
+                Damage::Replaced { .. } => FaultKind::FileReplaced,
+            },
         }
     }
 
@@ -310,10 +338,17 @@ impl Action {
             | Self::Reset { host }
             | Self::LossBurst { host, .. }
             | Self::SlowLink { host, .. }
-            | Self::DnsOutage { host, .. } => Some(*host),
+            | Self::DnsOutage { host, .. }
+            | Self::Trouble { host, .. }
+            | Self::Damage { host, .. } => Some(*host),
             Self::Cut { host, .. } => *host,
             Self::TrackerOutage { .. } | Self::NatReboot { .. } => None,
         }
+    }
+
+    /// Whether it is over not when its time has come but when the disk says so.
+    pub fn waits_for_call(&self) -> bool {
+        matches!(self, Self::Trouble { trouble: Trouble::Call { .. }, .. })
     }
 
     /// Of a fault that was settled: everything in it is drawn.
@@ -362,6 +397,11 @@ impl Action {
             FaultKind::NatReboot => Self::NatReboot {
                 nat: nats.iter().position(|nat| nat.name == fault.pick).expect("a checked fault picks a box"),
             },
+            kind => match (trouble(kind, fault), damage(kind, fault)) {
+                (Some(trouble), _) => Self::Trouble { host: host(), trouble },
+                (None, Some(damage)) => Self::Damage { host: host(), damage },
+                (None, None) => unreachable!("every kind is one of these: {kind:?}"),
+            },
         }
     }
 }
@@ -374,6 +414,35 @@ fn side(name: Option<&str>, hosts: &[HostPlan], trackers: &[TrackerPlan]) -> BTr
     let trackers_named = trackers.iter().enumerate().filter(|(_, tracker)| is_named(&tracker.name));
     let parties = trackers_named.map(|(number, _)| hosts.len() + number);
     hosts_named.map(|(number, _)| number).chain(parties).collect()
+}
+
+fn trouble(kind: FaultKind, fault: &Fault) -> Option<Trouble> {
+    Some(match kind {
+        FaultKind::DiskCall => Trouble::Call {
+            call: fault.call.map_or(1, |call| call.low),
+            span: match fault.lasts {
+                Some(lasts) => Span::Time(lasts.low),
+                None => Span::Calls(fault.calls.unwrap_or(1)),
+            },
+            kind: fault.error[0].kind(),
+        },
+        FaultKind::DiskSlow => Trouble::Slow(fault.latency.unwrap_or_default()),
+        FaultKind::ShortRead => Trouble::ShortRead,
+        FaultKind::SyncLies => Trouble::SyncLies,
+        FaultKind::DiskReadOnly => Trouble::ReadOnly,
+        _ => return None,
+    })
+}
+
+fn damage(kind: FaultKind, fault: &Fault) -> Option<Damage> {
+    let file = fault.file.clone();
+    Some(match kind {
+        FaultKind::BitRot => Damage::Rot { pieces: fault.pieces.unwrap_or(1) },
+        FaultKind::FileTruncated => Damage::Truncated { file, to: fault.to.map(|size| size.0) },
+        FaultKind::FileRemoved => Damage::Removed { file },
+        FaultKind::FileReplaced => Damage::Replaced { file },
+        _ => return None,
+    })
 }
 
 impl Materials {
@@ -409,6 +478,15 @@ impl Materials {
         JobResult::Read(Ok(shared.collect()))
     }
 
+    /// Does what a fault does to the files of a host. Gives how much that was.
+    pub fn damage(&self, plan: &Plan, number: usize, disk: &mut SimDisk) -> u64 {
+        let fault = &plan.faults[number];
+        let Action::Damage { host, damage } = &fault.action else { return 0 };
+        let piece_bytes: Vec<u64> = self.torrents.iter().map(|torrent| torrent.piece_bytes).collect();
+        let which = digest(&(plan.hosts[*host].id, fault.at));
+        disk.damage(damage, &piece_bytes, &mut Rng::stream(plan.seed, "damage", which))
+    }
+
     /// A host's disk at the beginning.
     pub fn disk(&self, host: &HostPlan) -> SimDisk {
         let homes = self.torrents.iter().enumerate().flat_map(|(number, torrent)| {
@@ -421,7 +499,13 @@ impl Materials {
         });
         let contents = self.torrents.iter().map(|torrent| torrent.content.clone()).collect();
         let mut disk = SimDisk::new(contents, homes.collect(), host.disk.torn.0);
-        disk.set_wall_ns(WALL_SECONDS * SECOND as i64);
+        disk.set_time(0, WALL_SECONDS * SECOND as i64);
+        if host.disk.sync == Sync::Lies {
+            disk.lie_about_syncs();
+        }
+        if !host.disk.rename_durable {
+            disk.forget_renames();
+        }
         if host.has_all {
             disk.fill();
         }
@@ -712,6 +796,11 @@ pub fn settle(scenario: &Scenario, seed: u64) -> Scenario {
         }
         keep_one(&mut rng, &mut fault.how);
         keep_one(&mut rng, &mut fault.by);
+        keep_one(&mut rng, &mut fault.error);
+        fault.call = fault.call.map(|CountRange { low, high }| {
+            let call = low + rng.below(high - low + 1);
+            CountRange { low: call, high: call }
+        });
         settled.faults.push(fault);
     }
     settled

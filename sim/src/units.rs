@@ -21,6 +21,23 @@ pub struct TimeRange {
     pub high: u64,
 }
 
+/// A count, or two with `..` between them: `17`, `"1 .. 200"`; both ends may be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "CountText")]
+pub struct CountRange {
+    /// The least.
+    pub low: u64,
+    /// The most; never below `low`.
+    pub high: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CountText {
+    One(u64),
+    Range(String),
+}
+
 /// A time forwards or backwards, in nanoseconds: `8760 h`, `-3 h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -54,16 +71,6 @@ pub struct Share {
     pub part: u64,
     /// Below the line, never zero.
     pub of: u64,
-}
-
-/// A number, or two with `..` between them: `3 .. 16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct CountRange {
-    /// The least.
-    pub low: u64,
-    /// The most; never below `low`.
-    pub high: u64,
 }
 
 /// A size, or two with `..` between them.
@@ -229,6 +236,18 @@ impl TryFrom<String> for CountRange {
     }
 }
 
+impl TryFrom<CountText> for CountRange {
+    type Error = UnitError;
+
+    fn try_from(text: CountText) -> Result<Self, UnitError> {
+        let text = match text {
+            CountText::One(count) => return Ok(Self { low: count, high: count }),
+            CountText::Range(text) => text,
+        };
+        Self::try_from(text)
+    }
+}
+
 impl TryFrom<String> for Size {
     type Error = UnitError;
 
@@ -344,6 +363,16 @@ impl Serialize for TimeRange {
             serializer.serialize_str(&low)
         } else {
             serializer.collect_str(&format_args!("{low} .. {}", write_exact(self.high, TIMES)))
+        }
+    }
+}
+
+impl Serialize for CountRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.low == self.high {
+            serializer.serialize_u64(self.low)
+        } else {
+            serializer.collect_str(&format_args!("{} .. {}", self.low, self.high))
         }
     }
 }

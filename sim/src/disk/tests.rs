@@ -160,11 +160,14 @@ fn a_full_disk_and_a_planned_failure_are_errors_with_the_path() {
     assert_eq!((error.path.as_str(), error.kind), ("/data/f", StorageErrorKind::Full));
     assert_eq!(bench.disk.free_bytes(ROOT), Ok(0));
     bench.disk.set_capacity(None);
-    let from = bench.disk.take_work().calls + 2;
-    bench.disk.set_failure(Some(Failure { from, count: 1, kind: StorageErrorKind::Io }));
+    let kind = StorageErrorKind::Io;
+    bench.disk.begin_trouble(0, Trouble::Call { call: 2, span: Span::Calls(1), kind });
     bench.write("f", 1_000, &[3]).expect("the first");
-    assert_eq!(bench.write("f", 1_001, &[3]).expect_err("the second").kind, StorageErrorKind::Io);
+    assert_eq!(bench.disk.take_struck(), []);
+    assert_eq!(bench.write("f", 1_001, &[3]).expect_err("the second").kind, kind);
+    assert_eq!(bench.disk.take_struck(), [(0, 0)]);
     bench.write("f", 1_001, &[3]).expect("the third");
+    assert_eq!(bench.disk.end_trouble(0), 1);
     assert_eq!(bench.disk.take_work().failed, 1);
 }
 
@@ -177,4 +180,99 @@ fn files_cut_and_grow_with_zeros() {
         bench.disk.set_len(At { root: ROOT, path: &at }, length).expect("sets");
     }
     assert_eq!(bench.read("f").as_deref(), Some(&b"abc\0\0"[..]));
+}
+
+#[test]
+fn calls_fail_for_as_long_as_they_are_to_once_they_do() {
+    let mut bench = bench();
+    let kind = StorageErrorKind::Exhausted;
+    bench.disk.begin_trouble(7, Trouble::Call { call: 2, span: Span::Time(100), kind });
+    let mut fails = |now| {
+        bench.disk.set_time(now, 0);
+        bench.write("f", 0, &[3]).is_err()
+    };
+    assert_eq!([10, 20, 30, 119, 120].map(&mut fails), [false, true, true, true, false]);
+    assert_eq!((bench.disk.take_struck(), bench.disk.end_trouble(7)), (vec![(7, 120)], 3));
+}
+
+#[test]
+fn a_read_may_end_early_and_what_is_read_only_still_reads() {
+    let mut bench = bench();
+    bench.write("f", 0, &[1; 100]).expect("writes");
+    let at = path("f");
+    let at = At { root: ROOT, path: &at };
+    bench.disk.begin_trouble(0, Trouble::ShortRead);
+    assert!(bench.disk.read_at(at, 0, &mut [0; 100]).expect("reads") < 100);
+    assert_eq!(bench.disk.end_trouble(0), 1);
+    bench.disk.begin_trouble(1, Trouble::ReadOnly);
+    assert_eq!(bench.read("f"), Some(vec![1; 100]));
+    assert_eq!(bench.write("f", 0, &[2]).expect_err("read-only").kind, StorageErrorKind::ReadOnly);
+    assert!(bench.disk.lock(At { root: ROOT, path: &path("lock") }).is_err());
+    assert_eq!(bench.disk.end_trouble(1), 2);
+}
+
+#[test]
+fn a_sync_that_lied_saved_nothing_and_the_disk_knows_of_what() {
+    let mut spoiled = 0;
+    for seed in 0..30 {
+        let mut bench = bench();
+        let slice = bench.content.slice(0, 60_000);
+        bench.write("a/1", 0, &slice).expect("writes");
+        bench.disk.begin_trouble(0, Trouble::SyncLies);
+        bench.sync("a/1");
+        assert_eq!((bench.disk.end_trouble(0), bench.disk.broken_promises()), (1, 1));
+        cut(&mut bench, seed);
+        spoiled += usize::from(!bench.disk.holds(0, 0, 60_000));
+        let all = Spoiled { content: 0, from: 0, to: 60_000, silent: true };
+        assert_eq!(bench.disk.take_spoiled(), [all]);
+    }
+    assert!(spoiled > 10, "{spoiled}");
+}
+
+#[test]
+fn a_rename_that_no_sync_makes_last_may_be_undone() {
+    let undone = (0..50).filter(|seed| {
+        let mut bench = bench();
+        bench.disk.forget_renames();
+        for (name, byte) in [("snapshot", 1), ("snapshot.new", 2)] {
+            bench.write(name, 0, &[byte; 100]).expect("writes");
+            bench.sync(name);
+        }
+        let from = At { root: ROOT, path: &path("snapshot.new") };
+        bench.disk.rename(from, &path("snapshot")).expect("renames");
+        bench.disk.sync_dir(At { root: ROOT, path: &path("snapshot") }).expect("syncs");
+        cut(&mut bench, *seed);
+        bench.read("snapshot") == Some(vec![1; 100])
+    });
+    assert!((5..45).contains(&undone.count()));
+}
+
+#[test]
+fn what_is_spoiled_is_told_of_and_a_writer_notices_what_it_can() {
+    let whole = || {
+        let mut bench = bench();
+        for (name, offset, length) in [("a/1", 0, 60_000), ("a/2", 60_000, 40_000)] {
+            let slice = bench.content.slice(offset, length);
+            assert_eq!(bench.write(name, 0, &slice), Ok(true));
+        }
+        bench
+    };
+    let mut rng = Rng::stream(1, "damage", 0);
+    let file = || Some("a/2".to_owned());
+    for (damage, spoiled, noticed) in [
+        (Damage::Rot { pieces: 3 }, 3, false),
+        (Damage::Truncated { file: file(), to: Some(1_000) }, 1, true),
+        (Damage::Removed { file: file() }, 1, true),
+        (Damage::Replaced { file: file() }, 1, true),
+    ] {
+        let mut bench = whole();
+        assert_eq!(bench.disk.damage(&damage, &[10_000], &mut rng), spoiled, "{damage:?}");
+        let list = bench.disk.take_spoiled();
+        assert_eq!(list.len() as u64, spoiled, "{damage:?}");
+        for Spoiled { content, from, to, .. } in list {
+            assert!(!bench.disk.holds(content, from, to - from), "{damage:?}");
+        }
+        assert_eq!(bench.write("a/2", 500, &[7]), Ok(noticed), "{damage:?}");
+        assert_eq!(bench.write("a/2", 501, &[7]), Ok(false), "once: {damage:?}");
+    }
 }

@@ -4,7 +4,7 @@ use taipei_engine::rng::Rng;
 use taipei_engine::{Command, Input};
 
 use super::stream::Side;
-use super::{Event, World};
+use super::{Event, World, wall_ns};
 use crate::plan::Action;
 use crate::run::Plant;
 use crate::units::Rate;
@@ -56,8 +56,19 @@ impl World {
                 let effects = self.nats[nat].reboot();
                 return self.struck(number, effects);
             }
+            Action::Trouble { host, trouble } => self.hosts[host].disk.begin_trouble(number, trouble),
+            Action::Damage { host, .. } => {
+                let disk = &mut self.hosts[host].disk;
+                disk.set_time(self.now, wall_ns(self.now));
+                let effects = self.materials.damage(&plan, number, disk);
+                self.watch.on_spoiled(host, &disk.take_spoiled());
+                return self.struck(number, effects);
+            }
         }
         self.watch.on_fault_begun(self.now, number);
+        if fault.action.waits_for_call() {
+            return;
+        }
         self.at(self.now + fault.lasts, Event::FaultOver { number });
     }
 
@@ -71,6 +82,7 @@ impl World {
                 self.hosts[host].misdated
             }
             Action::Silence { host } => self.hosts[host].silenced,
+            Action::Trouble { host, .. } => self.hosts[host].disk.end_trouble(number),
             Action::Cut { .. } => self.cuts.end(number),
             Action::LossBurst { host, .. } => self.senders[host].recover(),
             Action::SlowLink { host, .. } => {
@@ -86,7 +98,8 @@ impl World {
             | Action::PowerCut { .. }
             | Action::Leave { .. }
             | Action::Reset { .. }
-            | Action::NatReboot { .. } => return,
+            | Action::NatReboot { .. }
+            | Action::Damage { .. } => return,
         };
         self.watch.on_fault_over(self.now, number, effects);
     }
@@ -126,6 +139,15 @@ impl World {
         streams.len() as u64
     }
 
+    /// Calls on a disk that were to fail at some point have begun to.
+    pub(super) fn on_struck(&mut self, host: usize) {
+        for (number, over) in self.hosts[host].disk.take_struck() {
+            self.watch.on_struck(number, over);
+            self.at(over, Event::FaultOver { number });
+            self.arm_deadlines();
+        }
+    }
+
     /// A process or its machine dies.
     fn kill(&mut self, number: usize, host: usize) {
         self.end_recording(host);
@@ -154,15 +176,17 @@ impl World {
     fn break_disk(&mut self, number: usize, host: usize) -> u64 {
         let is_power_cut = matches!(self.plan.faults[number].action, Action::PowerCut { .. });
         let id = self.plan.hosts[host].id;
-        let host = &mut self.hosts[host];
-        (if is_power_cut {
-            host.powered = false;
-            host.boots += 1;
-            host.uplink.waiting.clear();
-            host.disk.power_cut(&mut Rng::stream(self.plan.seed, "power-cut", (id << 32) | host.boots))
-        } else {
-            host.disk.crash()
-        }) as u64
+        let this = &mut self.hosts[host];
+        if !is_power_cut {
+            return this.disk.crash() as u64;
+        }
+        this.powered = false;
+        this.boots += 1;
+        this.uplink.waiting.clear();
+        let mut rng = Rng::stream(self.plan.seed, "power-cut", (id << 32) | this.boots);
+        let lost = this.disk.power_cut(&mut rng);
+        self.watch.on_spoiled(host, &this.disk.take_spoiled());
+        lost as u64
     }
 
     pub(super) fn plant(&mut self) {

@@ -360,6 +360,7 @@ impl World {
             let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
             let result = self.materials.share(&work, result);
             let result = lies::tell(&self.plan, host, &work, result);
+            self.on_struck(host);
             self.watch.trace.event(now, host as u32 + 1, Kind::Job, [job.0, cost, 0]);
             let incarnation = self.hosts[host].incarnation;
             self.at(now + cost, Event::JobDone { host, incarnation, job, result: Box::new(result) });
@@ -401,10 +402,11 @@ impl Host {
 
     fn execute(&mut self, job: &Job, now: u64, latency: crate::units::TimeRange) -> (u64, JobResult) {
         self.misdated += u64::from(self.clock_error_ns != 0);
-        self.disk.set_wall_ns(wall_ns(now).saturating_add(self.clock_error_ns));
+        self.disk.set_time(now, wall_ns(now).saturating_add(self.clock_error_ns));
         let result = disk::execute(job, &mut self.disk, sha1_each);
         let work = self.disk.take_work();
-        (job_cost(job, work, draw(&mut self.disk_rng, latency)), result)
+        let latency = draw(&mut self.disk_rng, latency) + self.disk.slowness(&mut self.disk_rng);
+        (job_cost(job, work, latency), result)
     }
 }
 

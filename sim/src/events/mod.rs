@@ -315,6 +315,9 @@ impl World {
         for host in 0..self.hosts.len() {
             self.end_recording(host);
         }
+        for number in self.watch.unfinished() {
+            self.fault_over(number);
+        }
         if self.watch.violation().is_none() {
             let disks: Vec<&SimDisk> = self.hosts.iter().map(|host| &host.disk).collect();
             self.watch.finish(self.now, &disks);

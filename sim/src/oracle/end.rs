@@ -66,6 +66,9 @@ pub struct Summary {
     /// By puppet: payload that hosts gave to its connections.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub given_to_puppets: BTreeMap<String, u64>,
+    /// The greatest age of a verified piece that the end of a process, or of its machine, cost.
+    #[serde(skip)]
+    pub worst_loss_ns: u64,
     /// By victim and liar: pieces spoiled.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bad_pieces: BTreeMap<String, u32>,
@@ -79,7 +82,9 @@ impl Watch {
         for ((plan, watch), disk) in hosts.filter(|((plan, _), _)| plan.puppet.is_none()) {
             let torrents = self.materials.torrents.iter().enumerate().map(|(number, material)| {
                 let have = watch.have.get(&number).cloned().unwrap_or_default();
-                let files = material.files.iter().filter_map(|file| {
+                // What the world spoiled silently depends on when.
+                let files = material.files.iter().filter(|_| !watch.damage.is_rotten());
+                let files = files.filter_map(|file| {
                     Some(match disk.payload(&format!("{ROOT}/{}", file.path))? {
                         Payload::Canonical => HEXLOWER.encode(&file.sha1),
                         Payload::Other(bytes) => HEXLOWER.encode(&Sha1::digest(&bytes)),
@@ -150,6 +155,7 @@ impl Watch {
                 .filter(|(plan, _)| plan.puppet.is_some())
                 .map(|(plan, bytes)| (plan.name.clone(), bytes))
                 .collect(),
+            worst_loss_ns: self.hosts.iter().map(|watch| watch.loss.worst()).max().unwrap_or(0),
             bad_pieces: self
                 .plan
                 .hosts

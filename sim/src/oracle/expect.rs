@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{HostWatch, Watch};
 use crate::disk::SimDisk;
-use crate::plan::HostPlan;
+use crate::plan::{FaultPlan, HostPlan};
 use crate::scenario::{Expect, ExpectAnnounces, ExpectUploadShare};
 use crate::units::Share;
 
@@ -15,7 +15,12 @@ impl Watch {
     }
 
     fn is_all_met(&self) -> bool {
-        self.fault_effects.iter().all(Option::is_some)
+        let faults = self.plan.faults.iter().zip(&self.fault_effects).zip(&self.struck_until);
+        // For a call that is never made nobody waits; that it was not is for V1 to say.
+        let waits = |((fault, effects), struck): ((&FaultPlan, &Option<u64>), &Option<u64>)| {
+            effects.is_none() && (struck.is_some() || !fault.action.waits_for_call())
+        };
+        !faults.into_iter().any(waits)
             && self.engines().all(|(_, watch)| watch.process.is_some())
             && self.trackers_have_heard()
             && self.materials.scenario.expects.iter().all(|expect| self.is_met(expect))
@@ -67,8 +72,12 @@ impl Watch {
 
     /// When the last fault has healed; none while one waits for its condition.
     fn healed_at(&self) -> Option<u64> {
-        let faults = self.plan.faults.iter().zip(&self.fault_began);
-        let mut over = faults.map(|(fault, began)| Some(fault.at.or(*began)? + fault.lasts));
+        let faults = self.plan.faults.iter().zip(&self.fault_began).zip(&self.struck_until);
+        let mut over = faults.map(|((fault, began), struck)| match struck {
+            Some(until) => Some(*until),
+            None if fault.action.waits_for_call() => None,
+            None => Some(fault.at.or(*began)? + fault.lasts),
+        });
         over.try_fold(0, |latest: u64, at| Some(latest.max(at?)))
     }
 

@@ -8,9 +8,11 @@ use taipei_engine::wire::Request;
 use taipei_engine::{ConnectionId, HttpId, JobId};
 
 use super::announce::{Announce, AnnounceWatch, TierWatch};
+use super::damage::DamageWatch;
 use super::ledger::Counted;
 use super::liars::LiarWatch;
 use super::limits::Rates;
+use super::loss::LossWatch;
 use super::wire::ConnectionWatch;
 use crate::scenario::FaultKind;
 
@@ -42,6 +44,8 @@ pub(super) struct HostWatch {
     pub(super) look_at: u64,
     /// Nothing happens on it before.
     pub(super) asleep_until: u64,
+    pub(super) damage: DamageWatch,
+    pub(super) loss: LossWatch,
 }
 
 /// One process, from its start to its end.
@@ -118,7 +122,8 @@ pub(super) enum Pending {
     Open,
     Check(Vec<u32>),
     Record(Vec<u32>),
-    Snapshot(BTreeSet<u32>, Totals),
+    /// With how many syncs the disk had not done when it was asked for.
+    Snapshot(BTreeSet<u32>, Totals, u64),
     Other,
 }
 

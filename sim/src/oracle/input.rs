@@ -14,7 +14,7 @@ use super::host::{AskedByUdp, HostWatch, Pending};
 use super::wire::ConnectionWatch;
 use super::{Broken, Watch};
 use crate::disk::SimDisk;
-use crate::scenario::FaultKind;
+use crate::scenario::{Expect, FaultKind, Lost};
 
 impl Watch {
     pub(super) fn input(
@@ -38,9 +38,8 @@ impl Watch {
         self.is_news |=
             matches!(input, Input::HttpDone { .. } | Input::Datagram { .. } | Input::JobDone { .. });
         let materials = self.materials.clone();
-        let HostWatch {
-            process: Some(process), received_bytes, announces, announced_at, liars, fed_at, ..
-        } = &mut self.hosts[host]
+        let HostWatch { process: Some(process), received_bytes, announces, announced_at, fed_at, .. } =
+            &mut self.hosts[host]
         else {
             return Ok(());
         };
@@ -111,6 +110,7 @@ impl Watch {
                 }
                 let from = watch.host;
                 let mut payload = 0;
+                let mut wrong = Vec::new();
                 for message in messages {
                     match message {
                         Message::Piece { piece, begin, data } => {
@@ -133,13 +133,7 @@ impl Watch {
                             if let (Some(torrent), Some(from)) = (watch.torrent(), from)
                                 && !materials.torrents[torrent].is_right(*piece, *begin, data)
                             {
-                                if self.plan.hosts[from].is_honest() {
-                                    return Err(("S3", "a block was changed on its way".to_owned()));
-                                }
-                                // What nobody asked for spoils nothing.
-                                if watch.has_asked(&request) {
-                                    liars.on_lie(torrent, *piece, from);
-                                }
+                                wrong.push((torrent, *piece, from, watch.has_asked(&request)));
                             }
                         }
                         Message::Handshake(_) => {
@@ -166,6 +160,7 @@ impl Watch {
                 if let Some(from) = from.filter(|_| !self.cut_off.is_empty()) {
                     self.on_heard(now, host, from);
                 }
+                return self.on_wrong_blocks(host, wrong);
             }
             Input::HttpDone { request, result } => {
                 self.minute.wakes += 1;
@@ -220,12 +215,12 @@ impl Watch {
                 if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
                     if error_of(result) == Some(StorageErrorKind::Full) {
                         process.full.insert(torrent, self.steps);
-                    } else if matches!(result, JobResult::Written(Ok(_)))
+                    } else if is_written(result)
                         && process.full.get(&torrent).is_some_and(|told_at| *told_at <= asked_at)
                     {
                         process.full.remove(&torrent);
                     }
-                    return self.job_done(host, torrent, pending, result, disk);
+                    return self.job_done(now, host, torrent, (pending, asked_at), result, disk);
                 }
             }
             _ => {}
@@ -233,14 +228,41 @@ impl Watch {
         Ok(())
     }
 
+    /// Wrong blocks came: by torrent, piece, sender, and whether they were asked for.
+    fn on_wrong_blocks(&mut self, host: usize, blocks: Vec<(usize, u32, usize, bool)>) -> Result<(), Broken> {
+        for (torrent, piece, from, asked) in blocks {
+            if !self.plan.hosts[from].is_honest() {
+                // What nobody asked for spoils nothing.
+                if asked {
+                    self.hosts[host].liars.on_lie(torrent, piece, from);
+                }
+            } else if !self.hosts[from].damage.may_have_served(torrent, piece) {
+                return Err(("S3", "a block was changed on its way".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How old a piece may be that is lost; none where nobody set a limit, and on a disk that breaks its word.
+    fn loss_max(&self, disk: &SimDisk) -> Option<u64> {
+        let lost = |expect: &Expect| match expect.resume.as_ref()?.lost? {
+            Lost::Within(time) => Some(time.0),
+            Lost::Unsynced => None,
+        };
+        let most = self.materials.scenario.expects.iter().filter_map(lost).min();
+        most.filter(|_| disk.broken_promises() == 0)
+    }
+
     fn job_done(
         &mut self,
+        now: u64,
         host: usize,
         torrent: usize,
-        pending: Pending,
+        (pending, asked_at): (Pending, u64),
         result: &JobResult,
         disk: &SimDisk,
     ) -> Result<(), Broken> {
+        let loss_max = self.loss_max(disk);
         let material = &self.materials.torrents[torrent];
         let watch = &mut self.hosts[host];
         match (pending, result) {
@@ -258,8 +280,14 @@ impl Watch {
                     .filter(|piece| {
                         let (offset, length) = material.piece(*piece);
                         !disk.holds(torrent as u32, offset, length)
+                            && !watch.damage.may_believe(torrent, *piece)
                     })
                     .collect();
+                for piece in watch.damage.untold(torrent) {
+                    if !claimed.contains(&piece) && watch.damage.on_told(torrent, piece) {
+                        self.marks.insert("damage_noticed");
+                    }
+                }
                 watch.claimed_but_bad += bad.len() as u32;
                 let none = BTreeSet::new();
                 let kept = match watch.last_end {
@@ -282,6 +310,8 @@ impl Watch {
                 }
                 let forgets =
                     opened.totals.downloaded < totals.downloaded || opened.totals.uploaded < totals.uploaded;
+                let unchecked = opened.unchecked.iter().map(|piece| piece.get()).collect();
+                let age = watch.loss.on_opened(torrent, &claimed, unchecked, now);
                 watch.have.insert(torrent, claimed);
                 watch.note_if_whole(torrent, material.piece_count());
                 if !bad.is_empty() {
@@ -293,19 +323,30 @@ impl Watch {
                 if !lost.is_empty() {
                     return Err(("S12", format!("resume data lost pieces {lost:?}, which were saved")));
                 }
-                if forgets {
+                if forgets && disk.broken_promises() == 0 {
                     return Err((
                         "S24",
                         format!("goes on at {:?}, though {totals:?} was saved", opened.totals),
                     ));
                 }
-                Ok(())
+                is_little_lost(age, loss_max)
             }
             (Pending::Check(pieces), JobResult::Checked(Ok(good))) => {
                 let have = watch.have.entry(torrent).or_default();
+                let mut age = 0;
                 for (piece, good) in pieces.into_iter().zip(good) {
                     let (offset, length) = material.piece(piece);
                     let right = disk.holds(torrent as u32, offset, length);
+                    age = age.max(watch.loss.on_checked(torrent, piece, *good, now));
+                    if !*good {
+                        have.remove(&piece);
+                    }
+                    if watch.damage.is_younger(torrent, piece, asked_at) {
+                        continue;
+                    }
+                    if watch.damage.on_told(torrent, piece) {
+                        self.marks.insert("damage_noticed");
+                    }
                     if *good != right {
                         return Err((
                             "S1",
@@ -317,17 +358,20 @@ impl Watch {
                     }
                 }
                 watch.note_if_whole(torrent, material.piece_count());
-                Ok(())
+                is_little_lost(age, loss_max)
             }
             (Pending::Record(pieces), JobResult::Recorded(Ok(()))) => {
                 watch.recorded.entry(torrent).or_default().extend(pieces);
                 Ok(())
             }
-            (Pending::Snapshot(have, totals), JobResult::Saved(Ok(()))) => {
+            (Pending::Snapshot(mut have, totals, broken), JobResult::Saved(Ok(()))) => {
                 watch.totals.insert(torrent, totals);
                 self.marks.insert("snapshot");
+                have.retain(|piece| !watch.damage.may_claim(torrent, *piece));
                 watch.recorded.insert(torrent, have.clone());
-                watch.saved.insert(torrent, have);
+                if disk.broken_promises() == broken {
+                    watch.saved.insert(torrent, have);
+                }
                 Ok(())
             }
             (_, JobResult::Read(Ok(blocks))) => {
@@ -351,6 +395,16 @@ impl Watch {
     }
 }
 
+/// Whether what was lost is no older than it may be.
+fn is_little_lost(age: u64, most: Option<u64>) -> Result<(), Broken> {
+    match most {
+        Some(most) if age > most => {
+            Err(("S12", format!("a piece is lost that was verified {age} ns before, {most} allowed")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What went wrong with a job, if anything did.
 fn error_of(result: &JobResult) -> Option<StorageErrorKind> {
     match result {
@@ -360,9 +414,23 @@ fn error_of(result: &JobResult) -> Option<StorageErrorKind> {
         | JobResult::Hashed(Err(error))
         | JobResult::Read(Err(error))
         | JobResult::Recorded(Err(error))
-        | JobResult::Saved(Err(error)) => Some(error.kind),
+        | JobResult::Saved(Err(error))
+        | JobResult::Allocated(Err(error))
+        | JobResult::Looked(Err(error)) => Some(error.kind),
         _ => None,
     }
+}
+
+/// Whether the disk took something.
+fn is_written(result: &JobResult) -> bool {
+    matches!(
+        result,
+        JobResult::Written(Ok(_))
+            | JobResult::Opened(Ok(_))
+            | JobResult::Allocated(Ok(()))
+            | JobResult::Recorded(Ok(()))
+            | JobResult::Saved(Ok(()))
+    )
 }
 
 /// How long a question over UDP is open.

@@ -2,9 +2,11 @@
 //! is really on their disks.
 //!
 //! Each rule has an id and a sentence in [`RULES`]. Most are shadows that follow every input and output; what a host
-//! claims is compared as a whole every 1,024 inputs, and at the end.
+//! claims is compared as a whole every 1,024 inputs, and at the end. What is demanded of an engine whose disk was spoiled
+//! by the world itself is written in [`damage`].
 
 mod announce;
+mod damage;
 mod end;
 mod expect;
 mod host;
@@ -14,6 +16,7 @@ mod liars;
 mod limits;
 mod liveness;
 mod look;
+mod loss;
 mod output;
 mod rules;
 mod wire;
@@ -31,7 +34,7 @@ use self::ledger::Ledger;
 use self::liars::LiarWatch;
 use self::liveness::{CutOff, Minute, PULSE};
 pub use self::rules::{RULES, Rule, rule};
-use crate::disk::SimDisk;
+use crate::disk::{SimDisk, Spoiled};
 use crate::plan::{Action, FaultPlan, Materials, Plan};
 use crate::run::BUDGET;
 use crate::scenario::FaultKind;
@@ -81,6 +84,8 @@ pub struct Watch {
     fault_began: Vec<Option<u64>>,
     /// Whether anything happened that may have been waited for.
     is_news: bool,
+    /// When calls that began to fail will be fine again, or are.
+    struck_until: Vec<Option<u64>>,
     /// Whether somebody has more than when conditions were last looked at.
     copies_changed: bool,
     /// By host that it went to: payload that engines gave to their connections.
@@ -112,6 +117,7 @@ impl Watch {
             announces: 0,
             fault_began: vec![None; plan.faults.len()],
             is_news: true,
+            struck_until: vec![None; plan.faults.len()],
             copies_changed: false,
             uploaded: BTreeMap::new(),
             fault_effects: vec![None; plan.faults.len()],
@@ -189,6 +195,7 @@ impl Watch {
             // What was recorded and not synced may be gone, and nobody misses it later.
             watch.recorded = watch.saved.clone();
         }
+        watch.loss.on_killed(now);
         self.trace.event(now, host as u32 + 1, Kind::Stop, [kind as u64 + 1, effects, 0]);
     }
 
@@ -225,6 +232,32 @@ impl Watch {
         }
         let host = action.host().map_or(0, |host| host as u32 + 1);
         self.trace.event(now, host, Kind::Fault, [action.kind() as u64 + 1, effects, 1]);
+    }
+
+    /// Calls that were to fail at some point have begun to; `until` that is over.
+    pub fn on_struck(&mut self, fault: usize, until: u64) {
+        self.struck_until[fault] = Some(until);
+    }
+
+    /// Faults that have struck and are not over.
+    pub fn unfinished(&self) -> Vec<usize> {
+        let open =
+            |number: &usize| self.struck_until[*number].is_some() && self.fault_effects[*number].is_none();
+        (0..self.fault_effects.len()).filter(open).collect()
+    }
+
+    /// The world itself spoiled what is on a disk.
+    pub fn on_spoiled(&mut self, host: usize, spoiled: &[Spoiled]) {
+        for spoiled in spoiled {
+            let torrent = &self.materials.torrents[spoiled.content as usize];
+            let watch = &mut self.hosts[host];
+            for (torrent, piece) in watch.damage.on_spoiled(spoiled, torrent, self.steps) {
+                for kept in [&mut watch.recorded, &mut watch.saved] {
+                    kept.get_mut(&torrent).map(|pieces| pieces.remove(&piece));
+                }
+                watch.loss.on_gone(torrent, piece);
+            }
+        }
     }
 
     /// A fault whose condition is met now, once.
@@ -327,10 +360,11 @@ impl Watch {
             {
                 continue;
             }
+            let damage = &self.hosts[host].damage;
             bad = bad.or_else(|| {
                 have.iter().copied().find(|piece| {
                     let (offset, length) = material.piece(*piece);
-                    !disk.holds(*torrent as u32, offset, length)
+                    !disk.holds(*torrent as u32, offset, length) && !damage.may_claim(*torrent, *piece)
                 })
             });
         }
@@ -339,14 +373,21 @@ impl Watch {
         }
     }
 
-    /// Whether every host of a group has everything.
+    /// Whether every host of a group has everything, and has said so if it was not so from the start.
     pub fn is_complete(&self, group: &str) -> bool {
         self.plan
             .hosts
             .iter()
             .zip(&self.hosts)
             .filter(|(plan, _)| plan.group == group)
-            .all(|(_, watch)| watch.process.is_some() && self.has_all(watch))
+            .all(|(_, watch)| self.has_all(watch) && self.knows_it(watch))
+    }
+
+    fn knows_it(&self, watch: &HostWatch) -> bool {
+        let Some(process) = &watch.process else { return false };
+        (0..self.materials.torrents.len()).all(|torrent| {
+            process.whole_from_start.contains(&torrent) || watch.completed_at.contains_key(&torrent)
+        })
     }
 
     fn has_all(&self, watch: &HostWatch) -> bool {

@@ -9,6 +9,7 @@ use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
 
 use super::announce::{Announce, AnnounceWatch, other_family};
+use super::damage::DamageWatch;
 use super::host::{AskedByUdp, HostWatch, Pending, ProcessWatch};
 use super::input::UDP_PATIENCE;
 use super::wire::Claim;
@@ -26,7 +27,9 @@ impl Watch {
         disk: &SimDisk,
     ) -> Result<(), Broken> {
         let materials = self.materials.clone();
-        let HostWatch { process: Some(process), liars, .. } = &mut self.hosts[host] else { return Ok(()) };
+        let HostWatch { process: Some(process), liars, damage, .. } = &mut self.hosts[host] else {
+            return Ok(());
+        };
         if process.stopped {
             return Err(("S15", "an output after it had stopped".to_owned()));
         }
@@ -41,6 +44,7 @@ impl Watch {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 self.ledger.on_given(watch.end, &self.digests);
+                let lies = self.plan.hosts[host].lies.is_some();
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
                 let liar = watch.host.filter(|host| self.plan.hosts[*host].poisons());
                 let mut payload = 0;
@@ -68,7 +72,10 @@ impl Watch {
                         _ => {}
                     }
                     let claim = watch.on_sent(now, message, &materials)?;
-                    check_claim(claim, &materials, disk)?;
+                    check_claim(claim, &materials, disk, damage)?;
+                }
+                if let Some(torrent) = watch.torrent().filter(|_| !lies) {
+                    check_served(torrent, messages, &materials, damage)?;
                 }
                 if process.banned.contains(&watch.remote) {
                     return Err(("S8", format!("answers {}, which it banned", watch.remote)));
@@ -129,7 +136,8 @@ impl Watch {
                         let counted = process.counted.entry(torrent).or_default();
                         let checked = counted.check_totals(totals.downloaded, totals.uploaded);
                         checked.map_err(|message| ("S3", message))?;
-                        Pending::Snapshot(have.iter().map(|piece| piece.get()).collect(), *totals)
+                        let have = have.iter().map(|piece| piece.get()).collect();
+                        Pending::Snapshot(have, *totals, disk.broken_promises())
                     }
                     Work::Write { piece, runs, .. } => {
                         let bytes =
@@ -254,6 +262,7 @@ impl Watch {
                 self.trace.event(now, host as u32 + 1, Kind::Piece, [number as u64, u64::from(piece), 0]);
                 let (offset, length) = self.materials.torrents[number].piece(piece);
                 watch.have.entry(number).or_default().insert(piece);
+                watch.loss.on_good(number, piece, now);
                 watch.liars.on_good(number, piece);
                 self.copies_changed = true;
                 if let Some(process) = &mut watch.process {
@@ -263,7 +272,9 @@ impl Watch {
                         self.marks.insert("parole");
                     }
                 }
-                if self.is_looking && !disk.holds(number as u32, offset, length) {
+                if disk.holds(number as u32, offset, length) {
+                    watch.damage.on_told(number, piece);
+                } else if self.is_looking && !watch.damage.may_claim(number, piece) {
                     return Err(("S1", format!("piece {piece} is finished, but is not right on disk")));
                 }
             }
@@ -293,10 +304,13 @@ impl Watch {
                 if watch.process.as_mut().is_some_and(|process| !process.told_complete.insert(number)) {
                     return Err(("S21", "complete, again".to_owned()));
                 }
-                if self.is_looking
-                    && !disk.holds(number as u32, 0, self.materials.torrents[number].content.len())
-                {
-                    return Err(("S1", "completed, but its files are not right".to_owned()));
+                let material = &self.materials.torrents[number];
+                let wrong = (0..material.piece_count()).find(|piece| {
+                    let (offset, length) = material.piece(*piece);
+                    !disk.holds(number as u32, offset, length) && !watch.damage.may_believe(number, *piece)
+                });
+                if let Some(piece) = wrong.filter(|_| self.is_looking) {
+                    return Err(("S1", format!("completed, but piece {piece} is not right")));
                 }
             }
             Alert::PeerBanned { address, .. } => {
@@ -306,7 +320,9 @@ impl Watch {
                     process.banned.insert(address.ip());
                 }
                 self.marks.insert("banned");
-                if banned.is_none_or(HostPlan::is_honest) {
+                let is_rotten =
+                    self.plan.host_at(address.ip()).is_some_and(|host| self.hosts[host].damage.is_rotten());
+                if banned.is_none_or(HostPlan::is_honest) && !is_rotten {
                     return Err(("S19", format!("bans {address}, which never lied")));
                 }
             }
@@ -381,15 +397,42 @@ fn asked(
     Ok(before.is_some() && before != tier)
 }
 
-fn check_claim(claim: Claim, materials: &Materials, disk: &SimDisk) -> Result<(), Broken> {
+/// Blocks that are sent are what they should be: S2.
+fn check_served(
+    torrent: usize,
+    messages: &[Message],
+    materials: &Materials,
+    damage: &DamageWatch,
+) -> Result<(), Broken> {
+    for message in messages {
+        if let Message::Piece { piece, begin, data } = message
+            && !damage.may_serve(torrent, *piece)
+            && !materials.torrents[torrent].is_right(*piece, *begin, data)
+        {
+            return Err(("S2", format!("served a block of piece {piece} that is wrong")));
+        }
+    }
+    Ok(())
+}
+
+fn check_claim(
+    claim: Claim,
+    materials: &Materials,
+    disk: &SimDisk,
+    damage: &DamageWatch,
+) -> Result<(), Broken> {
     let holds = |torrent: usize, piece: u32| {
         let (offset, length) = materials.torrents[torrent].piece(piece);
-        disk.holds(torrent as u32, offset, length)
+        disk.holds(torrent as u32, offset, length) || damage.may_claim(torrent, piece)
     };
     let bad = match claim {
         Claim::None => None,
-        Claim::All(torrent) => (!disk.holds(torrent as u32, 0, materials.torrents[torrent].content.len()))
-            .then_some("everything".to_owned()),
+        Claim::All(torrent) => {
+            let material = &materials.torrents[torrent];
+            let all = disk.holds(torrent as u32, 0, material.content.len())
+                || (0..material.piece_count()).all(|piece| holds(torrent, piece));
+            (!all).then_some("everything".to_owned())
+        }
         Claim::Piece(torrent, piece) => (!holds(torrent, piece)).then(|| format!("piece {piece}")),
         Claim::Bits(torrent, pieces) => {
             pieces.into_iter().find(|piece| !holds(torrent, *piece)).map(|piece| format!("piece {piece}"))

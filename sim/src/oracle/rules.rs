@@ -43,7 +43,10 @@ pub const RULES: &[Rule] = &[
     ),
     is("S8", "who is banned is neither dialled nor answered, and nobody is dialled where no peer can be"),
     is("S9", "trackers are told the right thing, once, in time and in order, with counters that fit"),
-    is("S12", "resume data claims nothing that is not on disk, and loses nothing that was saved"),
+    is(
+        "S12",
+        "resume data claims nothing that is not on disk, and loses nothing that was saved, nor older than is allowed",
+    ),
     is("S13", "files are made and changed only below the root, and only those of the torrent"),
     is("S14", "nothing panics, and every torrent can be added"),
     is("S15", "after a stop nothing is left: no output, connection, job, request, lock or timer"),

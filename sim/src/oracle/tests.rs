@@ -175,7 +175,7 @@ fn s4_is_a_request_while_the_disk_is_full() {
     for freed in [true, false] {
         let mut stage = Stage::new(fault).connected(SEED);
         stage.watch.on_fault_begun(1, 0);
-        let work = Work::Record { good: Vec::new(), touched: Vec::new() };
+        let work = Work::Record { good: Vec::new(), touched: Vec::new(), doubted: Vec::new() };
         let place = stage.place();
         stage.says(Output::Job { job: JobId(0), work: Job { place, work } });
         let error = StorageError { path: "a".to_owned(), kind: StorageErrorKind::Full };

@@ -171,6 +171,9 @@ impl Scenario {
                 return Err((key, format!("no such group, host or tracker: `{name}`")));
             }
         }
+        if let Some(file) = fault.file.as_ref().filter(|file| !self.has_file(file)) {
+            return Err(("file", format!("no torrent has a file `{file}`")));
+        }
         let there = match fault.kind {
             FaultKind::TrackerOutage => self.is_tracker(&fault.pick),
             FaultKind::NatReboot => self.nats.iter().any(|nat| nat.name == fault.pick),
@@ -234,6 +237,16 @@ impl Scenario {
             }
         }
         Ok(())
+    }
+
+    fn has_file(&self, file: &str) -> bool {
+        self.torrents.iter().any(|torrent| match file.strip_prefix(&torrent.name) {
+            Some("") => torrent.files == 1,
+            Some(rest) => {
+                (1..=torrent.files).any(|number| torrent.files > 1 && rest == format!("/file-{number}.bin"))
+            }
+            None => false,
+        })
     }
 
     fn is_group(&self, name: &str) -> bool {

@@ -92,16 +92,40 @@ pub struct ExpectUploadShare {
 pub struct ExpectResume {
     /// Pieces believed that are not right on disk.
     pub claimed_but_bad: Option<u32>,
-    /// `<= unsynced`: after a crash nothing recorded is lost, after a power cut nothing synced.
+    /// `<= unsynced`: after a crash nothing recorded is lost, after a power cut nothing synced. `<= 5 s`: also, what was
+    /// verified longer ago than that is there again when what is on disk was looked at.
     pub lost: Option<Lost>,
     /// Payload received beyond the torrents' size, over all hosts picked by faults.
     pub refetched: Option<SizeMax>,
 }
 
-/// What a power cut may cost.
+/// What an end of a process or of its machine may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Lost {
-    /// Only what was not synced.
-    #[serde(rename = "<= unsynced")]
+    /// `<= unsynced`: only what was not synced.
     Unsynced,
+    /// `<= 5 s`: only what was verified in so much time before it.
+    Within(Time),
+}
+
+impl TryFrom<String> for Lost {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let most = text.strip_prefix("<=").ok_or_else(|| format!("`{text}`: wants `<=` first"))?.trim();
+        if most == "unsynced" {
+            return Ok(Self::Unsynced);
+        }
+        Time::try_from(most.to_owned()).map(Self::Within).map_err(|error| error.to_string())
+    }
+}
+
+impl From<Lost> for String {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Unsynced => "<= unsynced".to_owned(),
+            Lost::Within(time) => format!("<= {}", time.exact()),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! What goes wrong, when, and to whom.
 
 use serde::{Deserialize, Serialize};
+use taipei_engine::disk::StorageErrorKind;
 
 use super::check::At;
-use crate::units::{Jump, Rate, Share, Size, TimeRange};
+use crate::units::{CountRange, Jump, Rate, Share, Size, TimeRange};
 
 /// `[[fault]]`. Which keys it has depends on its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -39,6 +40,53 @@ pub struct Fault {
     /// How far a clock jumps: one of these is drawn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<Jump>,
+    /// Which call on the disk fails first, counted from 1 when the fault begins.
+    pub call: Option<CountRange>,
+    /// How many fail; or `for`, counted from the first that does.
+    pub calls: Option<u64>,
+    /// How calls fail: one of these is drawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub error: Vec<Errno>,
+    /// How much longer each job on a slow disk takes.
+    pub latency: Option<TimeRange>,
+    /// How many pieces rot, of those that are right on the disk.
+    pub pieces: Option<u32>,
+    /// Which file, below the download directory; when left out one of those that are there.
+    pub file: Option<String>,
+    /// What is left of a file that is cut; when left out that is drawn.
+    pub to: Option<Size>,
+}
+
+/// How a call fails, by its name in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[allow(clippy::upper_case_acronyms, reason = "these are their names")]
+pub enum Errno {
+    /// The disk is full.
+    ENOSPC,
+    /// The hardware failed.
+    EIO,
+    /// The file system is read-only.
+    EROFS,
+    /// Too many open files.
+    EMFILE,
+    /// There is no such file.
+    ENOENT,
+    /// No permission.
+    EACCES,
+}
+
+impl Errno {
+    /// What the engine is told.
+    pub fn kind(self) -> StorageErrorKind {
+        match self {
+            Self::ENOSPC => StorageErrorKind::Full,
+            Self::EIO => StorageErrorKind::Io,
+            Self::EROFS => StorageErrorKind::ReadOnly,
+            Self::EMFILE => StorageErrorKind::Exhausted,
+            Self::ENOENT => StorageErrorKind::NotFound,
+            Self::EACCES => StorageErrorKind::Denied,
+        }
+    }
 }
 
 /// What a fault waits for, when not for a time.
@@ -85,6 +133,24 @@ pub enum FaultKind {
     DnsOutage,
     /// A box that translates addresses forgets whom it let through.
     NatReboot,
+    /// Calls on a disk fail, from the so-and-so-many-th on.
+    DiskCall,
+    /// Every job on a disk takes longer.
+    DiskSlow,
+    /// Every read ends before what was asked for.
+    ShortRead,
+    /// Syncs return at once and do nothing.
+    SyncLies,
+    /// Nothing can be written.
+    DiskReadOnly,
+    /// Bytes on a disk turn around; nothing tells.
+    BitRot,
+    /// Another program cuts a file.
+    FileTruncated,
+    /// Another program removes a file.
+    FileRemoved,
+    /// Another program puts zeros in a file's place.
+    FileReplaced,
 }
 
 impl FaultKind {
@@ -107,6 +173,15 @@ impl FaultKind {
             Self::SlowLink => "slow-link",
             Self::DnsOutage => "dns-outage",
             Self::NatReboot => "nat-reboot",
+            Self::DiskCall => "disk-call",
+            Self::DiskSlow => "disk-slow",
+            Self::ShortRead => "short-read",
+            Self::SyncLies => "sync-lies",
+            Self::DiskReadOnly => "disk-read-only",
+            Self::BitRot => "bit-rot",
+            Self::FileTruncated => "file-truncated",
+            Self::FileRemoved => "file-removed",
+            Self::FileReplaced => "file-replaced",
         }
     }
 
@@ -114,7 +189,16 @@ impl FaultKind {
     pub fn family(self) -> &'static str {
         match self {
             Self::Crash | Self::PowerCut | Self::Leave => "crash",
-            Self::DiskFull => "disk",
+            Self::DiskFull
+            | Self::DiskCall
+            | Self::DiskSlow
+            | Self::ShortRead
+            | Self::SyncLies
+            | Self::DiskReadOnly
+            | Self::BitRot
+            | Self::FileTruncated
+            | Self::FileRemoved
+            | Self::FileReplaced => "disk",
             Self::TrackerOutage => "tracker",
             Self::Silence => "silence",
             Self::Suspend | Self::ClockJump => "clock",
@@ -153,6 +237,21 @@ impl FaultKind {
             Self::Partition | Self::OneWayCut => &["from_group", "to_group", "for"],
             Self::LossBurst => &["pick", "for", "share"],
             Self::SlowLink => &["pick", "for", "rate"],
+            Self::DiskCall => &["pick", "call", "error"],
+            Self::DiskSlow => &["pick", "for", "latency"],
+            Self::ShortRead | Self::SyncLies | Self::DiskReadOnly => &["pick", "for"],
+            Self::BitRot => &["pick", "pieces"],
+            Self::FileTruncated | Self::FileRemoved | Self::FileReplaced => &["pick"],
+        }
+    }
+
+    /// Those that it takes as well.
+    fn more_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::DiskCall => &["calls", "for"],
+            Self::FileTruncated => &["file", "to"],
+            Self::FileRemoved | Self::FileReplaced => &["file"],
+            _ => &[],
         }
     }
 }
@@ -189,11 +288,32 @@ impl Fault {
             ("space", self.space.is_some()),
             ("how", !self.how.is_empty()),
             ("by", !self.by.is_empty()),
+            ("call", self.call.is_some()),
+            ("calls", self.calls.is_some()),
+            ("error", !self.error.is_empty()),
+            ("latency", self.latency.is_some()),
+            ("pieces", self.pieces.is_some()),
+            ("file", self.file.is_some()),
+            ("to", self.to.is_some()),
         ] {
             match (self.kind.keys().contains(&name), has) {
                 (true, false) => return Err(("kind", format!("{kind}: wants `{name}`"))),
-                (false, true) => return Err((name, format!("{kind}: takes no `{name}`"))),
+                (false, true) if !self.kind.more_keys().contains(&name) => {
+                    return Err((name, format!("{kind}: takes no `{name}`")));
+                }
                 _ => {}
+            }
+        }
+        if self.kind == FaultKind::DiskCall && self.calls.is_some() == self.lasts.is_some() {
+            return Err(("kind", format!("{kind}: wants either `calls` or `for`")));
+        }
+        for (name, is_zero) in [
+            ("call", self.call.is_some_and(|call| call.low == 0)),
+            ("calls", self.calls == Some(0)),
+            ("pieces", self.pieces == Some(0)),
+        ] {
+            if is_zero {
+                return Err((name, "wants at least 1".to_owned()));
             }
         }
         let of_dns = |how: &Outage| matches!(how, Outage::Nxdomain | Outage::Silence);

@@ -210,12 +210,33 @@ pub struct DiskModel {
     /// What a power cut tears unsynced writes into.
     #[serde(default = "sector")]
     pub torn: Size,
+    /// Whether a sync does what it says.
+    #[serde(default)]
+    pub sync: Sync,
+    /// Whether a rename survives a power cut once its directory was synced.
+    #[serde(default = "yes")]
+    pub rename_durable: bool,
 }
 
 impl Default for DiskModel {
     fn default() -> Self {
-        Self { latency: disk_latency(), torn: sector() }
+        Self { latency: disk_latency(), torn: sector(), sync: Sync::Honest, rename_durable: yes() }
     }
+}
+
+/// What a sync does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sync {
+    /// What it says.
+    #[default]
+    Honest,
+    /// Nothing, at once.
+    Lies,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn gigabit() -> Rate {

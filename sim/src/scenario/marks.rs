@@ -24,6 +24,7 @@ pub const MARKS: &[Mark] = &[
     is("rechecked", "pieces that earlier processes left had to be hashed"),
     is("checked_again", "pieces that were had were hashed again, as their file was in doubt"),
     is("snapshot", "what is had was saved and synced"),
+    is("damage_noticed", "what another program did to files was noticed before it did any harm"),
     is("disk_error", "the disk refused a job"),
     is("disk_full_waited", "a torrent waited for a full disk and went on"),
     is("choked", "a peer choked us"),

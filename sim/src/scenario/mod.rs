@@ -30,8 +30,8 @@ use self::error::Wrong;
 pub use self::expect::{
     Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, ExpectUploadShare, Lost,
 };
-pub use self::fault::{Fault, FaultKind, Outage, When};
-pub use self::hosts::{Access, Accesses, DiskModel, Family, Group, Has, Settings};
+pub use self::fault::{Errno, Fault, FaultKind, Outage, When};
+pub use self::hosts::{Access, Accesses, DiskModel, Family, Group, Has, Settings, Sync};
 pub use self::marks::{MARKS, Mark};
 pub use self::nat::{NatBox, Rule};
 pub use self::net::Net;
@@ -296,6 +296,10 @@ mod tests {
         Scenario::parse(&format!("{SMALL}\n{more}"), "small.toml").map_err(|error| error.to_string())
     }
 
+    fn disk_fault(kind: &str, keys: &str) -> String {
+        format!("[[fault]]\nat = \"1 s\"\nkind = \"{kind}\"\npick = \"leech\"\n{keys}\n")
+    }
+
     #[test]
     fn a_small_scenario_has_defaults() {
         let scenario = parse("").expect("parses");
@@ -358,7 +362,12 @@ mod tests {
              [[actor]]\nkind = \"tracker\"\nname = \"t\"\nscript = [\"500\", \"hang 40 s\", \"ok interval=60\"]\n\
              [[fault]]\nat = \"1.5 s\"\nkind = \"clock-jump\"\nby = [\"-3 h\"]\nfor = \"1 s\"\npick = \"leech\"\n\
              [[fault]]\nwhen = \"one copy out\"\nkind = \"leave\"\npick = \"seed\"\n\
-             [[expect]]\ncomplete = \"leech\"\nwithin_bound = 1.5\nresume = { refetched = \"<= 8 MiB\" }\n",
+             [[fault]]\nat = \"1 s\"\nkind = \"disk-call\"\ncall = \"3 .. 9\"\nerror = [\"EIO\", \"EACCES\"]\nfor = \"20 s\"\npick = \"leech\"\n\
+             [[fault]]\nat = \"1 s\"\nkind = \"disk-call\"\ncall = 3\nerror = [\"EROFS\"]\ncalls = 2\npick = \"leech\"\n\
+             [[fault]]\nat = \"1 s\"\nkind = \"disk-slow\"\nlatency = \"1 s .. 2 s\"\nfor = \"1 s\"\npick = \"leech\"\n\
+             [[fault]]\nat = \"1 s\"\nkind = \"file-truncated\"\nfile = \"a\"\nto = \"3 B\"\npick = \"leech\"\n\
+             [[group]]\nname = \"odd\"\ncount = 1\ndisk = { sync = \"lies\", rename_durable = false }\n\
+             [[expect]]\ncomplete = \"leech\"\nwithin_bound = 1.5\nresume = { refetched = \"<= 8 MiB\", lost = \"<= 5 s\" }\n",
         )
         .expect("parses");
         let text = scenario.to_toml();
@@ -386,6 +395,13 @@ mod tests {
                 "[[fault]]\nat = \"1 s\"\nkind = \"tracker-outage\"\nfor = \"1 s\"\nhow = [\"hang\"]\npick = \"seed\"",
                 "no such group, host or tracker",
             ),
+            (&disk_fault("disk-call", "call = 3\nerror = [\"EIO\"]"), "either `calls` or `for`"),
+            (&disk_fault("disk-call", "call = 0\nerror = [\"EIO\"]\ncalls = 1"), "at least 1"),
+            (&disk_fault("disk-call", "call = 3\nerror = [\"EDOM\"]\ncalls = 1"), "unknown variant `EDOM`"),
+            (&disk_fault("bit-rot", "pieces = 0"), "at least 1"),
+            (&disk_fault("bit-rot", "pieces = 1\nfile = \"a\""), "takes no `file`"),
+            (&disk_fault("file-removed", "file = \"a/file-1.bin\""), "no torrent has a file"),
+            (&disk_fault("disk-slow", "for = \"1 s\""), "wants `latency`"),
             ("[[expect]]\nbanned = { bad_pieces = 3 }", "a group that lies"),
             ("[[expect]]\nby = \"3 s\"", "wants `complete`"),
             ("[[expect]]\nturn = { by = \"nobody\", within = \"3 s\" }", "`by`: no such group"),

@@ -54,6 +54,7 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
         lives: Mutex::new(vec![Life::default(); plan.hosts.len()]),
         stop: plan.hosts.iter().map(|_| watch::Sender::new(false)).collect(),
         kill: plan.hosts.iter().map(|_| watch::Sender::new(0)).collect(),
+        struck: Mutex::default(),
     });
     let panicked = catch(|| drive(&shared, options)).err();
     let now = shared.net.tick();
@@ -80,6 +81,8 @@ struct Shared {
     /// By host: the incarnation that dies now. A runtime that is dropped drops its tasks in an order that depends on
     /// every other task of this process; so a host drops its own, in its own order, before turmoil ends it.
     kill: Vec<watch::Sender<u32>>,
+    /// Calls on disks that have begun to fail, by their fault, with the time at which it is over.
+    struck: Mutex<Vec<(usize, u64)>>,
 }
 
 impl Shared {
@@ -150,6 +153,12 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
         }
         now += tick;
         let mut watch = lock(&shared.watch);
+        for (number, over) in lock(&shared.struck).drain(..) {
+            watch.on_struck(number, over);
+            changes.push((over, Change::Over(number)));
+            changes.sort_by_key(|(at, _)| *at);
+            deadlines = watch.deadlines();
+        }
         if watch.violation().is_some() {
             break;
         }
@@ -175,9 +184,12 @@ fn drive(shared: &Arc<Shared>, options: &RunOptions) {
                 watch.check_deadlines(now);
             }
             Some(_) if (0..shared.plan.hosts.len()).all(|host| watch.has_stopped(host)) => {
+                let unfinished = watch.unfinished();
+                drop(watch);
+                unfinished.into_iter().for_each(|number| over(shared, number, now));
                 let disks: Vec<_> = shared.disks.iter().map(lock).collect();
                 let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
-                watch.finish(now, &disks);
+                lock(&shared.watch).finish(now, &disks);
                 break;
             }
             Some(stop_by) if now >= stop_by => {
@@ -209,7 +221,8 @@ fn plan_fault(shared: &Shared, number: usize, at: u64, changes: &mut Vec<(u64, C
             changes.push((at + tick, Change::Killed(number)));
             changes.push((over.max(at + 2 * tick), Change::Back(number)));
         }
-        Action::Leave { .. } => changes.push((at, Change::Begin(number))),
+        Action::Leave { .. } | Action::Damage { .. } => changes.push((at, Change::Begin(number))),
+        _ if fault.action.waits_for_call() => changes.push((at, Change::Begin(number))),
         _ => {
             changes.push((at, Change::Begin(number)));
             changes.push((over, Change::Over(number)));
@@ -269,7 +282,9 @@ fn killed(sim: &mut Sim<'_>, shared: &Shared, number: usize, host: usize, is_pow
     } else {
         disk.crash()
     } as u64;
-    lock(&shared.watch).on_killed(now, number, effects);
+    let mut watch = lock(&shared.watch);
+    watch.on_spoiled(host, &disk.take_spoiled());
+    watch.on_killed(now, number, effects);
 }
 
 /// Whoever was down already comes back in its own time.
@@ -317,6 +332,16 @@ fn begin(shared: &Shared, number: usize, now: u64) {
         Action::DnsOutage { host, how } => shared.net.stop_resolving(host, how),
         // These are for the event world alone.
         Action::Reset { .. } | Action::NatReboot { .. } => return,
+        Action::Trouble { host, trouble } => lock(&shared.disks[host]).begin_trouble(number, trouble),
+        Action::Damage { host, .. } => {
+            let mut disk = lock(&shared.disks[host]);
+            disk.set_time(now, wall_ns(now));
+            let effects = shared.materials.damage(&shared.plan, number, &mut disk);
+            watch.on_spoiled(host, &disk.take_spoiled());
+            watch.on_fault_begun(now, number);
+            watch.on_fault_over(now, number, effects);
+            return;
+        }
         Action::Crash { .. } | Action::PowerCut { .. } => return,
     }
     watch.on_fault_begun(now, number);
@@ -334,6 +359,7 @@ fn over(shared: &Shared, number: usize, now: u64) {
         }
         Action::Silence { host } => shared.net.silenced(shared.plan.hosts[host].address),
         Action::TrackerOutage { tracker, .. } => lock(&shared.net.trackers)[tracker].come_back(),
+        Action::Trouble { host, .. } => lock(&shared.disks[host]).end_trouble(number),
         Action::Cut { .. } => shared.net.heal(number),
         Action::LossBurst { host, .. } => lock(&shared.net.senders)[host].recover(),
         Action::SlowLink { host, .. } => shared.net.slow_down(host, None),
@@ -342,7 +368,8 @@ fn over(shared: &Shared, number: usize, now: u64) {
         | Action::PowerCut { .. }
         | Action::Leave { .. }
         | Action::Reset { .. }
-        | Action::NatReboot { .. } => return,
+        | Action::NatReboot { .. }
+        | Action::Damage { .. } => return,
     };
     lock(&shared.watch).on_fault_over(now, number, effects);
 }
@@ -475,10 +502,12 @@ impl Jobs for InlineJobs {
         };
         let (cost, result) = {
             let mut disk = lock(&self.shared.disks[self.host]);
-            disk.set_wall_ns(wall_ns(now).saturating_add(error_ns));
+            disk.set_time(now, wall_ns(now).saturating_add(error_ns));
             let result = disk::execute(&job, &mut *disk, sha1_each);
             let result = lies::tell(&self.shared.plan, self.host, &job, result);
-            (job_cost(&job, disk.take_work(), draw(&mut self.rng, self.latency)), result)
+            lock(&self.shared.struck).extend(disk.take_struck());
+            let latency = draw(&mut self.rng, self.latency) + disk.slowness(&mut self.rng);
+            (job_cost(&job, disk.take_work(), latency), result)
         };
         lock(&self.shared.watch).trace.event(now, self.host as u32 + 1, Kind::Job, [id.0, cost, 0]);
         let lane = self.lanes.iter_mut().min().expect("there are lanes");
