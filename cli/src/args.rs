@@ -69,9 +69,11 @@ pub(crate) enum CliCommand {
     Seed(SeedArgs),
     /// Make a torrent of a file or directory
     Create(CreateArgs),
-    /// Show what a torrent file says
+    /// Show what a torrent file or magnet link says
     #[command(visible_alias = "show")]
     Info(InfoArgs),
+    /// Print the magnet link of a torrent file, or show what a link says
+    Magnet(MagnetArgs),
     /// Check data against a torrent; 0: whole, 4: not
     Verify(VerifyArgs),
     /// Run a tracker
@@ -384,8 +386,19 @@ pub(crate) struct CreateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Torrent file, or its http(s) address
+    /// Torrent file, or its http(s) address, or a magnet link or info-hash
     pub(crate) torrent: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) bind: BindArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MagnetArgs {
+    /// Torrent file, or its http(s) address, or a magnet link or info-hash
+    pub(crate) source: PathBuf,
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -633,9 +646,18 @@ mod tests {
         let mut cli = command_line().term_width(100).max_term_width(100);
         cli.build();
         let mut all = cli.render_long_help().to_string();
-        for name in
-            ["download", "seed", "create", "info", "verify", "tracker", "scrape", "completions", "demo"]
-        {
+        for name in [
+            "download",
+            "seed",
+            "create",
+            "info",
+            "magnet",
+            "verify",
+            "tracker",
+            "scrape",
+            "completions",
+            "demo",
+        ] {
             let command = cli.find_subcommand_mut(name).expect("it exists");
             all += &format!("\n==== {name}\n{}", command.clone().term_width(100).render_help());
         }

@@ -1,15 +1,22 @@
-//! `taipei-cli info`: what a torrent file says.
+//! `taipei-cli info`: what a torrent file or a magnet link says.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use taipei_engine::metainfo::{FileEntry, Metainfo};
+use taipei_engine::ids::InfoHashes;
+use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo};
 
 use crate::args::InfoArgs;
-use crate::output::{Exit, bytes, count, escape, fail, print, print_json, read_any_torrent};
+use crate::output::{Exit, bytes, count, escape, fail, magnet, print, print_json, read_any_torrent};
 
 /// Shows it.
 pub(crate) fn run(args: &InfoArgs) -> Exit {
+    if let Some(given) = magnet(&args.torrent) {
+        return match given {
+            Ok(magnet) => show_link(&magnet, args.json),
+            Err(failure) => fail(&failure, args.json),
+        };
+    }
     match read_any_torrent(&args.torrent, &args.bind) {
         Err(failure) => return fail(&failure, args.json),
         Ok((_, metainfo)) if args.json => print_json(&Info::new(&metainfo)),
@@ -17,6 +24,114 @@ pub(crate) fn run(args: &InfoArgs) -> Exit {
     }
     Exit::Done
 }
+
+/// Shows what a link says, and asks nobody.
+pub(crate) fn show_link(magnet: &Magnet, as_json: bool) -> Exit {
+    if as_json {
+        print_json(&LinkInfo::new(magnet));
+    } else {
+        print(link_text(magnet).trim_end());
+    }
+    Exit::Done
+}
+
+/// What programs read of a link: the keys of a torrent file, of which it says few, and its own.
+#[derive(Serialize)]
+struct LinkInfo<'a> {
+    name: Option<&'a str>,
+    kind: &'static str,
+    info_hash_v1: Option<String>,
+    info_hash_v2: Option<String>,
+    piece_length: Option<u32>,
+    num_pieces: Option<u32>,
+    total_size: Option<u64>,
+    num_files: Option<usize>,
+    files: Option<Vec<InfoFile<'a>>>,
+    private: Option<bool>,
+    trackers: &'a [String],
+    /// As they are asked: each after those before it.
+    tracker_tiers: Vec<[&'a str; 1]>,
+    web_seeds: &'a [String],
+    dht_nodes: [&'a str; 0],
+    comment: Option<&'a str>,
+    created_by: Option<&'a str>,
+    creation_date: Option<i64>,
+    source: Option<&'a str>,
+    peers: Vec<String>,
+    /// Indices of files, from 0 (BEP 53); none: all are wanted.
+    select_only: &'a [u32],
+}
+
+impl<'a> LinkInfo<'a> {
+    fn new(magnet: &'a Magnet) -> Self {
+        Self {
+            name: magnet.name.as_deref(),
+            kind: kind(&magnet.info_hashes),
+            info_hash_v1: magnet.info_hashes.v1.map(|hash| hash.to_string()),
+            info_hash_v2: magnet.info_hashes.v2.map(|hash| hash.to_string()),
+            piece_length: None,
+            num_pieces: None,
+            total_size: None,
+            num_files: None,
+            files: None,
+            private: None,
+            trackers: &magnet.trackers,
+            tracker_tiers: magnet.trackers.iter().map(|url| [url.as_str()]).collect(),
+            web_seeds: &magnet.web_seeds,
+            dht_nodes: [],
+            comment: None,
+            created_by: None,
+            creation_date: None,
+            source: None,
+            peers: magnet.peers.iter().map(ToString::to_string).collect(),
+            select_only: &magnet.select_only,
+        }
+    }
+}
+
+/// What people read of a link.
+fn link_text(magnet: &Magnet) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(out, "{label:<14}{}", escape(value));
+    };
+    line("name", magnet.name.as_deref().unwrap_or("(the link does not say)"));
+    let hashes = &magnet.info_hashes;
+    [("info-hash", hashes.v1.map(|v1| v1.to_string())), ("info-hash v2", hashes.v2.map(|v2| v2.to_string()))]
+        .iter()
+        .filter_map(|(label, hash)| Some((label, hash.as_ref()?)))
+        .for_each(|(label, hash)| line(label, hash));
+    match kind(hashes) {
+        "hybrid" => line("kind", HYBRID),
+        "v2" => {
+            line("kind", "v2 only: cannot be downloaded yet; a link with urn:btih: of the same torrent can")
+        }
+        _ => {}
+    }
+    let peers: Vec<String> = magnet.peers.iter().map(ToString::to_string).collect();
+    for (label, items) in
+        [("trackers", &magnet.trackers), ("web seeds", &magnet.web_seeds), ("peers", &peers)]
+    {
+        items.iter().enumerate().for_each(|(at, item)| line(if at == 0 { label } else { "" }, item));
+    }
+    if !magnet.select_only.is_empty() {
+        let numbers: Vec<String> = magnet.select_only.iter().map(|file| (file + 1).to_string()).collect();
+        line("only files", &numbers.join(","));
+    }
+    line("files", "known when a peer has told them");
+    out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// `v1`, `v2` or `hybrid`.
+fn kind(hashes: &InfoHashes) -> &'static str {
+    match (hashes.v1, hashes.v2) {
+        (Some(_), Some(_)) => "hybrid",
+        (None, _) => "v2",
+        (Some(_), None) => "v1",
+    }
+}
+
+const HYBRID: &str = "hybrid: v1 and v2; downloaded as v1";
 
 /// What programs read. Sizes and counts are without pad files and symlinks.
 #[derive(Serialize)]
@@ -69,11 +184,7 @@ impl<'a> Info<'a> {
         Self {
             name: &metainfo.name,
             original_name: metainfo.original_name.as_deref(),
-            kind: match (metainfo.info_hashes.v1, metainfo.info_hashes.v2) {
-                (Some(_), Some(_)) => "hybrid",
-                (None, _) => "v2",
-                (Some(_), None) => "v1",
-            },
+            kind: kind(&metainfo.info_hashes),
             info_hash_v1: metainfo.info_hashes.v1.map(|hash| hash.to_string()),
             info_hash_v2: metainfo.info_hashes.v2.map(|hash| hash.to_string()),
             piece_length: layout.piece_length(),
@@ -117,7 +228,7 @@ fn text(metainfo: &Metainfo) -> String {
     }
     line("size", &format!("{} in {}", bytes(info.total_size), count(info.num_files as u64, "file")));
     match info.kind {
-        "hybrid" => line("kind", "hybrid: v1 and v2; downloaded as v1"),
+        "hybrid" => line("kind", HYBRID),
         "v2" => line("kind", "v2 only: cannot be downloaded yet"),
         _ => {}
     }
@@ -220,6 +331,18 @@ mod tests {
         let json = crate::output::json_line(&Info::new(&metainfo));
         assert!(json.contains(r#""original_name":"n\u001b[2J""#), "{json}");
         assert!(json.contains(r#""original":"n\u001b[2J/../a\u202ebc""#), "{json}");
+    }
+
+    #[test]
+    fn a_link_for_people_and_for_programs() {
+        let v1 = "xt=urn:btih:OIX6MWZKUJWRJ423JLLCPUQCG3SIDWJE";
+        let v2 = "xt=urn:btmh:122095e04d0c4bad94ab206efa884666fd89777dbe4f7bd9945af1829037a85c6192";
+        let more = "dn=a%1b[2Jb&tr=http://t/a&tr=udp://u:1&ws=http://w/&x.pe=192.0.2.7:6881&x.pe=[2001:db8::7]:1&so=0,2-3";
+        let shown = [format!("{v1}&{more}"), format!("{v1}&{v2}"), v2.to_owned()].map(|parameters| {
+            let magnet = Magnet::parse(&format!("magnet:?{parameters}")).unwrap();
+            format!("{}\n{}\n", link_text(&magnet), crate::output::json_line(&LinkInfo::new(&magnet)))
+        });
+        insta::assert_snapshot!(shown.join("\n"));
     }
 
     #[test]

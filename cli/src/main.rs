@@ -9,6 +9,7 @@ mod create;
 mod demo;
 mod hashing;
 mod info;
+mod magnet;
 mod old_spellings;
 mod on_complete;
 mod output;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         CliCommand::Seed(args) => transfer::seed(&args, &cli.log),
         CliCommand::Create(args) => create::run(&args),
         CliCommand::Info(args) => info::run(&args),
+        CliCommand::Magnet(args) => magnet::run(&args),
         CliCommand::Verify(args) => verify::run(&args),
         CliCommand::Tracker(args) => return tracker::run(&args),
         CliCommand::Scrape(args) => scrape::run(&args),

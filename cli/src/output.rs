@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use taipei_engine::limits::TORRENT_FILE_BYTES_MAX;
 use taipei_engine::metainfo::paths::is_hidden;
-use taipei_engine::metainfo::{CreateError, Metainfo, MetainfoError, PathRules};
+use taipei_engine::metainfo::{CreateError, Magnet, MagnetError, Metainfo, MetainfoError, PathRules};
 
 use crate::args::BindArgs;
 
@@ -85,10 +85,10 @@ pub(crate) enum Failure {
     NothingToScrape(String),
     #[error("{host}: {error}")]
     Fetch { host: String, error: taipei_net::FetchError },
-    #[error(
-        "{}: magnet links and info-hashes come with a later version: give a torrent file, or its address", escape(.0)
-    )]
-    NotYet(String),
+    #[error("{}: this takes a torrent file, or its address; `info` shows what a link says", escape(.0))]
+    NeedsFile(String),
+    #[error("{}: {error}", escape(link))]
+    Magnet { link: String, error: MagnetError },
     #[error(
         "--encryption require: encryption does not exist yet, and nothing is sent plain when it is required"
     )]
@@ -130,7 +130,8 @@ impl Failure {
             Self::Create { .. } | Self::NotUtf8(_) => "not-possible",
             Self::Exists(_) | Self::SavedOther(_) => "exists",
             Self::Changed(_) => "changed",
-            Self::NotYet(_) | Self::Encryption | Self::Scheme(_) => "not-supported",
+            Self::Magnet { error, .. } => error.class(),
+            Self::NeedsFile(_) | Self::Encryption | Self::Scheme(_) => "not-supported",
             Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
             Self::Seed { .. } => "not-whole",
             Self::Select { .. } | Self::NoMatch { .. } => "selection",
@@ -336,8 +337,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::File { path: path.to_owned(), error };
     let text = path.to_string_lossy();
     if !path.exists() {
-        if text.starts_with("magnet:") || is_info_hash(&text) {
-            return Err(Failure::NotYet(text.into_owned()));
+        if is_magnet(&text) || is_info_hash(&text) {
+            return Err(Failure::NeedsFile(text.into_owned()));
         }
         if text.contains("://") {
             return Err(Failure::Scheme(path.to_owned()));
@@ -347,6 +348,25 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(TORRENT_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut torrent_file).map_err(failed)?;
     if torrent_file.is_empty() { Err(Failure::Empty(path.to_owned())) } else { Ok(torrent_file) }
+}
+
+/// The magnet link that was given instead of a file: as a link, or as an info-hash alone. None: it is neither, or such a
+/// file is here.
+pub(crate) fn magnet(path: &Path) -> Option<Result<Magnet, Failure>> {
+    let text = path.to_string_lossy();
+    let link = if is_magnet(&text) {
+        text.into_owned()
+    } else if is_info_hash(&text) && !path.exists() {
+        let urn = if text.len() == 64 { "btmh:1220" } else { "btih:" };
+        format!("magnet:?xt=urn:{urn}{text}")
+    } else {
+        return None;
+    };
+    Some(Magnet::parse(&link).map_err(|error| Failure::Magnet { link, error }))
+}
+
+fn is_magnet(text: &str) -> bool {
+    text.trim_start().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
 }
 
 /// In hexadecimal digits or base32, of either version.

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use common::{Place, Running, interrupt};
 
@@ -283,4 +284,26 @@ fn a_command_is_run_when_a_torrent_is_complete() {
     assert_eq!(get("two", "./nothing"), "warning: --on-complete ./nothing: there is no such file\n");
     assert!(get("three", "sh -c 'exit 3'").contains("--on-complete sh: exit status: 3"));
     assert_eq!(seeder.interrupt(), Some(0));
+}
+
+#[test]
+fn a_torrent_becomes_a_link_and_a_link_says_what_it_is() {
+    let place = Place::with_torrent("magnet");
+    let (info, _) = place.ends(0, "info t.torrent --json");
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let (link, _) = place.ends(0, "magnet t.torrent");
+    let link = link.trim();
+    assert!(link.starts_with("magnet:?xt=urn:btih:") && link.contains("&dn=t"), "{link}");
+    for command in ["info", "magnet"] {
+        let (read, _) = place.ends(0, &format!("{command} {link}&so=0,2&x.pe=192.0.2.1:1 --json"));
+        let read: Value = serde_json::from_str(&read).unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let own = ["peers", "select_only"].map(str::to_owned);
+        assert_eq!(keys(&read), &keys(&info) | &own.into(), "the keys of a torrent, and its own");
+        assert_eq!((&read["info_hash_v1"], &read["name"]), (&info["info_hash_v1"], &info["name"]));
+        assert_eq!((&read["select_only"], &read["peers"][0]), (&json!([0, 2]), &json!("192.0.2.1:1")));
+    }
+    let hash = info["info_hash_v1"].as_str().unwrap();
+    let (words, _) = place.ends(0, &format!("info {hash}"));
+    assert!(words.contains(hash) && words.contains("the link does not say"), "{words}");
 }

@@ -25,8 +25,14 @@ fn each_is_refused_in_words() {
         (1, "info empty.torrent", "empty.torrent: the file is empty"),
         (1, "info text.torrent", "text.torrent: not a torrent file"),
         (1, "info ftp://x/y", "neither a file here nor an http or https address"),
-        (1, "info magnet:?xt=urn:btih:00", "come with a later version"),
-        (1, "download 0123456789abcdef0123456789abcdef01234567", "come with a later version"),
+        (1, "info magnet:?xt=urn:btih:00", "the info-hash in the magnet link is broken: copy the whole link"),
+        (1, "magnet magnet:?dn=x", "the magnet link has no info-hash"),
+        (1, "magnet missing.torrent", "missing.torrent: there is no such file"),
+        (
+            1,
+            "verify 0123456789abcdef0123456789abcdef01234567 data",
+            "this takes a torrent file, or its address",
+        ),
         (1, "download t.torrent -o file", "file: this is a file, not a directory: choose another"),
         (1, "download t.torrent -o file/below", "file: this is a file, not a directory: choose another"),
         (

@@ -1,10 +1,12 @@
 //! Magnet links (BEP 9, 52, 53): which torrent, and where to ask for it.
 
+use core::fmt;
 use core::net::SocketAddr;
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
 
+use super::Metainfo;
 use super::torrent_file::{has_plain_host, tracker_url, web_seed_url};
 use crate::ids::{InfoHash, InfoHashV2, InfoHashes};
 use crate::limits::{
@@ -128,6 +130,75 @@ impl Magnet {
     }
 }
 
+/// The link of a torrent: what is in its file beside the info dictionary, as far as a link can say it.
+impl From<&Metainfo> for Magnet {
+    fn from(metainfo: &Metainfo) -> Self {
+        let mut trackers: Vec<String> = Vec::new();
+        for url in metainfo.tracker_tiers.iter().flatten() {
+            if !trackers.contains(url) {
+                trackers.push(url.clone());
+            }
+        }
+        Self {
+            info_hashes: metainfo.info_hashes,
+            name: Some(metainfo.name.clone()),
+            trackers,
+            web_seeds: metainfo.web_seeds.clone(),
+            peers: Vec::new(),
+            select_only: Vec::new(),
+        }
+    }
+}
+
+/// As a link that says the same.
+impl fmt::Display for Magnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "magnet:?";
+        let mut put = |key: &str, value: &str| {
+            let before = std::mem::replace(&mut separator, "&");
+            write!(f, "{before}{key}={value}")
+        };
+        if let Some(v1) = self.info_hashes.v1 {
+            put("xt", &format!("urn:btih:{v1}"))?;
+        }
+        if let Some(v2) = self.info_hashes.v2 {
+            put("xt", &format!("urn:btmh:1220{v2}"))?;
+        }
+        if let Some(name) = &self.name {
+            put("dn", &encode(name))?;
+        }
+        self.trackers.iter().try_for_each(|url| put("tr", &encode(url)))?;
+        self.web_seeds.iter().try_for_each(|url| put("ws", &encode(url)))?;
+        self.peers.iter().try_for_each(|peer| put("x.pe", &peer.to_string()))?;
+        if !self.select_only.is_empty() {
+            put("so", &ranges(&self.select_only))?;
+        }
+        Ok(())
+    }
+}
+
+/// `0,2,4-6` of ascending numbers.
+fn ranges(numbers: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut().filter(|(_, last)| last.checked_add(1) == Some(*number)) {
+            Some((_, last)) => *last = *number,
+            None => ranges.push((*number, *number)),
+        }
+    }
+    let shown = ranges.iter().map(
+        |(first, last)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        },
+    );
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// Percent-encoded. A space is `%20`: a plus means itself to those who decode as we do.
+fn encode(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
 /// Percent-encoding taken away. A plus stays one: it may be part of a passkey.
 fn decode(text: &str) -> String {
     let text = format!("={}", text.replace('+', "%2B"));
@@ -244,10 +315,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_link_that_is_written_says_what_the_torrent_says() {
+        let torrent = b"d8:announce21:http://t/a?k=x+y%20&z4:infod6:lengthi0e4:name5:a + b12:piece lengthi16384e6:pieces0:ee";
+        let metainfo = Metainfo::parse(torrent, crate::metainfo::PathRules::Unix).unwrap();
+        let link = Magnet::from(&metainfo).to_string();
+        let read = Magnet::parse(&link).unwrap();
+        assert_eq!((read.name.as_deref(), read.info_hashes), (Some("a + b"), metainfo.info_hashes));
+        assert_eq!(read.trackers, metainfo.tracker_tiers.concat());
+    }
+
     proptest! {
         #[test]
         fn links_do_not_panic(link in "magnet:\\?(xt|dn|tr|so|ws|x.pe|[a-z.]{1,4})(=|&|%[0-9a-f]{0,2}|[ -~é]){0,60}") {
             let _ = Magnet::parse(&link);
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(
+            name in "[ -~éあ]{0,12}",
+            paths in proptest::collection::vec("[a-z+%&= ]{0,9}", 0..4),
+            peers in proptest::collection::vec((any::<std::net::IpAddr>(), 1u16..), 0..3),
+            select_only in proptest::collection::btree_set(0u32..40, 0..20),
+        ) {
+            let url = |path: &String| format!("http://t/{}", path.trim());
+            let mut magnet = Magnet::parse(&format!("magnet:?{HASH}")).unwrap();
+            magnet.name = Some(name).filter(|name| !name.trim().is_empty());
+            magnet.trackers = paths.iter().map(url).collect::<BTreeSet<_>>().into_iter().collect();
+            magnet.web_seeds = magnet.trackers.clone();
+            magnet.peers = peers.into_iter().map(SocketAddr::from).collect();
+            magnet.select_only = select_only.into_iter().collect();
+            prop_assert_eq!(Magnet::parse(&magnet.to_string()).unwrap(), magnet);
         }
     }
 }
