@@ -7,6 +7,7 @@
 //! What it never does: follow a symbolic link below a download directory, skip the check of a certificate, or fall back
 //! to another address than the one asked for with `bind`.
 
+mod buffers;
 mod clock;
 mod fetch;
 mod jobs;

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use taipei_engine::disk::{At, Stat, Storage, StorageError, StorageErrorKind};
 use tracing::debug;
 
+use crate::buffers::Buffers;
 use crate::platform::{self, Access, LockOutcome};
 
 /// The real disk. Clones share one pool of open files and one set of locks, so each thread has its own clone.
@@ -24,6 +26,7 @@ pub struct FileStorage {
 #[derive(Debug)]
 struct Shared {
     pool: Mutex<Pool>,
+    buffers: Buffers,
     /// By root and path. Closing the file lets the lock go.
     locks: Mutex<HashMap<(String, String), File>>,
 }
@@ -43,7 +46,13 @@ impl FileStorage {
     /// Keeps this many files open, one at least.
     pub fn with_open_files_max(open_files_max: usize) -> Self {
         let pool = Pool { open_files_max: open_files_max.max(1), ..Pool::default() };
-        Self { shared: Arc::new(Shared { pool: Mutex::new(pool), locks: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                pool: Mutex::new(pool),
+                buffers: Buffers::default(),
+                locks: Mutex::default(),
+            }),
+        }
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -92,6 +101,14 @@ impl FileStorage {
 }
 
 impl Storage for FileStorage {
+    fn lend(&mut self, length: usize) -> Vec<u8> {
+        self.shared.buffers.lend(length)
+    }
+
+    fn share(&mut self, buffer: Vec<u8>) -> Bytes {
+        self.shared.buffers.share(buffer)
+    }
+
     fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
         named(at, || {
             let file = self.open(at, Access::Read)?;

@@ -23,6 +23,7 @@ mod tests;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::allocate::files_to_allocate;
@@ -272,6 +273,16 @@ pub trait Storage {
     /// # Errors
     /// What the system said, with the path.
     fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError>;
+
+    /// Memory to read into, of at least this length, whatever is in it.
+    fn lend(&mut self, length: usize) -> Vec<u8> {
+        vec![0; length]
+    }
+
+    /// What was read into lent memory, to be shared. A storage may lend it again after the last share is gone.
+    fn share(&mut self, buffer: Vec<u8>) -> Bytes {
+        Bytes::from(buffer)
+    }
 
     /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse. Gives
     /// whether what was in the file before may be gone: it was made by this call, or somebody cut it since we wrote.

@@ -3,7 +3,6 @@
 //! Files that are missing or too short are not errors of a check: what is not there is not good. Pad files are zeros
 //! that are never looked for on disk.
 
-use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 
 use super::{
@@ -21,8 +20,12 @@ pub(super) fn check<S: Storage>(
     storage: &mut S,
     sha1_many: Sha1Many,
 ) -> Result<Vec<bool>, StorageError> {
+    if pieces.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut good = Vec::with_capacity(pieces.len());
-    let mut buffer = Vec::new();
+    let bytes = pieces.iter().map(|piece| place.layout.piece_bytes(*piece) as usize).sum::<usize>();
+    let mut buffer = storage.lend(bytes.min(CHECK_BYTES));
     let mut rest = pieces;
     while let Some(first) = rest.first() {
         if place.layout.piece_bytes(*first) as usize > CHECK_BYTES {
@@ -39,6 +42,7 @@ pub(super) fn check<S: Storage>(
         check_batch(place, batch, storage, sha1_many, &mut buffer, &mut good)?;
         rest = after;
     }
+    drop(storage.share(buffer));
     assert_eq!(good.len(), pieces.len(), "every piece asked for is judged");
     Ok(good)
 }
@@ -49,18 +53,17 @@ fn check_batch<S: Storage>(
     pieces: &[PieceIndex],
     storage: &mut S,
     sha1_many: Sha1Many,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
     good: &mut Vec<bool>,
 ) -> Result<(), StorageError> {
     let lengths = pieces.iter().map(|piece| place.layout.piece_bytes(*piece) as usize);
-    buffer.resize(lengths.clone().sum(), 0);
-    let (mut there, mut unread) = (Vec::with_capacity(pieces.len()), buffer.as_mut_slice());
+    let (mut there, mut unread) = (Vec::with_capacity(pieces.len()), &mut *buffer);
     for (piece, length) in pieces.iter().zip(lengths.clone()) {
         let (bytes, after) = unread.split_at_mut(length);
         unread = after;
         there.push(fill_if_there(place, *piece, 0, storage, bytes)?);
     }
-    let (mut messages, mut unhashed) = (Vec::with_capacity(pieces.len()), buffer.as_slice());
+    let (mut messages, mut unhashed) = (Vec::with_capacity(pieces.len()), &*buffer);
     for (length, there) in lengths.zip(&there) {
         let (bytes, after) = unhashed.split_at(length);
         unhashed = after;
@@ -82,18 +85,18 @@ fn check_large<S: Storage>(
     place: &Place,
     piece: PieceIndex,
     storage: &mut S,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
 ) -> Result<bool, StorageError> {
     let length = place.layout.piece_bytes(piece);
     let mut sha1 = Sha1::new();
     let mut begin = 0;
     while begin < length {
         let step = (length - begin).min(CHECK_BYTES as u32);
-        buffer.resize(step as usize, 0);
-        if !fill_if_there(place, piece, begin, storage, buffer)? {
+        let part = &mut buffer[..step as usize];
+        if !fill_if_there(place, piece, begin, storage, part)? {
             return Ok(false);
         }
-        sha1.update(&*buffer);
+        sha1.update(&*part);
         begin += step;
     }
     Ok(is_right(place, piece, &sha1.finalize().into()))
@@ -239,11 +242,12 @@ pub(super) fn read<S: Storage>(
         });
         let (group, after) = rest.split_at(adjacent.count());
         rest = after;
-        let mut buffer = vec![0; length as usize];
-        if let Some(file) = fill(place, first.piece, first.begin, storage, &mut buffer)? {
+        let mut buffer = storage.lend(length as usize);
+        let ended = fill(place, first.piece, first.begin, storage, &mut buffer[..length as usize])?;
+        let mut buffer = storage.share(buffer);
+        if let Some(file) = ended {
             return Err(place.error(file, StorageErrorKind::ShortRead));
         }
-        let mut buffer = Bytes::from(buffer);
         data.extend(group.iter().map(|block| BlockData::from(buffer.split_to(block.length as usize))));
     }
     assert_eq!(data.len(), blocks.len(), "every block asked for is given");

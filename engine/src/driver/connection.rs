@@ -12,12 +12,13 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::doors::Connection;
 use super::net_error;
+use super::read_buffers::{Kept, ReadBuffer};
 use crate::ids::ConnectionId;
 use crate::input::{CloseReason, Input, NetError};
 use crate::wire::{Message, Stream};
@@ -109,9 +110,10 @@ pub(super) async fn read<R: AsyncRead + Unpin, W>(
     mut reader: R,
     channel: Channel,
     events: mpsc::Sender<Event<R, W>>,
+    kept: Kept,
 ) {
     let mut stream = Stream::default();
-    let mut buffer = ReadBuffer::default();
+    let mut buffer = ReadBuffer::new(kept);
     let mut spent = 0;
     let reason = loop {
         let grant = channel.read_grant(spent).await;
@@ -132,47 +134,6 @@ pub(super) async fn read<R: AsyncRead + Unpin, W>(
         }
     };
     let _ = events.send(Event::Input(Input::Closed { connection, reason })).await;
-}
-
-/// A read buffer that grows while reads fill it and shrinks while they do not.
-#[derive(Debug)]
-struct ReadBuffer {
-    bytes: BytesMut,
-    /// How much is asked for at once.
-    size: usize,
-}
-
-impl Default for ReadBuffer {
-    fn default() -> Self {
-        Self { bytes: BytesMut::new(), size: READ_BYTES_START }
-    }
-}
-
-impl ReadBuffer {
-    /// Reads once, at most `grant` bytes.
-    async fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut R, grant: u64) -> std::io::Result<u32> {
-        if self.bytes.capacity() < self.size / 2 {
-            self.bytes.reserve(self.size);
-        }
-        let room = self.size.min(self.bytes.capacity());
-        let room = usize::try_from(grant).map_or(room, |grant| room.min(grant));
-        let bytes = reader.read_buf(&mut (&mut self.bytes).limit(room)).await?;
-        if bytes == self.size {
-            self.size = (self.size * 2).min(READ_BYTES_MAX);
-        } else if bytes < self.size / 4 && self.size > READ_BYTES_MIN {
-            self.size /= 2;
-        }
-        Ok(bytes as u32)
-    }
-
-    /// What was read. Its memory is shared with what is read next, unless that needs much less.
-    fn take(&mut self) -> Bytes {
-        let bytes = self.bytes.split().freeze();
-        if self.bytes.capacity() > self.size * 4 {
-            self.bytes = BytesMut::new();
-        }
-        bytes
-    }
 }
 
 /// Writes until the connection ends; when it is the one to notice, it says so.
@@ -290,12 +251,6 @@ impl<R, W> Report<R, W> {
     }
 }
 
-/// The first read of a connection, and the smallest of an idle one.
-const READ_BYTES_START: usize = 16 << 10;
-/// So that ten thousand idle connections cost little.
-const READ_BYTES_MIN: usize = 4 << 10;
-/// Beyond this, larger reads were not measured to help.
-const READ_BYTES_MAX: usize = 512 << 10;
 /// Room for the messages of a read, before it must grow.
 const MESSAGES_PER_READ: usize = 4;
 /// Messages framed at once: 32 blocks fill a write.
@@ -307,7 +262,7 @@ pub(super) const MESSAGES_WAITING_MAX: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{DuplexStream, ReadHalf, WriteHalf};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, ReadHalf, WriteHalf};
 
     use super::*;
     use crate::block::BlockData;
@@ -331,7 +286,7 @@ mod tests {
         let channel = Channel::default();
         let id = ConnectionId::dialled(0);
         let _tasks = [
-            Task::spawn(read(id, reader, channel.clone(), sender.clone())),
+            Task::spawn(read(id, reader, channel.clone(), sender.clone(), Kept::default())),
             Task::spawn(write(id, writer, channel.clone(), sender)),
         ];
         Fixture { channel, events, other, _tasks }
@@ -474,26 +429,5 @@ mod tests {
             reports.push(u64::from(written_bytes));
         }
         assert_eq!(reports.iter().sum::<u64>(), total);
-    }
-
-    #[tokio::test]
-    async fn a_read_buffer_follows_what_comes() {
-        let (mut other, mut reader) = tokio::io::duplex(4 << 20);
-        let mut buffer = ReadBuffer::default();
-        other.write_all(&vec![0; 3 << 20]).await.unwrap();
-        let mut sizes = Vec::new();
-        for _ in 0..8 {
-            sizes.push(buffer.fill(&mut reader, u64::MAX).await.unwrap() as usize);
-            assert_eq!(buffer.take().len(), sizes[sizes.len() - 1]);
-        }
-        assert_eq!(sizes[..6], [16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10]);
-        assert!(sizes[6..].iter().all(|bytes| *bytes >= 256 << 10), "a read fills half of it at least");
-        let mut rest = (3 << 20) - sizes.iter().sum::<usize>();
-        while rest > 0 {
-            rest -= buffer.fill(&mut reader, 1 << 14).await.unwrap() as usize;
-            buffer.take();
-        }
-        assert_eq!(buffer.size, 4 << 14, "small reads shrink it to four times their size");
-        assert!(buffer.bytes.capacity() <= buffer.size * 4);
     }
 }

@@ -14,6 +14,7 @@ pub mod doors;
 mod handle;
 mod http;
 mod owner;
+mod read_buffers;
 mod recorder;
 mod task;
 #[cfg(test)]

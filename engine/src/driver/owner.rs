@@ -18,6 +18,7 @@ use super::connection::{self, Channel, Event};
 use super::datagram::Datagrams;
 use super::doors::{Clock, Connection, Jobs, Transport};
 use super::http;
+use super::read_buffers::Kept;
 use super::recorder::Recorder;
 use super::task::Task;
 use crate::Engine;
@@ -44,6 +45,7 @@ pub struct Owner<T: Transport, C: Clock, J: Jobs> {
     alerts: AlertQueue,
     recorder: Option<Box<dyn Recorder>>,
     peers: BTreeMap<ConnectionId, Peer>,
+    read_buffers: Kept,
     requests: BTreeMap<HttpId, Task>,
     resolves: BTreeMap<ResolveId, Task>,
     /// Peers with something to flush, in the order in which they got it.
@@ -118,6 +120,7 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
             alerts: AlertQueue::new(alerts),
             recorder,
             peers: BTreeMap::new(),
+            read_buffers: Kept::default(),
             requests: BTreeMap::new(),
             resolves: BTreeMap::new(),
             touched: Vec::new(),
@@ -219,14 +222,14 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                 self.accepted_count += 1;
                 let remote = stream.remote;
                 let mut peer = Peer::new();
-                peer.open(connection, stream, &self.world.events);
+                peer.open(connection, stream, &self.world.events, &self.read_buffers);
                 self.peers.insert(connection, peer);
                 self.handle(Input::Accepted { connection, remote });
             }
             Event::Connected(connection, stream) => {
                 let Some(peer) = self.peers.get_mut(&connection) else { return };
                 let local = stream.local;
-                peer.open(connection, stream, &self.world.events);
+                peer.open(connection, stream, &self.world.events, &self.read_buffers);
                 self.handle(Input::Connected { connection, local });
             }
             Event::Input(input) => {
@@ -384,12 +387,18 @@ impl Peer {
     }
 
     /// Has a stream now; what was collected before goes to it.
-    fn open<R, W>(&mut self, id: ConnectionId, stream: Connection<R, W>, events: &mpsc::Sender<Event<R, W>>)
-    where
+    fn open<R, W>(
+        &mut self,
+        id: ConnectionId,
+        stream: Connection<R, W>,
+        events: &mpsc::Sender<Event<R, W>>,
+        read_buffers: &Kept,
+    ) where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let reader = connection::read(id, stream.reader, self.channel.clone(), events.clone());
+        let reader =
+            connection::read(id, stream.reader, self.channel.clone(), events.clone(), read_buffers.clone());
         let writer = connection::write(id, stream.writer, self.channel.clone(), events.clone());
         self.tasks = vec![Task::spawn(reader), Task::spawn(writer)];
     }
