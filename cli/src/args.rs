@@ -354,7 +354,7 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Tracker; each is a tier of its own, those of one tier are joined by commas
-    #[arg(short, long, value_name = "URL[,URL]", value_parser = tracker_urls)]
+    #[arg(short, long, alias = "announce", value_name = "URL[,URL]", value_parser = tracker_urls)]
     pub(crate) tracker: Vec<Tier>,
     /// Web seed; may be repeated
     #[arg(short, long, value_name = "URL")]
@@ -363,7 +363,7 @@ pub(crate) struct CreateArgs {
     #[arg(short, long)]
     pub(crate) private: bool,
     /// Bytes a piece, for example 256K or 1M [default: by size, at most 2,000 pieces]
-    #[arg(short = 's', long, value_name = "SIZE", value_parser = piece_size)]
+    #[arg(short = 's', long, alias = "piece-length", value_name = "SIZE", value_parser = piece_size)]
     pub(crate) piece_size: Option<u32>,
     /// Free text
     #[arg(short, long, value_name = "TEXT")]
@@ -578,6 +578,8 @@ const MAKING: &str = "Making a torrent";
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]
@@ -626,6 +628,15 @@ mod tests {
         let mut seen = 0;
         walk(&command, &mut seen);
         assert!(seen > 50, "{seen}");
+    }
+
+    #[test]
+    fn create_understands_the_names_that_other_makers_use() {
+        let words = ["taipei-cli", "create", "x", "--announce", "http://t/a", "--piece-length", "1M"];
+        let matches = command_line().try_get_matches_from(words).unwrap();
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        let CliCommand::Create(create) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((create.tracker.len(), create.piece_size), (1, Some(1 << 20)));
     }
 
     #[test]
