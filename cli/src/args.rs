@@ -135,7 +135,7 @@ impl LogArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
-    /// Torrent files, or http(s) addresses of them
+    /// Torrent files, http(s) addresses of them, magnet links, or info-hashes
     #[arg(required = true, value_name = "TORRENT")]
     pub(crate) torrents: Vec<PathBuf>,
     /// Directory to download into
@@ -391,8 +391,30 @@ pub(crate) struct InfoArgs {
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Ask peers what a link names, and show that; without it nobody is asked
+    #[arg(long)]
+    pub(crate) fetch: bool,
+    /// Give up with status 3 after so long, for example 90 or 5m
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) stop_timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) bind: BindArgs,
+    /// Ask this peer as well; may be repeated
+    #[arg(long, value_name = "IP:PORT", value_parser = address, help_heading = NETWORK)]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Ask this tracker as well; may be repeated
+    #[arg(short, long, value_name = "URL", value_parser = tracker_urls, help_heading = NETWORK)]
+    pub(crate) tracker: Vec<Tier>,
+}
+
+impl TransferArgs {
+    /// What `download` would have with no flags but how it is shown.
+    pub(crate) fn plain(display: DisplayArgs) -> Self {
+        match Cli::try_parse_from(["taipei-cli", "download", "torrent"]).map(|cli| cli.command) {
+            Ok(CliCommand::Download(args)) => Self { display, ..args.transfer },
+            _ => unreachable!("these arguments are right"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Parser as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use taipei_engine::driver;
@@ -21,7 +20,7 @@ use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentSt
 use taipei_net::tracker::{TrackerListener, serve};
 use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport, ThreadJobs, start_values};
 
-use crate::args::{Cli, CliCommand, DemoArgs, DisplayArgs, LogArgs, TransferArgs};
+use crate::args::{BindArgs, DemoArgs, DisplayArgs, LogArgs, TransferArgs};
 use crate::create::{Made, make_torrent};
 use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
 use crate::paced::PacedTransport;
@@ -103,12 +102,11 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
     };
     say("seeders", &(ports.join(", ") + &speed));
 
-    let torrent = Torrent { torrent_file, metainfo, root: place.download(), wanted: Wanted::default() };
+    let root = place.download();
+    let torrent = Torrent::of_file(torrent_file, metainfo.clone(), root.clone(), Wanted::default());
     let until = Until::Complete { stop_timeout: Some(GIVE_UP), then_seed: false };
     let transfer_args = download_args(args.display);
-    let ended =
-        transfer(std::slice::from_ref(&torrent), &transfer_args, log.is_on_terminal(), until, &mut signals)
-            .await?;
+    let ended = transfer(vec![torrent], &transfer_args, log.is_on_terminal(), until, &mut signals).await?;
     if ended.exit != Exit::Done {
         return Ok(ended.exit);
     }
@@ -117,23 +115,23 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
 
     let (source, display) = (place.seeder(0), args.display);
     let compared = tokio::task::spawn_blocking(move || {
-        let found = check(&torrent.metainfo, &torrent.root, quiet(display));
-        let is_equal = found.is_whole() && is_equal(&torrent.metainfo, &source, &torrent.root)?;
-        Ok::<_, Failure>((is_equal, torrent))
+        let found = check(&metainfo, &root, quiet(display));
+        let is_equal = found.is_whole() && is_equal(&metainfo, &source, &root)?;
+        Ok::<_, Failure>((is_equal, metainfo))
     });
-    let (is_equal, torrent) = compared.await.map_err(|error| Failure::System(error.into()))??;
+    let (is_equal, metainfo) = compared.await.map_err(|error| Failure::System(error.into()))??;
     if !is_equal {
         return Err(Failure::Seed {
             torrent: NAME.to_owned(),
             problem: "what arrived is not what was sent".to_owned(),
         });
     }
-    let pieces = torrent.metainfo.layout.piece_count();
+    let pieces = metainfo.layout.piece_count();
     say("verified", &format!("all {}, and every file equal by SHA-256", count(pieces.into(), "piece")));
     for seeder in &seeders {
         let _ = seeder.handle.command(Command::Shutdown).await;
     }
-    let total = torrent.metainfo.layout.total_bytes();
+    let total = metainfo.layout.total_bytes();
     if args.display.json {
         print_json(&json!({
             "event": "demo", "verified": true, "bytes": total, "pieces": pieces, "seconds": ended.elapsed.as_secs_f64(),
@@ -191,11 +189,8 @@ fn quiet(display: DisplayArgs) -> DisplayArgs {
 
 /// What `taipei-cli download` would have with these switches.
 fn download_args(display: DisplayArgs) -> TransferArgs {
-    let argv = ["taipei-cli", "download", "demo.torrent", "--port", "0", "--bind", "127.0.0.1"];
-    match Cli::try_parse_from(argv).map(|cli| cli.command) {
-        Ok(CliCommand::Download(args)) => TransferArgs { display, ..args.transfer },
-        _ => unreachable!("these arguments are right"),
-    }
+    let bind = BindArgs { bind: Some("127.0.0.1".to_owned()) };
+    TransferArgs { port: 0..=0, bind, ..TransferArgs::plain(display) }
 }
 
 /// Random files below a directory: a large one, a smaller one, a small one, an empty one.

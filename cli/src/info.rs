@@ -1,28 +1,64 @@
 //! `taipei-cli info`: what a torrent file or a magnet link says.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use taipei_engine::ids::InfoHashes;
 use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo};
 
-use crate::args::InfoArgs;
+use crate::args::{DisplayArgs, InfoArgs, Progress, TransferArgs};
 use crate::output::{Exit, bytes, count, escape, fail, magnet, print, print_json, read_any_torrent};
+use crate::resolve;
+use crate::sources::{Torrent, Wanted};
 
 /// Shows it.
 pub(crate) fn run(args: &InfoArgs) -> Exit {
     if let Some(given) = magnet(&args.torrent) {
         return match given {
+            Ok(magnet) if args.fetch => fetch(magnet, args),
             Ok(magnet) => show_link(&magnet, args.json),
             Err(failure) => fail(&failure, args.json),
         };
     }
     match read_any_torrent(&args.torrent, &args.bind) {
         Err(failure) => return fail(&failure, args.json),
-        Ok((_, metainfo)) if args.json => print_json(&Info::new(&metainfo)),
-        Ok((_, metainfo)) => print(text(&metainfo).trim_end()),
+        Ok((_, metainfo)) => show(&metainfo, args.json),
     }
     Exit::Done
+}
+
+fn show(metainfo: &Metainfo, as_json: bool) {
+    if as_json {
+        print_json(&Info::new(metainfo));
+    } else {
+        print(text(metainfo).trim_end());
+    }
+}
+
+/// Shows what a link names, with the trackers and web seeds of the link.
+fn fetch(magnet: Magnet, args: &InfoArgs) -> Exit {
+    let display = DisplayArgs { json: args.json, progress: Progress::Auto, quiet: false };
+    let transfer = TransferArgs {
+        port: 0..=0,
+        bind: args.bind.clone(),
+        peer: args.peer.clone(),
+        tracker: args.tracker.clone(),
+        ..TransferArgs::plain(display)
+    };
+    let tiers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
+    let web_seeds = magnet.web_seeds.clone();
+    let metainfo = Torrent::of_link(magnet, PathBuf::from("."), Wanted::default())
+        .and_then(|torrent| resolve::known(torrent, &transfer, args.stop_timeout))
+        .map(|torrent| torrent.metainfo);
+    match metainfo {
+        Ok(Some(metainfo)) => {
+            show(&Metainfo { tracker_tiers: tiers, web_seeds, ..metainfo }, args.json);
+            Exit::Done
+        }
+        Ok(None) => Exit::Failed,
+        Err(failure) => fail(&failure, args.json),
+    }
 }
 
 /// Shows what a link says, and asks nobody.

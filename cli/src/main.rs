@@ -15,6 +15,7 @@ mod on_complete;
 mod output;
 mod paced;
 mod progress;
+mod resolve;
 mod scrape;
 mod sources;
 mod tracker;

@@ -87,6 +87,8 @@ pub(crate) enum Failure {
     Fetch { host: String, error: taipei_net::FetchError },
     #[error("{}: this takes a torrent file, or its address; `info` shows what a link says", escape(.0))]
     NeedsFile(String),
+    #[error("{torrent}: no peer has told what the torrent is ({words})")]
+    Unresolved { torrent: String, words: String },
     #[error("{}: {error}", escape(link))]
     Magnet { link: String, error: MagnetError },
     #[error(
@@ -132,7 +134,7 @@ impl Failure {
             Self::Changed(_) => "changed",
             Self::Magnet { error, .. } => error.class(),
             Self::NeedsFile(_) | Self::Encryption | Self::Scheme(_) => "not-supported",
-            Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
+            Self::Unresolved { .. } | Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
             Self::Seed { .. } => "not-whole",
             Self::Select { .. } | Self::NoMatch { .. } => "selection",
             Self::PrivateWithoutTracker
@@ -147,6 +149,7 @@ impl Failure {
 
     fn exit(&self) -> Exit {
         match self {
+            Self::Unresolved { .. } => Exit::GaveUp,
             Self::Encryption
             | Self::NothingToScrape(_)
             | Self::PrivateWithoutTracker

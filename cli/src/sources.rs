@@ -1,4 +1,4 @@
-//! What was given on the command line as torrents: files, addresses, and content to make torrents of.
+//! What was given on the command line as torrents: files, addresses, magnet links, and content to make torrents of.
 //!
 //! One that cannot be used is said at once and does not keep the others from going on.
 
@@ -6,32 +6,93 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use regex_lite::Regex;
 use serde_json::json;
 use taipei_engine::command::{Allocation, Priority};
-use taipei_engine::metainfo::{CreateOptions, Metainfo};
+use taipei_engine::metainfo::{CreateOptions, Magnet, MagnetError, Metainfo};
 
-use crate::args::{DownloadArgs, Encryption, MakingArgs, SeedArgs, TransferArgs};
+use crate::args::{DownloadArgs, Encryption, MakingArgs, Numbers, SeedArgs, TransferArgs};
 use crate::create::{Made, make_torrent, may_write, write_file};
 use crate::output::{
-    Failure, Shown, bytes, count, escape, fail, print, print_json, read_torrent, web_address,
+    Failure, Shown, bytes, count, escape, fail, magnet, print, print_json, read_torrent, web_address,
 };
 use crate::verify::{data_root, look, path_below};
 
 /// A torrent to transfer.
 pub(crate) struct Torrent {
-    pub(crate) torrent_file: Bytes,
-    pub(crate) metainfo: Metainfo,
+    pub(crate) source: Source,
+    /// What is in it; of a link, once a peer has told that.
+    pub(crate) metainfo: Option<Metainfo>,
     /// The directory under which its paths lie.
     pub(crate) root: PathBuf,
     pub(crate) wanted: Wanted,
 }
 
+/// What was given of a torrent.
+pub(crate) enum Source {
+    File(Bytes),
+    Link(Box<Magnet>),
+}
+
+impl Torrent {
+    /// Of a torrent file.
+    pub(crate) fn of_file(torrent_file: Bytes, metainfo: Metainfo, root: PathBuf, wanted: Wanted) -> Self {
+        Self { source: Source::File(torrent_file), metainfo: Some(metainfo), root, wanted }
+    }
+
+    /// Of a magnet link.
+    pub(crate) fn of_link(magnet: Magnet, root: PathBuf, wanted: Wanted) -> Result<Self, Failure> {
+        if magnet.info_hashes.v1.is_none() {
+            return Err(Failure::Magnet { link: magnet.to_string(), error: MagnetError::V2Only });
+        }
+        Ok(Self { source: Source::Link(Box::new(magnet)), metainfo: None, root, wanted })
+    }
+
+    /// Its name; of a link what that says, or the info-hash.
+    pub(crate) fn name(&self) -> String {
+        match (&self.metainfo, &self.source) {
+            (Some(metainfo), _) => metainfo.name.clone(),
+            (None, Source::Link(magnet)) => magnet.name.clone().unwrap_or_else(|| self.info_hash()),
+            (None, Source::File(_)) => String::new(),
+        }
+    }
+
+    /// Of version 1, in hexadecimal digits.
+    pub(crate) fn info_hash(&self) -> String {
+        let hashes = match (&self.metainfo, &self.source) {
+            (Some(metainfo), _) => Some(metainfo.info_hashes),
+            (None, Source::Link(magnet)) => Some(magnet.info_hashes),
+            (None, Source::File(_)) => None,
+        };
+        hashes.and_then(|hashes| hashes.v1).map(|hash| hash.to_string()).unwrap_or_default()
+    }
+
+    /// Its own trackers.
+    pub(crate) fn trackers(&self) -> Vec<String> {
+        match (&self.source, &self.metainfo) {
+            (Source::Link(magnet), _) => magnet.trackers.clone(),
+            (Source::File(_), Some(metainfo)) => metainfo.tracker_tiers.concat(),
+            (Source::File(_), None) => Vec::new(),
+        }
+    }
+}
+
 /// What is wanted of a torrent, and how it is fetched.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
+    /// Which files, as it was said.
+    pub(crate) choice: Choice,
+    /// The same once the files are known; empty: all.
     pub(crate) priorities: Vec<Priority>,
     pub(crate) sequential: bool,
     pub(crate) allocation: Allocation,
+}
+
+/// Files that are wanted, by number and by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    select: Option<Numbers>,
+    filename_re: Option<Regex>,
 }
 
 /// The torrents of a command line.
@@ -48,9 +109,14 @@ pub(crate) fn to_download(args: &DownloadArgs) -> Result<Read, Failure> {
         return Err(Failure::NotADirectory(there.to_owned()));
     }
     read_all(&args.torrents, &args.transfer, |path| {
+        let mut wanted = Wanted::new(args);
+        let root = args.output.clone();
+        if let Some(magnet) = magnet(path) {
+            return Torrent::of_link(magnet?, root, wanted);
+        }
         let (torrent_file, metainfo) = read_torrent(path, &args.transfer.bind)?;
-        let wanted = Wanted::new(args, &metainfo)?;
-        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root: args.output.clone(), wanted })
+        wanted.priorities = wanted.choice.priorities(&metainfo)?;
+        Ok(Torrent::of_file(torrent_file.into(), metainfo, root, wanted))
     })
 }
 
@@ -70,7 +136,7 @@ pub(crate) fn to_seed(args: &SeedArgs) -> Result<Read, Failure> {
         let (torrent_file, metainfo) = read_torrent(path, &transfer.bind)?;
         let root = data_root(&metainfo.name, &args.data);
         has_all_files(&metainfo, &root)?;
-        Ok(Torrent { torrent_file: torrent_file.into(), metainfo, root, wanted: Wanted::default() })
+        Ok(Torrent::of_file(torrent_file.into(), metainfo, root, Wanted::default()))
     })
 }
 
@@ -87,8 +153,8 @@ fn read_all(
     for path in paths {
         match read(path) {
             Ok(torrent) => {
-                let hashes = &torrent.metainfo.info_hashes;
-                if torrents.iter().any(|other| other.metainfo.info_hashes == *hashes) {
+                let hash = torrent.info_hash();
+                if torrents.iter().any(|other| other.info_hash() == hash) {
                     eprintln!("warning: {}: the same torrent was given before", Shown(path));
                 } else {
                     torrents.push(torrent);
@@ -103,7 +169,7 @@ fn read_all(
         return Err(last);
     }
     for url in &args.exclude_tracker {
-        if !torrents.iter().any(|torrent| torrent.metainfo.tracker_tiers.concat().contains(url)) {
+        if !torrents.iter().any(|torrent| torrent.trackers().contains(url)) {
             eprintln!(
                 "warning: --exclude-tracker {}: none of the torrents has it; `info` shows which they have",
                 escape(url)
@@ -114,9 +180,10 @@ fn read_all(
 }
 
 impl Wanted {
-    fn new(args: &DownloadArgs, metainfo: &Metainfo) -> Result<Self, Failure> {
+    fn new(args: &DownloadArgs) -> Self {
         let allocation = if args.preallocate { Allocation::Full } else { Allocation::Sparse };
-        Ok(Self { priorities: priorities(args, metainfo)?, sequential: args.sequential, allocation })
+        let choice = Choice { select: args.select.clone(), filename_re: args.filename_re.clone() };
+        Self { choice, priorities: Vec::new(), sequential: args.sequential, allocation }
     }
 
     /// Whether a file is wanted, by its place in the torrent.
@@ -125,42 +192,50 @@ impl Wanted {
     }
 }
 
-/// Empty when everything is wanted.
-fn priorities(args: &DownloadArgs, metainfo: &Metainfo) -> Result<Vec<Priority>, Failure> {
-    if args.select.is_none() && args.filename_re.is_none() {
-        return Ok(Vec::new());
+impl Choice {
+    /// Whether files are chosen at all.
+    pub(crate) fn is_given(&self) -> bool {
+        self.select.is_some() || self.filename_re.is_some()
     }
-    let files = metainfo.layout.files();
-    let torrent = || escape(&metainfo.name).into_owned();
-    let mut priorities = vec![Priority::Skip; files.len()];
-    for range in args.select.iter().flat_map(|select| select.iter()) {
-        let (first, last) = (*range.start() as usize, *range.end() as usize);
-        if last > files.len() {
-            return Err(Failure::Select { torrent: torrent(), number: *range.end(), files: files.len() });
+
+    /// How much each file of a torrent is wanted; empty when everything is.
+    pub(crate) fn priorities(&self, metainfo: &Metainfo) -> Result<Vec<Priority>, Failure> {
+        if !self.is_given() {
+            return Ok(Vec::new());
         }
-        priorities[first - 1..last].fill(Priority::Normal);
-    }
-    if let Some(pattern) = &args.filename_re {
-        let mut found = false;
-        for (priority, file) in priorities.iter_mut().zip(files) {
-            if file.is_stored() && pattern.is_match(file.path.as_str()) {
-                (*priority, found) = (Priority::Normal, true);
+        let files = metainfo.layout.files();
+        let torrent = || escape(&metainfo.name).into_owned();
+        let mut priorities = vec![Priority::Skip; files.len()];
+        for range in self.select.iter().flat_map(|select| select.iter()) {
+            let (first, last) = (*range.start() as usize, *range.end() as usize);
+            if last > files.len() {
+                return Err(Failure::Select { torrent: torrent(), number: *range.end(), files: files.len() });
+            }
+            priorities[first - 1..last].fill(Priority::Normal);
+        }
+        if let Some(pattern) = &self.filename_re {
+            let mut found = false;
+            for (priority, file) in priorities.iter_mut().zip(files) {
+                if file.is_stored() && pattern.is_match(file.path.as_str()) {
+                    (*priority, found) = (Priority::Normal, true);
+                }
+            }
+            if !found {
+                return Err(Failure::NoMatch {
+                    torrent: torrent(),
+                    pattern: escape(pattern.as_str()).into_owned(),
+                });
             }
         }
-        if !found {
-            return Err(Failure::NoMatch {
-                torrent: torrent(),
-                pattern: escape(pattern.as_str()).into_owned(),
-            });
-        }
+        Ok(priorities)
     }
-    Ok(priorities)
 }
 
 /// Shows the files of a torrent that are wanted, with the numbers that `--select` takes.
 pub(crate) fn list(torrent: &Torrent, as_json: bool) {
-    let name = &torrent.metainfo.name;
-    for (at, file) in torrent.metainfo.layout.files().iter().enumerate() {
+    let Some(metainfo) = &torrent.metainfo else { return };
+    let name = &metainfo.name;
+    for (at, file) in metainfo.layout.files().iter().enumerate() {
         if !file.is_stored() || !torrent.wanted.has(at) {
             continue;
         }
@@ -226,12 +301,7 @@ fn make(path: &Path, args: &SeedArgs) -> Result<Torrent, Failure> {
     let saved =
         args.making.save_torrent.as_deref().map(|to| save(to, &made, args.sources.len())).transpose()?;
     say_made(&made, saved.as_deref(), transfer);
-    Ok(Torrent {
-        torrent_file: made.torrent_file.into(),
-        metainfo: made.metainfo,
-        root,
-        wanted: Wanted::default(),
-    })
+    Ok(Torrent::of_file(made.torrent_file.into(), made.metainfo, root, Wanted::default()))
 }
 
 /// Where it is now. The same file may be there already: the command was given before.

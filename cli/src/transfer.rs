@@ -19,9 +19,12 @@ use tokio::runtime::Runtime;
 
 use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
 use crate::on_complete::Running;
-use crate::output::{Exit, Failure, Shown, bytes, escape, fail, host_of, print, print_json, took};
+use crate::output::{
+    Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, took,
+};
 use crate::progress::TransferProgress;
-use crate::sources::{self, Read, Torrent};
+use crate::resolve;
+use crate::sources::{self, Read, Source, Torrent};
 use crate::view::View;
 
 /// Downloads until complete, or for ever with `--seed`.
@@ -32,8 +35,14 @@ pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
         return match read {
             Err(failure) => fail(&failure, as_json),
             Ok(read) => {
-                read.torrents.iter().for_each(|torrent| sources::list(torrent, as_json));
-                if read.some_failed { Exit::Failed } else { Exit::Done }
+                let mut exit = if read.some_failed { Exit::Failed } else { Exit::Done };
+                for torrent in read.torrents {
+                    match resolve::known(torrent, &args.transfer, args.stop_timeout) {
+                        Ok(torrent) => sources::list(&torrent, as_json),
+                        Err(failure) => exit = fail(&failure, as_json),
+                    }
+                }
+                exit
             }
         };
     }
@@ -50,7 +59,7 @@ fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, unti
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
             let mut signals = EndSignals::new().map_err(Failure::System)?;
-            transfer(&torrents, args, log.is_on_terminal(), until, &mut signals).await
+            transfer(torrents, args, log.is_on_terminal(), until, &mut signals).await
         });
         runtime.shutdown_background();
         ended.map(|ended| match ended.exit {
@@ -96,17 +105,15 @@ pub(crate) struct Ended {
 
 /// Runs one session with these torrents and shows it.
 pub(crate) async fn transfer(
-    torrents: &[Torrent],
+    torrents: Vec<Torrent>,
     args: &TransferArgs,
     log_on_terminal: bool,
     until: Until,
     signals: &mut EndSignals,
 ) -> Result<Ended, Failure> {
     let session = taipei_net::start(session_options(args)?).await?;
-    let views: Vec<View> = torrents
-        .iter()
-        .map(|torrent| View::new(&torrent.metainfo.name, trackers_of(&torrent.metainfo, args)))
-        .collect();
+    let views: Vec<View> =
+        torrents.iter().map(|torrent| View::new(&torrent.name(), trackers_of(torrent, args))).collect();
     let progress = TransferProgress::new(views.len(), args.display, log_on_terminal);
     let transfer = Transfer {
         torrents,
@@ -117,7 +124,7 @@ pub(crate) async fn transfer(
         trackers: BTreeMap::new(),
         tracker_warnings: BTreeMap::new(),
         some_failed: false,
-        to_remove: Vec::new(),
+        to_ask: Vec::new(),
         began: Instant::now(),
         complete_after: None,
         last_progress: (Instant::now(), 0),
@@ -129,7 +136,7 @@ pub(crate) async fn transfer(
     transfer.run(session, args, signals).await
 }
 
-fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
+pub(crate) fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
     let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
@@ -172,8 +179,8 @@ enum Outcome {
     Failed,
 }
 
-struct Transfer<'a> {
-    torrents: &'a [Torrent],
+struct Transfer {
+    torrents: Vec<Torrent>,
     until: Until,
     progress: TransferProgress,
     views: Vec<View>,
@@ -184,8 +191,8 @@ struct Transfer<'a> {
     tracker_warnings: BTreeMap<String, String>,
     /// Whether one of them is out; why was said.
     some_failed: bool,
-    /// Out, but still in the session.
-    to_remove: Vec<TorrentId>,
+    /// What the session is to be asked next.
+    to_ask: Vec<Command>,
     began: Instant,
     /// From then until everything was complete.
     complete_after: Option<Duration>,
@@ -200,7 +207,7 @@ struct Transfer<'a> {
     running: Running,
 }
 
-impl Transfer<'_> {
+impl Transfer {
     async fn run(
         mut self,
         mut session: Session,
@@ -240,8 +247,8 @@ impl Transfer<'_> {
                     }
                 }
             }
-            for torrent in std::mem::take(&mut self.to_remove) {
-                self.ask(&session, Command::RemoveTorrent { torrent }).await;
+            for command in std::mem::take(&mut self.to_ask) {
+                self.ask(&session, command).await;
             }
             if changed {
                 self.progress.show(&self.views, true);
@@ -280,7 +287,9 @@ impl Transfer<'_> {
         }
         let figure = self.views.iter().filter_map(|view| view.stats.as_ref()).fold(0u64, |sum, stats| {
             let useful = stats.downloaded_bytes.saturating_sub(stats.wasted_bytes);
-            sum.wrapping_add(useful).wrapping_add(stats.bytes_have).wrapping_add(stats.bytes_checked)
+            let metadata = stats.metadata.map_or(0, |metadata| u64::from(metadata.bytes_have));
+            let done = useful.wrapping_add(stats.bytes_have).wrapping_add(stats.bytes_checked);
+            sum.wrapping_add(done).wrapping_add(metadata)
         });
         if figure != self.last_progress.1 {
             self.last_progress = (Instant::now(), figure);
@@ -307,6 +316,10 @@ impl Transfer<'_> {
                 self.failed(torrent, &Failure::Add { torrent: name, error });
             }
             Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
+            Alert::MetadataReceived { torrent, torrent_file } => {
+                self.on_metadata(torrent, &torrent_file);
+                return true;
+            }
             Alert::DiskFailed { torrent, error, needed_bytes } => {
                 let words = match (needed_bytes, self.torrents.get(torrent.0 as usize)) {
                     (Some(needed), Some(torrent)) => {
@@ -325,10 +338,12 @@ impl Transfer<'_> {
                 );
             }
             Alert::Completed { torrent } => {
-                if let (Some(words), Some(torrent)) =
-                    (&self.on_complete, self.torrents.get(torrent.0 as usize))
+                let torrent = self.torrents.get(torrent.0 as usize);
+                if let Some(words) = &self.on_complete
+                    && let Some(torrent) = torrent
+                    && let Some(metainfo) = &torrent.metainfo
                 {
-                    let begun = self.running.begin(words, &torrent.metainfo, &torrent.root);
+                    let begun = self.running.begin(words, metainfo, &torrent.root);
                     begun.unwrap_or_else(|warning| self.progress.tell(&warning));
                 }
             }
@@ -389,11 +404,37 @@ impl Transfer<'_> {
                 let name = self.name(torrent);
                 self.failed(torrent, &Failure::Seed { torrent: name, problem });
                 // It would fetch what is missing, over what the user has.
-                self.to_remove.push(torrent);
+                self.to_ask.push(Command::RemoveTorrent { torrent });
             }
             _ => {}
         }
         true
+    }
+
+    /// What a link names is known: files are chosen, or it is out.
+    fn on_metadata(&mut self, torrent: TorrentId, torrent_file: &[u8]) {
+        let Ok(metainfo) = Metainfo::parse(torrent_file, path_rules()) else { return };
+        let Some(entry) = self.torrents.get_mut(torrent.0 as usize) else { return };
+        let choice = entry.wanted.choice.clone();
+        let chosen = choice.priorities(&metainfo);
+        let (size, files) = (metainfo.layout.stored_bytes(), metainfo.layout.files().len());
+        let name = metainfo.name.clone();
+        entry.metainfo = Some(metainfo);
+        if let Some(view) = self.view(torrent) {
+            view.name = escape(&name).into_owned();
+        }
+        let words = format!("metadata is here: {} in {}", bytes(size), count(files as u64, "file"));
+        self.note(torrent, &words, "metadata", json!({ "total_size": size, "num_files": files }));
+        match chosen {
+            Ok(priorities) if choice.is_given() => {
+                self.to_ask.push(Command::SetPriorities { torrent, priorities });
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                self.failed(torrent, &failure);
+                self.to_ask.push(Command::RemoveTorrent { torrent });
+            }
+        }
     }
 
     fn on_tracker(&mut self, torrent: TorrentId, url: &str, result: Result<u32, String>) {
@@ -486,7 +527,7 @@ impl Transfer<'_> {
         self.progress.show(&self.views, true);
         self.progress.finish();
         let elapsed = self.complete_after.unwrap_or_else(|| self.began.elapsed());
-        for (index, (view, torrent)) in self.views.iter().zip(self.torrents).enumerate() {
+        for (index, (view, torrent)) in self.views.iter().zip(&self.torrents).enumerate() {
             let reason = self.reasons.get(index).map_or("", String::as_str);
             self.summary(view, torrent, exit, elapsed, reason);
         }
@@ -509,8 +550,12 @@ impl Transfer<'_> {
                     stats.uploaded_bytes,
                 )
             });
-        let is_whole = view.stats.as_ref().is_some_and(|stats| stats.bytes_left == 0);
-        let path = torrent.root.join(&torrent.metainfo.name);
+        let is_known = torrent.metainfo.is_some();
+        let is_whole = is_known && view.stats.as_ref().is_some_and(|stats| stats.bytes_left == 0);
+        let path = match &torrent.metainfo {
+            Some(metainfo) => torrent.root.join(&metainfo.name),
+            None => torrent.root.clone(),
+        };
         if self.progress.is_for_programs() {
             let outcome = match exit {
                 _ if view.has_failed => "failed",
@@ -521,7 +566,7 @@ impl Transfer<'_> {
             };
             print_json(&json!({
                 "event": "finished", "name": view.name, "outcome": outcome, "path": path.to_string_lossy(),
-                "info_hash": torrent.metainfo.info_hashes.v1.map(|hash| hash.to_string()), "bytes_have": have,
+                "info_hash": torrent.info_hash(), "bytes_have": have,
                 "bytes_total": total, "pieces_have": pieces_have, "pieces_total": pieces, "downloaded_bytes": down,
                 "uploaded_bytes": up, "seconds": elapsed.as_secs_f64(), "status": exit.status(),
                 "reason": (exit == Exit::GaveUp && !is_whole).then_some(reason),
@@ -538,8 +583,12 @@ impl Transfer<'_> {
             format!("{}/s", bytes((bytes_moved as f64 / elapsed.as_secs_f64().max(0.001)) as u64))
         };
         let time = took(elapsed);
-        let resume =
-            format!("{pieces_have} of {pieces} pieces are here; the same command goes on from there");
+        let resume = match &torrent.metainfo {
+            Some(_) => {
+                format!("{pieces_have} of {pieces} pieces are here; the same command goes on from there")
+            }
+            None => "no peer has told what the torrent is; the same command tries again".to_owned(),
+        };
         match (self.until, exit) {
             (Until::Interrupted, _) => print(format_args!("{name}: sent {} in {time}", bytes(up))),
             _ if is_whole && down == 0 => {
@@ -563,17 +612,18 @@ impl Transfer<'_> {
 }
 
 /// How many trackers are asked for a torrent.
-fn trackers_of(metainfo: &Metainfo, args: &TransferArgs) -> usize {
-    let own = metainfo
-        .tracker_tiers
-        .iter()
-        .flatten()
-        .filter(|url| !args.no_trackers && !args.exclude_tracker.contains(url));
+pub(crate) fn trackers_of(torrent: &Torrent, args: &TransferArgs) -> usize {
+    let own = torrent.trackers();
+    let own = own.iter().filter(|url| !args.no_trackers && !args.exclude_tracker.contains(url));
     let given = args.tracker.iter().flat_map(|tier| tier.iter());
     own.chain(given).collect::<BTreeSet<_>>().len()
 }
 
-fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<AddTorrent, Failure> {
+pub(crate) fn add_torrent(
+    index: usize,
+    torrent: &Torrent,
+    args: &TransferArgs,
+) -> Result<AddTorrent, Failure> {
     let output = torrent.root.to_str().ok_or_else(|| Failure::File {
         path: torrent.root.clone(),
         error: io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8: choose another directory"),
@@ -583,7 +633,12 @@ fn add_torrent(index: usize, torrent: &Torrent, args: &TransferArgs) -> Result<A
         (_, true) => ResumeMode::Recheck,
         _ => ResumeMode::Resume,
     };
-    let mut add = AddTorrent::new(TorrentId(index as u32), torrent.torrent_file.clone(), output.to_owned());
+    let (id, output) = (TorrentId(index as u32), output.to_owned());
+    let mut add = match &torrent.source {
+        Source::File(torrent_file) => AddTorrent::new(id, torrent_file.clone(), output),
+        Source::Link(magnet) => AddTorrent::magnet(id, magnet.to_string(), output),
+    };
+    add.hold = torrent.metainfo.is_none() && torrent.wanted.choice.is_given();
     add.resume = resume;
     add.extra_trackers = args.tracker.iter().flat_map(|tier| tier.iter().cloned()).collect();
     add.exclude_trackers.clone_from(&args.exclude_tracker);

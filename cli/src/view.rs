@@ -79,6 +79,7 @@ impl View {
             TorrentState::Seeding if self.is_done => "complete".to_owned(),
             TorrentState::Queued => "queued".to_owned(),
             TorrentState::Finished => format!("seeding goal reached{}", self.ratio()),
+            TorrentState::FetchingMetadata => self.fetching_metadata(),
             TorrentState::Opening => "opening".to_owned(),
             TorrentState::Checking => "checking what is there".to_owned(),
             TorrentState::Downloading => self.downloading(),
@@ -95,6 +96,20 @@ impl View {
             Some(stats) if stats.endgame => "last pieces".to_owned(),
             Some(stats) if stats.download_rate == 0 => "waiting for peers to send".to_owned(),
             _ => "downloading".to_owned(),
+        }
+    }
+
+    fn fetching_metadata(&self) -> String {
+        let Some(stats) = &self.stats else { return "looking for peers".to_owned() };
+        match stats.metadata {
+            _ if stats.peers == 0 => self.looking_for_peers(stats.candidates),
+            Some(metadata) if metadata.peers > 0 => format!(
+                "fetching metadata: {} of {} from {}",
+                bytes(metadata.bytes_have.into()),
+                bytes(metadata.bytes_total.into()),
+                count(metadata.peers.into(), "peer")
+            ),
+            _ => format!("waiting for metadata: {}, none has it", count(stats.peers.into(), "peer")),
         }
     }
 
@@ -149,6 +164,7 @@ impl View {
         let (done, total) = self.done();
         let percent = percent(done, total);
         match self.stats.as_ref().filter(|_| self.is_moving()) {
+            None if self.state == TorrentState::FetchingMetadata => format!("{:>7}  {}", "", self.words()),
             None => format!("{percent:>7}  {}", self.words_and_rate()),
             Some(stats) => {
                 let mut text = format!("{percent:>7}  {:>11}", format!("{}/s", bytes(stats.download_rate)));
@@ -201,6 +217,9 @@ impl View {
     /// What makes up a line without a bar.
     pub(crate) fn figures(&self) -> String {
         let (done, total) = self.done();
+        if self.state == TorrentState::FetchingMetadata {
+            return self.words();
+        }
         let mut parts = vec![percent(done, total)];
         if let Some(stats) = self.stats.as_ref().filter(|_| !self.is_done && !self.has_failed) {
             match self.state {
@@ -235,6 +254,11 @@ impl View {
             if let Value::Object(figures) = figures {
                 object.extend(figures);
             }
+            if let Some(metadata) = stats.metadata {
+                object.insert("metadata_bytes_have".to_owned(), metadata.bytes_have.into());
+                object.insert("metadata_bytes_total".to_owned(), metadata.bytes_total.into());
+                object.insert("metadata_peers".to_owned(), metadata.peers.into());
+            }
         }
         object
     }
@@ -265,6 +289,7 @@ fn kind(view: &View) -> &'static str {
         _ if view.has_failed => "failed",
         TorrentState::Seeding if view.is_done => "complete",
         TorrentState::Queued => "queued",
+        TorrentState::FetchingMetadata => "fetching metadata",
         TorrentState::Opening | TorrentState::Checking => "checking",
         TorrentState::Downloading => "downloading",
         TorrentState::Seeding => "seeding",
@@ -348,7 +373,7 @@ const PIECES: usize = 2 + 18;
 #[cfg(test)]
 pub(crate) mod tests {
     use taipei_engine::disk::Totals;
-    use taipei_engine::{InfoHash, TorrentId};
+    use taipei_engine::{InfoHash, MetadataStats, TorrentId};
 
     use super::*;
 
@@ -373,13 +398,16 @@ pub(crate) mod tests {
             peers: 4,
             seeds: 1,
             candidates: 9,
+            metadata: None,
             endgame: false,
         }
     }
 
     /// Every state that people meet.
     fn views() -> Vec<View> {
-        use TorrentState::{Checking, DiskError, Downloading, Finished, Queued, Seeding, Stopping};
+        use TorrentState::{
+            Checking, DiskError, Downloading, FetchingMetadata, Finished, Queued, Seeding, Stopping,
+        };
         let view = |state, change: &dyn Fn(&mut View, &mut TorrentStats)| {
             let (mut view, mut now) = (View::new("a\u{1b}b", 3), stats());
             view.state = state;
@@ -395,6 +423,11 @@ pub(crate) mod tests {
         vec![
             View::new("a name that is much too long for any of the bars", 0),
             view(Queued, &|_, stats| alone(stats)),
+            view(FetchingMetadata, &|_, stats| (stats.peers, stats.candidates) = (0, 0)),
+            view(FetchingMetadata, &|_, stats| stats.download_rate = 0),
+            view(FetchingMetadata, &|_, stats| {
+                stats.metadata = Some(MetadataStats { bytes_have: 1 << 15, bytes_total: 50_000, peers: 2 });
+            }),
             view(Checking, &|_, _| {}),
             view(Downloading, &|_, _| {}),
             view(Downloading, &|_, stats| stats.endgame = true),

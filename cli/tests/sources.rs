@@ -194,3 +194,38 @@ fn old_flags_are_understood() {
     let (out, _) = place.ends(0, "-createTorrent data/t -createTracker 127.0.0.1:80");
     assert!(out.starts_with("d8:announce28:http://127.0.0.1:80/announce"));
 }
+
+#[test]
+fn a_magnet_link_is_resolved_and_downloaded_and_known_the_next_time() {
+    let place = Place::with_torrent("magnet-download");
+    let (_tracker, url) = Running::tracker(&place);
+    let (mut seeder, _) = Running::seeder(&place, &format!("t.torrent --data data --tracker {url}"));
+    let (link, _) = place.ends(0, "magnet t.torrent");
+    let link = format!("{}&tr={url}", link.trim());
+    let (info, _) = place.ends(0, "info t.torrent --json");
+    let (fetched, said) =
+        place.ends(0, &format!("info {link} --fetch --bind 127.0.0.1 --json --stop-timeout 30"));
+    let [info, fetched]: [Value; 2] = [info, fetched].map(|text| serde_json::from_str(&text).unwrap());
+    assert_eq!((&fetched["files"], &fetched["name"]), (&info["files"], &info["name"]), "{said}");
+    assert_eq!(fetched["trackers"][0], url.as_str());
+    let args = "-o out --port 0 --bind 127.0.0.1 --stop-timeout 30";
+    let (listed, _) = place.ends(0, &format!("download {link} --list {args}"));
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(!place.0.join("out").exists(), "nothing is written for that");
+    place.ends(0, &format!("download {link} --select 1 {args}"));
+    place.ends(4, "verify t.torrent out");
+    place.ends(0, &format!("download {link} {args}"));
+    place.ends(0, "verify t.torrent out");
+    assert_eq!(seeder.interrupt(), Some(0));
+    // Nobody is there any more, and nobody is needed.
+    let (done, _) = place.ends(0, &format!("download {link} {args}"));
+    assert!(done.contains("complete already"), "{done}");
+    let hash = info["info_hash_v1"].as_str().unwrap();
+    let (_, error) =
+        place.ends(3, &format!("download {hash} -o new --port 0 --bind 127.0.0.1 --stop-timeout 1"));
+    assert!(error.contains("no tracker to ask") && error.contains("tries again"), "{error}");
+    let (_, error) = place.ends(3, &format!("info {hash} --fetch --bind 127.0.0.1 --stop-timeout 1"));
+    assert!(error.contains("no peer has told what the torrent is"), "{error}");
+    let (_, error) = place.ends(1, &format!("download magnet:?xt=urn:btmh:1220{} -o new", "ab".repeat(32)));
+    assert!(error.contains("use a link with urn:btih:"), "{error}");
+}

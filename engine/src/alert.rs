@@ -2,11 +2,12 @@
 
 use core::net::SocketAddr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{StorageError, Totals};
 use crate::ids::{InfoHash, PieceIndex, TorrentId};
-use crate::metainfo::MetainfoError;
+use crate::metainfo::{MagnetError, MetainfoError};
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +26,13 @@ pub enum Alert {
         torrent: TorrentId,
         /// Its state now.
         state: TorrentState,
+    },
+    /// What a magnet link names is known: from peers, or from an earlier run.
+    MetadataReceived {
+        /// Of which torrent.
+        torrent: TorrentId,
+        /// A torrent file with nothing beside the info dictionary.
+        torrent_file: Bytes,
     },
     /// A piece was verified and is on disk.
     PieceFinished {
@@ -109,6 +117,8 @@ pub struct SwarmCounts {
 pub enum TorrentState {
     /// Waiting until fewer than [`crate::Config::active_max`] torrents are active.
     Queued,
+    /// Asking peers what the torrent of a magnet link is.
+    FetchingMetadata,
     /// Reading what earlier runs left.
     Opening,
     /// Hashing what is on disk.
@@ -132,6 +142,9 @@ pub enum AddError {
     /// The torrent file is refused.
     #[error(transparent)]
     Metainfo(#[from] MetainfoError),
+    /// The magnet link is refused.
+    #[error(transparent)]
+    Magnet(#[from] MagnetError),
     /// The same torrent is here already, or the handle is in use.
     #[error("this torrent was already added")]
     Duplicate,
@@ -184,6 +197,19 @@ pub struct TorrentStats {
     pub seeds: u32,
     /// Addresses known.
     pub candidates: u32,
+    /// How far the metadata of a magnet link is, while it is waited for.
+    pub metadata: Option<MetadataStats>,
     /// Whether only blocks already asked for are missing.
     pub endgame: bool,
+}
+
+/// How far the metadata of a torrent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MetadataStats {
+    /// Received, not checked yet.
+    pub bytes_have: u32,
+    /// In all, as peers say; 0 while nobody does.
+    pub bytes_total: u32,
+    /// Connected peers that say they have it.
+    pub peers: u32,
 }

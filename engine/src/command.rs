@@ -68,8 +68,8 @@ pub enum Command {
 pub struct AddTorrent {
     /// Our handle for it, not yet in use.
     pub torrent: TorrentId,
-    /// The whole torrent file.
-    pub torrent_file: Bytes,
+    /// What is known of it.
+    pub source: TorrentSource,
     /// The directory under which its paths lie.
     pub output: String,
     /// What to believe of earlier work.
@@ -92,14 +92,35 @@ pub struct AddTorrent {
     pub seed_goal: SeedGoal,
     /// How room is made on disk.
     pub allocation: Allocation,
+    /// With a magnet link: when the metadata is here nothing is opened or fetched before [`Command::SetPriorities`], so
+    /// that files can be chosen by their names.
+    pub hold: bool,
+}
+
+/// What is known of a torrent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TorrentSource {
+    /// All: the whole torrent file.
+    TorrentFile(Bytes),
+    /// A magnet link; the rest comes from peers (BEP 9).
+    Magnet(String),
 }
 
 impl AddTorrent {
     /// All of a torrent into a directory, with its own trackers.
     pub fn new(torrent: TorrentId, torrent_file: Bytes, output: String) -> Self {
+        Self::of(torrent, TorrentSource::TorrentFile(torrent_file), output)
+    }
+
+    /// All of the torrent that a magnet link names, or what of it the link wants, with the link's trackers and peers.
+    pub fn magnet(torrent: TorrentId, link: String, output: String) -> Self {
+        Self::of(torrent, TorrentSource::Magnet(link), output)
+    }
+
+    fn of(torrent: TorrentId, source: TorrentSource, output: String) -> Self {
         Self {
             torrent,
-            torrent_file,
+            source,
             output,
             resume: ResumeMode::default(),
             extra_trackers: Vec::new(),
@@ -111,6 +132,7 @@ impl AddTorrent {
             limits: RateLimits::default(),
             seed_goal: SeedGoal::default(),
             allocation: Allocation::default(),
+            hold: false,
         }
     }
 }

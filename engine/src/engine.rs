@@ -5,19 +5,20 @@ mod trackers;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use tracing::{debug, info};
 
 use crate::alert::{AddError, Alert};
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
-use crate::command::{AddTorrent, Command};
+use crate::command::{AddTorrent, Command, TorrentSource};
 use crate::config::{Config, StartValues};
 use crate::context::{Context, External, Routes, Wake};
 use crate::disk::{JobResult, Place, files_to_allocate};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_RANGE_MAX};
-use crate::metainfo::{Metainfo, MetainfoError, PathRules};
+use crate::metainfo::{Layout, Magnet, MagnetError, Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -26,7 +27,7 @@ use crate::silence::{self, Silence};
 use crate::suspend;
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::torrent::{Range, Start, Torrent};
+use crate::torrent::{Pending, Range, Start, Torrent, info_of};
 use crate::udp_trackers::UdpTrackers;
 use crate::wire::Message;
 
@@ -60,6 +61,18 @@ pub struct Engine {
     now: Instant,
     stopping: bool,
     stopped: bool,
+}
+
+/// What is known of a torrent that is added. Of a magnet: no piece, and no info dictionary.
+struct New {
+    info_hash: InfoHash,
+    info: Bytes,
+    layout: Layout,
+    piece_hashes: Vec<[u8; 20]>,
+    tracker_tiers: Vec<Vec<String>>,
+    peers: Vec<SocketAddr>,
+    /// Indices of files; none: all.
+    select_only: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -183,7 +196,7 @@ impl Engine {
         self.torrents.get(&torrent).map(Torrent::requests_out)
     }
 
-    /// How many connected peers have each piece of a torrent, in the order of pieces.
+    /// How many connected peers have each piece of a torrent, in the order of pieces; none before it has begun.
     pub fn availability(&self, torrent: TorrentId) -> Option<Vec<u32>> {
         self.torrents.get(&torrent).map(Torrent::availability)
     }
@@ -263,16 +276,16 @@ impl Engine {
         if self.stopping {
             return Err(AddError::Stopping);
         }
-        let rules = if self.config.windows_paths { PathRules::Windows } else { PathRules::Unix };
-        let metainfo = Metainfo::parse(&add.torrent_file, rules)?;
-        let info_hash = metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?;
+        let new = self.read_source(&add)?;
+        let info_hash = new.info_hash;
         if self.by_info_hash.contains_key(&info_hash) || self.torrents.contains_key(&add.torrent) {
             return Err(AddError::Duplicate);
         }
-        let mut tiers = if add.use_trackers { metainfo.tracker_tiers } else { Vec::new() };
+        let mut tiers = if add.use_trackers { new.tracker_tiers } else { Vec::new() };
         tiers.iter_mut().for_each(|tier| tier.retain(|url| !add.exclude_trackers.contains(url)));
-        tiers.extend(add.extra_trackers.into_iter().map(|url| vec![url]));
-        let allocate = files_to_allocate(&metainfo.layout, &add.priorities, add.allocation);
+        tiers.extend(add.extra_trackers.iter().map(|url| vec![url.clone()]));
+        let allocate = files_to_allocate(&new.layout, &add.priorities, add.allocation);
+        let pending = new.info.is_empty().then(|| Box::new(Pending::new(info_hash, new.select_only, &add)));
         let start = Start {
             id: add.torrent,
             info_hash,
@@ -280,14 +293,15 @@ impl Engine {
                 info_hash,
                 root: add.output,
                 state_root: self.config.state_directory.clone(),
-                layout: metainfo.layout,
-                piece_hashes: metainfo.piece_hashes,
+                layout: new.layout,
+                piece_hashes: new.piece_hashes,
                 boot_id: self.start.boot_id,
             },
-            metadata_bytes: metainfo.info_bytes,
+            info: new.info,
+            pending,
             tiers,
             resume: add.resume,
-            peers: add.peers,
+            peers: new.peers,
             priorities: add.priorities,
             sequential: add.sequential,
             allocate,
@@ -303,6 +317,38 @@ impl Engine {
         self.bandwidth.limit(self.now, Some(add.torrent), add.limits, &mut self.outputs);
         self.queue.add(add.torrent);
         Ok(())
+    }
+
+    /// What the torrent file says, or the magnet link.
+    fn read_source(&self, add: &AddTorrent) -> Result<New, AddError> {
+        let peers = add.peers.iter().copied();
+        match &add.source {
+            TorrentSource::TorrentFile(torrent_file) => {
+                let rules = if self.config.windows_paths { PathRules::Windows } else { PathRules::Unix };
+                let metainfo = Metainfo::parse(torrent_file, rules)?;
+                Ok(New {
+                    info_hash: metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?,
+                    info: info_of(torrent_file),
+                    layout: metainfo.layout,
+                    piece_hashes: metainfo.piece_hashes,
+                    tracker_tiers: metainfo.tracker_tiers,
+                    peers: peers.collect(),
+                    select_only: Vec::new(),
+                })
+            }
+            TorrentSource::Magnet(link) => {
+                let magnet = Magnet::parse(link)?;
+                Ok(New {
+                    info_hash: magnet.info_hashes.v1.ok_or(MagnetError::V2Only)?,
+                    info: Bytes::new(),
+                    layout: Layout::empty(),
+                    piece_hashes: Vec::new(),
+                    tracker_tiers: magnet.trackers.into_iter().map(|url| vec![url]).collect(),
+                    peers: magnet.peers.into_iter().chain(peers).collect(),
+                    select_only: magnet.select_only,
+                })
+            }
+        }
     }
 
     /// Torrents begin as others leave them a place.

@@ -20,6 +20,8 @@ mod bounds;
 mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
 mod fetching;
+#[path = "engine_tests/magnet.rs"]
+mod magnet;
 #[path = "engine_tests/turnover.rs"]
 mod turnover;
 
@@ -88,11 +90,22 @@ impl Bench {
         peers: &[u8],
         change: impl FnOnce(&mut AddTorrent),
     ) -> Self {
-        let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
         let mut add = AddTorrent::new(TORRENT, torrent_file(pieces), "/out".into());
         add.peers = peers.iter().map(|n| address(*n)).collect();
         change(&mut add);
-        let info_hash = Metainfo::parse(&add.torrent_file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+        let mut bench = Self::just_added(config, add);
+        bench.open(pieces, have, unchecked_pieces);
+        bench
+    }
+
+    /// Nothing came of its first job yet.
+    fn just_added(config: Config, add: AddTorrent) -> Self {
+        let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
+        let info_hashes = match &add.source {
+            TorrentSource::TorrentFile(text) => Metainfo::parse(text, PathRules::Unix).unwrap().info_hashes,
+            TorrentSource::Magnet(link) => Magnet::parse(link).unwrap().info_hashes,
+        };
+        let info_hash = info_hashes.v1.unwrap();
         let mut bench = Self {
             engine: Engine::new(config, start),
             now: Instant(1),
@@ -108,14 +121,18 @@ impl Bench {
             disk_asleep: false,
         };
         bench.input(Input::Command(Command::AddTorrent(Box::new(add))));
-        let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened first") };
+        bench
+    }
+
+    /// It is opened, and these pieces are there.
+    fn open(&mut self, pieces: u32, have: &[u32], unchecked_pieces: &[u32]) {
+        let Some((job, Work::Open { .. })) = self.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);
         have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));
         let mut unchecked = Bitfield::new(pieces);
         unchecked_pieces.iter().for_each(|piece| assert!(unchecked.set(PieceIndex::new(*piece))));
         let opened = Opened { have: trusted, unchecked, totals: Totals::default(), stateful: true };
-        bench.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
-        bench
+        self.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
     }
 
     /// Something happens. Sockets take at once what they are given.
@@ -172,6 +189,7 @@ impl Bench {
                 Work::Write { .. } => JobResult::Written(written.map(|()| Written::default())),
                 Work::Record { .. } => JobResult::Recorded(written),
                 Work::Snapshot { .. } => JobResult::Saved(written),
+                Work::SaveMetadata { .. } => JobResult::MetadataSaved(written),
                 Work::Hash { pieces } => {
                     let mut good = |piece: u32| {
                         let bad = self.bad.iter().position(|bad| *bad == piece);

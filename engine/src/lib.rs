@@ -48,10 +48,10 @@ pub mod wire;
 #[cfg(feature = "driver")]
 pub mod driver;
 
-pub use alert::{Alert, SwarmCounts, TorrentState, TorrentStats};
+pub use alert::{Alert, MetadataStats, SwarmCounts, TorrentState, TorrentStats};
 pub use bitfield::Bitfield;
 pub use block::BlockData;
-pub use command::{AddTorrent, Allocation, Command, Priority, ResumeMode, SeedGoal};
+pub use command::{AddTorrent, Allocation, Command, Priority, ResumeMode, SeedGoal, TorrentSource};
 pub use config::{Config, RateLimits, StartValues};
 pub use engine::Engine;
 pub use ids::{

@@ -26,6 +26,19 @@ pub const BENCODE_DEPTH_MAX: usize = 100;
 pub const BENCODE_TOKENS_MAX: usize = 3_000_000;
 /// An extended message (BEP 10); metadata pieces are 16 KiB, PEX a few.
 pub const EXTENDED_BYTES_MAX: u32 = 1 << 20;
+/// The largest info dictionary that is fetched from peers (BEP 9); 15 MB ones exist (`reliability.md` B1).
+pub const METADATA_BYTES_MAX: u32 = TORRENT_FILE_BYTES_MAX as u32 - 1024;
+/// Received of metadata and not yet right, over one torrent: two of the largest.
+pub const METADATA_BUFFERED_MAX: u64 = 2 * METADATA_BYTES_MAX as u64;
+/// Blocks of wrong metadata whose digests are remembered, over one torrent.
+pub const METADATA_EVIDENCE_MAX: usize = 4096;
+/// A peer's requests for metadata that wait; Transmission keeps as many.
+pub const METADATA_REQUESTS_MAX: usize = 64;
+/// How often one connection may have all of our metadata.
+pub const METADATA_TIMES_SERVED: u32 = 3;
+/// Pieces that a peer names one by one before we know how many there are; more, and it is dropped, to say it in a
+/// bitfield when it is back.
+pub const EARLY_PIECES_MAX: usize = 1 << 16;
 /// The largest bitfield any torrent can have.
 pub const BITFIELD_BYTES_MAX: u32 = PIECES_MAX / 8;
 /// Requests we keep at one peer at most.

@@ -131,6 +131,8 @@ fn panicked(job: &Job) -> JobResult {
     let failed = StorageError { path: job.place.root.clone(), kind: StorageErrorKind::Io };
     match &job.work {
         Work::Open { .. } => JobResult::Opened(Err(failed)),
+        Work::LoadMetadata => JobResult::MetadataLoaded(None),
+        Work::SaveMetadata { .. } => JobResult::MetadataSaved(Err(failed)),
         Work::Check { .. } => JobResult::Checked(Err(failed)),
         Work::Allocate { .. } => JobResult::Allocated(Err(failed)),
         Work::Write { .. } => JobResult::Written(Err(failed)),

@@ -1,6 +1,6 @@
 //! Jobs, done: which part does which.
 
-use super::{Job, JobResult, Sha1Many, Storage, Work, allocate, open, payload, save};
+use super::{Job, JobResult, Sha1Many, Storage, Work, allocate, metadata, open, payload, save};
 
 /// Does one job. Every error is in the result.
 ///
@@ -10,6 +10,8 @@ pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many) -> J
     let place = &*job.place;
     match &job.work {
         Work::Open { resume } => JobResult::Opened(open::open(place, *resume, storage)),
+        Work::LoadMetadata => JobResult::MetadataLoaded(metadata::load(place, storage)),
+        Work::SaveMetadata { info } => JobResult::MetadataSaved(metadata::save(place, info, storage)),
         Work::Check { pieces } => JobResult::Checked(payload::check(place, pieces, storage, sha1_many)),
         Work::Allocate { files } => JobResult::Allocated(allocate::allocate(place, files, storage)),
         Work::Write { piece, runs, digests } => {

@@ -9,6 +9,7 @@ mod execute;
 mod identity;
 pub mod journal;
 mod judge;
+mod metadata;
 mod open;
 mod payload;
 mod save;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::allocate::files_to_allocate;
 pub use self::execute::execute;
 pub use self::identity::{Figures, Identity, StateError};
+pub(crate) use self::metadata::torrent_file;
 use crate::bitfield::Bitfield;
 use crate::block::BlockData;
 use crate::ids::{FileIndex, InfoHash, PieceIndex};
@@ -84,6 +86,13 @@ pub enum Work {
     Open {
         /// What to believe of earlier runs.
         resume: crate::command::ResumeMode,
+    },
+    /// Look for the metadata that an earlier run fetched.
+    LoadMetadata,
+    /// Keep metadata that was fetched.
+    SaveMetadata {
+        /// The raw info dictionary; its hash is right.
+        info: Bytes,
     },
     /// Hash what is on disk.
     Check {
@@ -200,6 +209,10 @@ pub struct Totals {
 pub enum JobResult {
     /// Of `Open`.
     Opened(Result<Opened, StorageError>),
+    /// Of `LoadMetadata`: the raw info dictionary, if there is one whose hash is right.
+    MetadataLoaded(Option<Bytes>),
+    /// Of `SaveMetadata`.
+    MetadataSaved(Result<(), StorageError>),
     /// Of `Check`: for each piece asked for, in order, whether it is good. A file that is missing or short is not an
     /// error: its pieces are not good.
     Checked(Result<Vec<bool>, StorageError>),

@@ -98,7 +98,7 @@ fn begin<S: Storage>(
             unchecked: journal.unchecked.clone(),
             files: journal.files.iter().map(|known| known.map(|known| known.figures)).collect(),
         };
-        files.replace_snapshot(storage, &snapshot::encode(&identity, &snapshot))?;
+        files.replace(storage, Kind::Snapshot, &snapshot::encode(&identity, &snapshot))?;
     }
     files.replace_journal(storage, |begun_ns| {
         journal.header.begun_ns = begun_ns;

@@ -99,7 +99,7 @@ pub(super) fn snapshot<S: Storage>(
         unchecked: pending.clone(),
         files,
     };
-    state.replace_snapshot(storage, &snapshot::encode(&identity, &snapshot))?;
+    state.replace(storage, Kind::Snapshot, &snapshot::encode(&identity, &snapshot))?;
     let header = Header { boot_id, epoch: epoch.saturating_add(1), begun_ns: 0, closed: close };
     let mut journal = Journal { header, good: have, unchecked: pending, files: known };
     state.replace_journal(storage, |begun_ns| {

@@ -22,6 +22,8 @@ pub(super) struct StateFiles<'a> {
 pub(super) enum Kind {
     Journal,
     Snapshot,
+    /// A torrent file with nothing beside the info dictionary, of a magnet.
+    Metadata,
 }
 
 /// What was read.
@@ -132,13 +134,14 @@ impl<'a> StateFiles<'a> {
         storage.rename(at, &path)
     }
 
-    /// Replaces the snapshot such that after a power cut there is the old one or the new one.
-    pub(super) fn replace_snapshot<S: Storage>(
+    /// Replaces the snapshot or the metadata such that after a power cut there is the old one or the new one.
+    pub(super) fn replace<S: Storage>(
         &self,
         storage: &mut S,
+        kind: Kind,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        let (new, path) = (self.path("snapshot.new"), self.path(Kind::Snapshot.name()));
+        let (new, path) = (self.path(&format!("{}.new", kind.name())), self.path(kind.name()));
         let at = At { root: self.root, path: &new };
         storage.remove(at)?;
         storage.write_at(at, 0, &[bytes])?;
@@ -171,6 +174,7 @@ impl Kind {
         match self {
             Self::Journal => "journal",
             Self::Snapshot => "snapshot",
+            Self::Metadata => "torrent",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::alert::TorrentState;
+use crate::command::TorrentSource;
 use crate::limits::REQUEST_BYTES_MAX;
 
 /// A torrent of `pieces` pieces of 1 MiB.
@@ -28,7 +29,7 @@ fn a_request_for_more_than_128_kib_is_nonsense_however_large_the_piece() {
         (1 << 20, false),
     ] {
         let mut bench = Bench::begun(Config::default(), 2, &[0, 1], &[], &[], |add| {
-            add.torrent_file = of_large_pieces(2);
+            add.source = TorrentSource::TorrentFile(of_large_pieces(2));
         });
         let peer = ConnectionId::accepted(0);
         bench.input(Input::Accepted { connection: peer, remote: address(1) });
@@ -229,7 +230,7 @@ fn blocks_past_a_short_last_piece_are_thrown_away() {
     let mut text = String::from("d4:infod6:lengthi40017e4:name1:x12:piece lengthi20000e6:pieces60:");
     text.push_str(&"h".repeat(60));
     text.push_str("ee");
-    let mut bench = Bench::added(3, &[1], |add| add.torrent_file = text.clone().into());
+    let mut bench = Bench::added(3, &[1], |add| add.source = TorrentSource::TorrentFile(text.clone().into()));
     let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
     for (piece, begin, length) in [
         (2, 16_384, 16_384),
@@ -263,7 +264,7 @@ fn a_torrent_without_a_byte_is_complete_and_meets_peers() {
         Message::RejectRequest(Request { piece: 0, begin: 0, length: 1 }),
         Message::Cancel(Request { piece: 0, begin: 0, length: 1 }),
     ] {
-        let mut bench = Bench::added(0, &[], |add| add.torrent_file = text.into());
+        let mut bench = Bench::added(0, &[], |add| add.source = TorrentSource::TorrentFile(text.into()));
         let state = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding };
         assert!(bench.alerts.contains(&state));
         let peer = ConnectionId::accepted(0);

@@ -1,7 +1,7 @@
 //! Several scripted peers with bytes of their own: liars found, innocents spared, nothing waits for ever.
 
 use super::*;
-use crate::command::Priority;
+use crate::command::{Priority, TorrentSource};
 use crate::disk::BlockDigest;
 use crate::ids::BlockIndex;
 use crate::limits::UNASKED_BLOCKS_MAX;
@@ -450,7 +450,7 @@ fn in_order_means_in_order_and_a_slow_peer_holds_up_nobody() {
 #[test]
 fn wanted_files_come_by_priority_and_the_rest_not_at_all() {
     let mut bench = Bench::added(6, &[1], |add| {
-        add.torrent_file = three_files(6);
+        add.source = TorrentSource::TorrentFile(three_files(6));
         add.priorities = vec![Priority::Low, Priority::Skip, Priority::High];
     });
     let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
@@ -502,7 +502,7 @@ fn a_short_odd_last_block_is_asked_for_as_it_is() {
     let mut text = format!("d4:infod6:lengthi{length}e4:name1:x12:piece lengthi20000e6:pieces60:");
     text.push_str(&"h".repeat(60));
     text.push_str("ee");
-    let mut bench = Bench::added(3, &[1], |add| add.torrent_file = text.clone().into());
+    let mut bench = Bench::added(3, &[1], |add| add.source = TorrentSource::TorrentFile(text.clone().into()));
     let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
     bench.give_all(seed);
     assert_eq!(bench.have(), 3);

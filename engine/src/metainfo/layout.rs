@@ -143,6 +143,11 @@ impl Layout {
         Ok(Self { piece_length, piece_count, total_bytes, files })
     }
 
+    /// Of a torrent of which nothing is known: no file and no piece.
+    pub(crate) fn empty() -> Self {
+        Self { piece_length: BLOCK_BYTES, piece_count: 0, total_bytes: 0, files: Vec::new() }
+    }
+
     /// Bytes in each piece but the last.
     pub fn piece_length(&self) -> u32 {
         self.piece_length

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use std::collections::BTreeSet;
 
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
+use serde::{Deserialize, Serialize};
 
 use super::Metainfo;
 use super::torrent_file::{has_plain_host, tracker_url, web_seed_url};
@@ -32,7 +33,7 @@ pub struct Magnet {
 }
 
 /// Why a link is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MagnetError {
     /// Longer than [`MAGNET_BYTES_MAX`].
@@ -44,6 +45,12 @@ pub enum MagnetError {
     /// No `xt` names a BitTorrent info-hash.
     #[error("the magnet link has no info-hash (\"xt=urn:btih:...\" or \"xt=urn:btmh:...\")")]
     NoInfoHash,
+    /// It names the torrent by its version 2 info-hash alone.
+    #[error(
+        "the link has only a v2 info-hash (urn:btmh:), which is not supported yet: use a link with urn:btih:, or the torrent \
+         file if it is a hybrid"
+    )]
+    V2Only,
     /// An info-hash is cut short, or not hexadecimal or base32.
     #[error("the info-hash in the magnet link is broken: copy the whole link")]
     InfoHash,
@@ -56,6 +63,7 @@ impl MagnetError {
             Self::TooLong(_) => "too-large",
             Self::NotAMagnet => "not-a-magnet",
             Self::NoInfoHash => "no-info-hash",
+            Self::V2Only => "v2-only",
             Self::InfoHash => "bad-info-hash",
         }
     }

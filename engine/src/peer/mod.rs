@@ -3,6 +3,8 @@
 //! States: `Dialling` (ours only) -> `Handshaking` -> `Up`. A peer that dialled us begins in `Up`: its handshake
 //! was needed to find the torrent.
 
+mod early;
+mod metadata_uploads;
 mod requests;
 mod uploads;
 
@@ -10,6 +12,8 @@ use core::net::SocketAddr;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use self::early::Early;
+use self::metadata_uploads::MetadataUploads;
 pub(crate) use self::requests::{Outstanding, Requests};
 pub(crate) use self::uploads::Uploads;
 use crate::bitfield::Bitfield;
@@ -55,6 +59,11 @@ pub(crate) struct Peer {
     pub(crate) fast_blocks_left: u32,
     pub(crate) requests: Requests,
     pub(crate) uploads: Uploads,
+    /// Its number for `ut_metadata` (BEP 9, BEP 10).
+    pub(crate) ut_metadata: Option<u8>,
+    pub(crate) metadata_uploads: MetadataUploads,
+    /// What it said of its pieces before we knew of them.
+    pub(crate) early: Early,
     /// Payload from it over 2 s: for the request window.
     pub(crate) download: Rate,
     /// Payload from it over 20 s: for the choker.
@@ -134,6 +143,9 @@ impl Peer {
             fast_blocks_left: 0,
             requests: Requests::new(),
             uploads: Uploads::default(),
+            ut_metadata: None,
+            metadata_uploads: MetadataUploads::default(),
+            early: Early::default(),
             download: Rate::over(Duration::from_secs(2)),
             download_steady: Rate::over(Duration::from_secs(20)),
             upload_steady: Rate::over(Duration::from_secs(20)),
@@ -176,6 +188,13 @@ impl Peer {
     /// Whether both sides speak the fast extension (BEP 6).
     pub(crate) fn fast(&self) -> bool {
         self.reserved.fast()
+    }
+
+    /// It says by which numbers it knows extensions; of those that it does not name nothing changes.
+    pub(crate) fn on_extensions(&mut self, numbers: &[(String, u8)]) {
+        for (_, id) in numbers.iter().filter(|(name, _)| name == "ut_metadata") {
+            self.ut_metadata = Some(*id).filter(|id| *id != 0);
+        }
     }
 
     /// Whether it has every piece.
@@ -320,6 +339,9 @@ impl Peer {
         self.is_up() && self.last_sent + KEEP_ALIVE <= now
     }
 }
+
+/// Our number for `ut_metadata`.
+pub(crate) const UT_METADATA: u8 = 1;
 
 /// A peer that rejects while it serves us may have been full, or its disk was.
 const REJECTED_AGAIN: Duration = Duration::from_secs(30);

@@ -225,6 +225,10 @@ impl Announcer {
     }
 
     /// Begins. The first announce goes out at once.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
     pub(crate) fn start(&mut self, now: Instant) {
         assert_eq!(self.phase, Phase::Idle, "a torrent starts once");
         self.phase = Phase::Running;

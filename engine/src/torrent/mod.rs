@@ -1,6 +1,6 @@
 //! One torrent in its swarm. This file routes and joins; what decides has a part with a name of its own.
 //!
-//! States: `Queued` (waiting for a place) -> `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
+//! States: `Queued` (waiting for a place) -> with a magnet `FetchingMetadata` -> `Opening` (reading what earlier runs left) -> `Checking` (hashing what must be) -> `Downloading` ->
 //! `Seeding` -> `Finished` (seeded enough); `DiskError` beside the last two, until the disk works again; `Stopping` from any, until trackers are told
 //! and state is saved. Peers and trackers begin with the end of the check, so that what we tell them is true.
 
@@ -10,6 +10,8 @@ mod check;
 mod choker;
 mod disk_state;
 mod fetch;
+mod magnet;
+mod metadata;
 mod picker;
 mod piece;
 mod refill;
@@ -30,6 +32,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use self::announcer::Announcer;
@@ -38,13 +41,14 @@ use self::check::Check;
 use self::choker::Choker;
 pub(crate) use self::choker::Range;
 use self::disk_state::DiskState;
+pub(crate) use self::magnet::{Pending, info_of};
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
 use self::seed_goal::SeedProgress;
 use self::selection::Selection;
 use self::verify::Verify;
-use crate::alert::{Alert, TorrentState, TorrentStats};
+use crate::alert::{Alert, MetadataStats, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
 use crate::command::{Priority, ResumeMode, SeedGoal};
 use crate::context::Context;
@@ -63,7 +67,12 @@ pub(crate) struct Torrent {
     id: TorrentId,
     info_hash: InfoHash,
     place: Arc<Place>,
-    metadata_bytes: u32,
+    /// The raw info dictionary; empty until it is known.
+    info: Bytes,
+    /// It was fetched from peers, and is not on disk yet.
+    save_info: bool,
+    /// What waits for the metadata.
+    pending: Option<Box<Pending>>,
     state: TorrentState,
     have: Bitfield,
     bytes_have: u64,
@@ -115,6 +124,8 @@ pub(crate) struct Torrent {
 /// What a job is for, kept until its result comes.
 #[derive(Clone, Debug)]
 enum Purpose {
+    LoadMetadata,
+    SaveMetadata,
     Open {
         resume: ResumeMode,
     },
@@ -155,7 +166,10 @@ pub(crate) struct Start {
     pub(crate) id: TorrentId,
     pub(crate) info_hash: InfoHash,
     pub(crate) place: Place,
-    pub(crate) metadata_bytes: u32,
+    /// The raw info dictionary; empty with a magnet.
+    pub(crate) info: Bytes,
+    /// Of a magnet.
+    pub(crate) pending: Option<Box<Pending>>,
     pub(crate) tiers: Vec<Vec<String>>,
     pub(crate) resume: ResumeMode,
     pub(crate) peers: Vec<SocketAddr>,
@@ -176,7 +190,9 @@ impl Torrent {
         let mut torrent = Self {
             id: start.id,
             info_hash: start.info_hash,
-            metadata_bytes: start.metadata_bytes,
+            info: start.info,
+            save_info: false,
+            pending: start.pending,
             state: TorrentState::Queued,
             bytes_have: 0,
             selection: Selection::new(&start.place.layout, &start.priorities, &have),
@@ -226,9 +242,22 @@ impl Torrent {
         if self.state != TorrentState::Queued {
             return;
         }
+        if self.is_magnet() {
+            return self.begin_magnet(context);
+        }
         self.enter(context, TorrentState::Opening);
         let resume = self.resume_mode;
         self.submit(context, Purpose::Open { resume }, Work::Open { resume });
+    }
+
+    /// The pieces of the layout, none of which is here yet.
+    fn take_shape(&mut self, priorities: &[Priority], allocate: Vec<FileIndex>) {
+        let layout = &self.place.layout;
+        self.have = Bitfield::new(layout.piece_count());
+        self.selection = Selection::new(layout, priorities, &self.have);
+        self.pieces = Pieces::new(layout, &self.have);
+        self.picker.take_shape(layout.piece_count());
+        self.disk = DiskState::new(allocate);
     }
 
     /// Whether others must wait for it.
@@ -306,6 +335,13 @@ impl Torrent {
     pub(crate) fn handle_job(&mut self, context: &mut Context<'_>, job: JobId, result: JobResult) {
         let Some(purpose) = self.jobs.remove(&job) else { return };
         match (purpose, result) {
+            (Purpose::LoadMetadata, JobResult::MetadataLoaded(info)) => {
+                self.on_metadata_loaded(context, info);
+            }
+            (Purpose::SaveMetadata, JobResult::MetadataSaved(Ok(()))) => {}
+            (Purpose::SaveMetadata, JobResult::MetadataSaved(Err(error))) => {
+                self.on_metadata_not_saved(context, error);
+            }
             (Purpose::Open { .. }, JobResult::Opened(Ok(opened))) => self.on_opened(context, opened),
             (Purpose::Open { resume }, JobResult::Opened(Err(error))) => {
                 self.on_open_failed(context, error, resume);
@@ -437,6 +473,7 @@ impl Torrent {
         }
         self.go_on_if_tried(context);
         self.dial(context);
+        self.ask_for_metadata(context);
         self.announce(context);
         self.watch_turnover(context);
         if self.state == TorrentState::Stopping {
@@ -453,6 +490,7 @@ impl Torrent {
         [
             self.choker.deadline(),
             self.disk.deadline(),
+            self.metadata_deadline(context.now),
             self.turnover_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
@@ -478,6 +516,7 @@ impl Torrent {
         if self.state == TorrentState::Stopping {
             return;
         }
+        self.save_metadata(context);
         self.enter(context, TorrentState::Checking);
         if self.check.is_over() {
             self.begin_swarm(context);
@@ -496,9 +535,12 @@ impl Torrent {
         let whole = self.selection.is_complete();
         self.told_complete = whole;
         self.begun = true;
-        self.announcer.start(context.now);
+        if !self.announcer.has_begun() {
+            self.announcer.start(context.now);
+        }
         self.resume.on_changed(context.now);
         self.enter(context, if whole { TorrentState::Seeding } else { TorrentState::Downloading });
+        self.hear_early(context);
     }
 
     /// A piece is on disk and its hash is right.
@@ -524,6 +566,11 @@ impl Torrent {
     /// Whether blocks are asked for.
     fn is_fetching(&self) -> bool {
         self.state == TorrentState::Downloading
+    }
+
+    /// Whether peers are wanted for what they may have.
+    fn seeks_peers(&self) -> bool {
+        matches!(self.state, TorrentState::FetchingMetadata | TorrentState::Downloading)
     }
 
     /// Not while the disk fails, nor once the last snapshot is out.
@@ -613,6 +660,11 @@ impl Torrent {
             peers: up().count() as u32,
             seeds: up().filter(|peer| peer.is_seed()).count() as u32,
             candidates: self.candidates.len() as u32,
+            metadata: self.metadata_progress().map(|progress| MetadataStats {
+                bytes_have: progress.bytes_have,
+                bytes_total: progress.bytes_total,
+                peers: progress.tellers,
+            }),
             endgame: self.is_fetching() && self.pieces.all_requested() && self.pieces.blocks_wanted() > 0,
         }
     }
@@ -636,8 +688,11 @@ impl Torrent {
         self.peers.values().map(|peer| peer.requests.len()).sum()
     }
 
-    /// How many peers have each piece.
+    /// How many peers have each piece; nothing before that is counted.
     pub(crate) fn availability(&self) -> Vec<u32> {
+        if !self.begun {
+            return Vec::new();
+        }
         let seeds = self.peers.values().filter(|peer| !peer.counted && peer.is_seed()).count() as u32;
         self.picker.availability().iter().map(|count| count + seeds).collect()
     }

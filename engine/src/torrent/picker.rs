@@ -57,6 +57,12 @@ impl Picker {
         }
     }
 
+    /// The pieces are known now. Nothing of them is missing yet, and nobody has any.
+    pub(crate) fn take_shape(&mut self, piece_count: u32) {
+        self.availability = vec![0; piece_count as usize];
+        self.places = vec![None; piece_count as usize];
+    }
+
     /// Of each piece, how many peers have it; those that have all are left out.
     pub(crate) fn availability(&self) -> &[u32] {
         &self.availability

@@ -6,6 +6,7 @@
 use super::Torrent;
 use super::picker::Class;
 use super::piece::State;
+use super::swarm::extensions;
 use crate::alert::TorrentState;
 use crate::bitfield::Bitfield;
 use crate::command::Priority;
@@ -107,6 +108,9 @@ impl Selection {
 impl Torrent {
     /// The user says anew which files are wanted.
     pub(crate) fn set_priorities(&mut self, context: &mut Context<'_>, priorities: &[Priority]) {
+        if self.choose_of_magnet(context, priorities) {
+            return;
+        }
         self.selection = Selection::new(&self.place.layout, priorities, &self.have);
         if !self.begun || self.state == TorrentState::Stopping {
             return;
@@ -178,7 +182,7 @@ impl Torrent {
     /// Says that we fetch nothing more, or do again, to those who cannot know from what we have (BEP 21).
     pub(super) fn tell_upload_only(&mut self, upload_only: bool) {
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
-            let said = ExtendedHandshake { upload_only: Some(upload_only), ..ExtendedHandshake::default() };
+            let said = ExtendedHandshake { upload_only: Some(upload_only), ..extensions(&self.info) };
             if peer.reserved.extended() && peer.send(Message::ExtendedHandshake(Box::new(said))) {
                 self.unsent.push(*connection);
             }

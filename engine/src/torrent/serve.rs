@@ -126,8 +126,13 @@ impl Torrent {
     pub(crate) fn handle_sent(&mut self, context: &mut Context<'_>, connection: ConnectionId, bytes: u32) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.uploads.on_sent(context.now, u64::from(bytes));
+        peer.metadata_uploads.on_sent(u64::from(bytes));
         if peer.uploads.is_waiting() {
             self.serve(context, connection);
+        }
+        if self.peers.get(&connection).is_some_and(|peer| peer.metadata_uploads.is_waiting()) {
+            self.serve_metadata(connection);
+            self.flush(context);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::ids::{ConnectionId, InfoHash, PieceIndex};
 use crate::input::CloseReason;
 use crate::limits::{PEERS_PER_ADDRESS_MAX, REQUESTS_QUEUED_MAX};
 use crate::metainfo::Layout;
-use crate::peer::{Peer, Stage};
+use crate::peer::{Peer, Stage, UT_METADATA};
 use crate::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
 
 /// Why we drop a peer.
@@ -37,6 +37,8 @@ pub(super) enum Fault {
     NoSuchPiece(u32),
     #[error("asked for {0:?}")]
     Request(Request),
+    #[error("metadata that does not fit what it says")]
+    Metadata,
     #[error("too many messages that change nothing")]
     Flood,
     #[error("blocks that nobody asked for")]
@@ -62,6 +64,7 @@ impl Fault {
                 | Self::Bitfield(_)
                 | Self::NoSuchPiece(_)
                 | Self::Request(_)
+                | Self::Metadata
                 | Self::Flood
                 | Self::Unasked
         )
@@ -95,7 +98,7 @@ impl Torrent {
     }
 
     pub(super) fn wants_dials(&self, context: &Context<'_>) -> bool {
-        matches!(self.state, TorrentState::Downloading | TorrentState::Seeding)
+        (self.seeks_peers() || self.state == TorrentState::Seeding)
             && self.peers.len() < context.config.peers_per_torrent_max as usize
             && context.has_room()
     }
@@ -132,11 +135,13 @@ impl Torrent {
         remote: SocketAddr,
         theirs: Handshake,
     ) -> bool {
-        let open =
-            matches!(self.state, TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError);
+        let open = match self.state {
+            TorrentState::FetchingMetadata => true,
+            TorrentState::Downloading | TorrentState::Seeding | TorrentState::DiskError => self.begun,
+            _ => false,
+        };
         let room = self.peers.len() < context.config.peers_per_torrent_max as usize;
         if !open
-            || !self.begun
             || self.candidates.is_banned(remote)
             || self.candidates.is_kept_out(context.now, remote)
             || self.is_crowded(remote)
@@ -238,7 +243,7 @@ impl Torrent {
         self.settle(context);
     }
 
-    fn on_message(
+    pub(super) fn on_message(
         &mut self,
         context: &mut Context<'_>,
         connection: ConnectionId,
@@ -258,7 +263,21 @@ impl Torrent {
             _ if peer.stage != Stage::Up => return Err(Fault::Order),
             Message::Handshake(_) => return Err(Fault::Order),
             Message::KeepAlive | Message::Port(_) | Message::SuggestPiece(_) | Message::Unknown(_) => {}
+            Message::Extended { id: UT_METADATA, payload } => {
+                self.on_metadata_message(context, connection, &payload)?;
+            }
             Message::Extended { .. } => {}
+            early @ (Message::Have(_)
+            | Message::Bitfield(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::AllowedFast(_))
+                if !self.begun =>
+            {
+                if !peer.early.on_message(early) {
+                    return Err(Fault::Flood);
+                }
+            }
             Message::Choke => {
                 peer.peer_choking = true;
                 let void = if peer.fast() { Vec::new() } else { peer.requests.take_all() };
@@ -307,6 +326,9 @@ impl Torrent {
                     peer.requests.on_reqq(reqq);
                 }
                 peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
+                peer.on_extensions(&theirs.m);
+                self.on_metadata_size(context, connection, theirs.metadata_size);
+                let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
                 let upload_only = peer.upload_only;
                 if let Some(port) = theirs.p
                     && peer.listens_at.is_none()
@@ -367,7 +389,7 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.greeted_in_doubt = have.count() < self.have.count();
         let fast = theirs.reserved.fast();
-        let has = if fast && have.is_full() {
+        let has = if fast && have.is_full() && self.begun {
             Some(Message::HaveAll)
         } else if fast && have.is_empty() {
             Some(Message::HaveNone)
@@ -379,13 +401,12 @@ impl Torrent {
         let remote = peer.remote;
         let extended = theirs.reserved.extended().then(|| {
             Message::ExtendedHandshake(Box::new(ExtendedHandshake {
-                m: Vec::new(),
                 p: context.port,
                 v: Some(bytes::Bytes::from_static(CLIENT.as_bytes())),
                 reqq: Some(i64::from(REQUESTS_QUEUED_MAX)),
                 yourip: Some(remote.ip().to_canonical()),
-                upload_only: self.selection.is_complete().then_some(true),
-                metadata_size: Some(i64::from(self.metadata_bytes)),
+                upload_only: (self.begun && self.selection.is_complete()).then_some(true),
+                ..extensions(&self.info)
             }))
         });
         let allowed = match remote.ip().to_canonical() {
@@ -485,7 +506,8 @@ impl Torrent {
 
     /// With a peer that fetches nothing (BEP 21) there is nothing to do for one who wants nothing.
     fn close_if_redundant(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        if self.selection.is_complete() && self.peers.get(&connection).is_some_and(Peer::fetches_nothing) {
+        let wants_nothing = self.begun && self.selection.is_complete();
+        if wants_nothing && self.peers.get(&connection).is_some_and(Peer::fetches_nothing) {
             self.close_redundant(context, connection);
         }
     }
@@ -540,7 +562,10 @@ impl Torrent {
         let void = peer.requests.take_all();
         self.pieces.disown(connection);
         self.release(connection, &void);
-        if self.is_fetching() && self.peers.is_empty() {
+        if let Some(pending) = &mut self.pending {
+            pending.on_gone(connection);
+        }
+        if self.seeks_peers() && self.peers.is_empty() {
             self.announcer.need_peers(context.now);
         }
     }
@@ -589,6 +614,15 @@ fn changes_nothing(peer: &Peer, message: &Message) -> bool {
         | Message::Cancel(_)
         | Message::Extended { .. } => false,
         _ => true,
+    }
+}
+
+/// What we say of extensions: our numbers for them, and how large the metadata is.
+pub(super) fn extensions(info: &[u8]) -> ExtendedHandshake {
+    ExtendedHandshake {
+        m: vec![("ut_metadata".to_owned(), UT_METADATA)],
+        metadata_size: i64::try_from(info.len()).ok().filter(|size| *size > 0),
+        ..ExtendedHandshake::default()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::alert::Alert;
 use crate::context::{Asker, Context};
 use crate::ids::{HttpId, ResolveId};
 use crate::input::{HttpResponse, NetError};
+use crate::limits::BLOCK_BYTES;
 use crate::time::Instant;
 use crate::udp_trackers::UdpAskId;
 use crate::wire::tracker_udp::UdpAnswer;
@@ -83,7 +84,7 @@ impl Torrent {
             }
         }
         context.stand_in_line(self.id, &mut self.in_line, self.announcer.is_in_line());
-        if self.announcer.is_unreached() || (self.is_fetching() && self.peers.is_empty()) {
+        if self.announcer.is_unreached() || (self.seeks_peers() && self.peers.is_empty()) {
             context.routes.unreached.insert(self.id);
         } else {
             context.routes.unreached.remove(&self.id);
@@ -105,8 +106,13 @@ impl Torrent {
             port: context.port.unwrap_or(0),
             uploaded: self.upload.total(),
             downloaded: self.download.total(),
-            left: self.place.layout.total_bytes() - self.bytes_have,
-            numwant: if self.is_fetching() { NUMWANT } else { NUMWANT_SEEDING },
+            // Of a magnet nobody knows; that something is missing is known.
+            left: if self.is_magnet() {
+                u64::from(BLOCK_BYTES)
+            } else {
+                self.place.layout.total_bytes() - self.bytes_have
+            },
+            numwant: if self.seeks_peers() { NUMWANT } else { NUMWANT_SEEDING },
         }
     }
 }

@@ -7,7 +7,9 @@ pub mod message;
 pub mod stream;
 pub mod tracker_http;
 pub mod tracker_udp;
+pub mod ut_metadata;
 
 pub use extended::ExtendedHandshake;
 pub use message::{Handshake, Message, Request, Reserved};
 pub use stream::{Stream, WireError};
+pub use ut_metadata::MetadataMessage;
