@@ -31,6 +31,7 @@ class Client:
     knows_pads = True       # pad files (BEP 47) are zeros by name; others store and want them as files like any
     makes_empty_files = True
     can_ipv6 = True
+    seeks_with_magnet = True    # says to trackers that something is left while it has only a magnet link
 
     def env(self, job):
         return {"HOME": job.home}
@@ -98,6 +99,7 @@ class Aria2(Client):
     """aria2c. It asks UDP trackers with its DHT's socket alone, so that is on, though it knows no node."""
     name = "aria2"
     knows_pads = False
+    seeks_with_magnet = False
     can_ipv6 = False
 
     def missing(self):
@@ -124,6 +126,7 @@ class Aria2(Client):
 class Rqbit(Client):
     """rqbit. It has no source address to bind to, so it listens on all of the namespace's."""
     name = "rqbit"
+    seeks_with_magnet = False
     program = os.path.join(CACHE, "cargo", "bin", "rqbit")
 
     def missing(self):

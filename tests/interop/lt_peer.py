@@ -39,8 +39,11 @@ parameters.settings = {
                       | lt.alert.category_t.tracker_notification | lt.alert.category_t.connect_notification),
 }
 session = lt.session(parameters)
-torrent = lt.add_torrent_params()
-torrent.ti = lt.torrent_info(args.torrent)
+if args.torrent.startswith("magnet:"):
+    torrent = lt.parse_magnet_uri(args.torrent)
+else:
+    torrent = lt.add_torrent_params()
+    torrent.ti = lt.torrent_info(args.torrent)
 torrent.save_path = args.dir
 flags = lt.torrent_flags.default_flags & ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
 torrent.flags = flags | lt.torrent_flags.seed_mode if args.trust else flags

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real foreign clients give us files and take them from us, in pairs and in swarms.
 
-    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6
+    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets
     matrix.py --self-test         proves the harness without us: foreign clients with each other, and wrong data
     matrix.py --only pairs --clients rqbit --roles leecher --trackers taipei --shapes multi     a part of it
     matrix.py --full              every client x direction x shape x tracker
@@ -28,7 +28,7 @@ from trackers import TRACKERS   # noqa: E402
 from transfer import Cell       # noqa: E402
 
 PAIR_TRACKERS = [tracker for tracker in TRACKERS.values() if not tracker.ipv6]
-PARTS = ("pairs", "ipv6", "fast", "swarm")
+PARTS = ("pairs", "ipv6", "fast", "magnet", "swarm")
 WORKERS = 6                     # they wait for announces and rounds of choking more than they compute
 SWARM_SHAPE = "single"
 SWARM_SEEDER_UP = 4 * payload.MIB
@@ -136,6 +136,11 @@ def real_cells(args, foreign, used_trackers, shapes):
     if "fast" in parts and (libtorrent := by_name.get("libtorrent")):
         cells += [Cell(seeder, (leecher,), TRACKERS["taipei"], "multi", fast=fast, seconds=args.seconds)
                   for fast in (True, False) for seeder, leecher in both_ways(libtorrent)]
+    if "magnet" in parts:
+        # Metadata of one block, and of several. Our tracker names no seeds to who says that nothing is left.
+        cells += [Cell(seeder, (leecher,), TRACKERS["taipei" if leecher.seeks_with_magnet else "opentracker"], shape,
+                       is_magnet=True, seconds=args.seconds)
+                  for client in foreign for shape in ("multi", "many") for seeder, leecher in both_ways(client)]
     if "swarm" in parts:
         for name in ("libtorrent", "transmission"):
             if seeder := by_name.get(name):
@@ -156,7 +161,7 @@ def create_by_us(path, torrent, announce, piece_length):
 
 def show_table(foreign, shapes, results):
     """For each client and role, what went with which trackers: shapes across, then what is no plain pair."""
-    columns = [*shapes, "ipv6", "fast", "no fast", "swarm"]
+    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "swarm"]
     print(f"\n{'client':<13}{'role':<9}" + "".join(f"{column:<18}" for column in columns))
     for client in foreign:
         for role in ("seeder", "leecher"):
@@ -172,6 +177,8 @@ def show_table(foreign, shapes, results):
 def column_of(result):
     if "+" in result.leecher:
         return "swarm"
+    if result.is_magnet:
+        return "magnet"
     if result.fast is not None:
         return "fast" if result.fast else "no fast"
     return "ipv6" if TRACKERS[result.tracker].ipv6 else result.shape

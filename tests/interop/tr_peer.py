@@ -43,9 +43,7 @@ def main():
     try:
         if not eventually(lambda: rpc.is_there() or not daemon.is_running(), 20) or not daemon.is_running():
             raise RuntimeError("transmission-daemon does not answer")
-        with open(args.torrent, "rb") as file:
-            added = rpc.ask("torrent-add", metainfo=base64.b64encode(file.read()).decode(), paused=True,
-                            **{"download-dir": args.dir})
+        added = rpc.ask("torrent-add", paused=True, **source(args.torrent), **{"download-dir": args.dir})
         torrent = added["torrent-added"]["id"]
         if args.verb == "seed":
             rpc.ask("torrent-verify", ids=[torrent])
@@ -70,6 +68,14 @@ def main():
         print(daemon.log(), flush=True)
     print(f"uploaded {uploaded}", flush=True)
     return status
+
+
+def source(torrent):
+    """A torrent file or a magnet link, as it takes them."""
+    if torrent.startswith("magnet:"):
+        return {"filename": torrent}
+    with open(torrent, "rb") as file:
+        return {"metainfo": base64.b64encode(file.read()).decode()}
 
 
 def settings(args):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import time
+import urllib.parse
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Callable
@@ -32,6 +33,7 @@ class Cell:
     tracker: Any
     shape: str
     fast: bool | None = None    # with (True) or without (False) the fast extension, through a relay that sees to it
+    is_magnet: bool = False     # leechers have a magnet link, and learn from the seeder what the torrent is
     seeder_up: int = 0          # bytes per second; with it most must come from other leechers
     create: Callable | None = None
     seconds: float = 60
@@ -49,6 +51,7 @@ class Result:
     tracker: str
     shape: str
     fast: bool | None
+    is_magnet: bool = False
     verdict: str = "?"
     seconds: float = 0.0
     mib_per_second: float = 0.0
@@ -109,7 +112,7 @@ def run_all(cells, payloads, work, workers):
 def run(cell, payloads, work):
     """Runs one cell in the fresh folder `work`, which is gone afterwards."""
     result = Result(cell.seeder.name, "+".join(leecher.name for leecher in cell.leechers), cell.tracker.name, cell.shape,
-                    cell.fast)
+                    cell.fast, cell.is_magnet)
     swarm = _Swarm(cell, payloads, work)
     try:
         result.verdict = swarm.run() or "ok"
@@ -144,7 +147,8 @@ class _Swarm:
         for folder in (self.work, self._folder("tracker")):
             os.makedirs(folder, exist_ok=True)
             os.chmod(folder, 0o755)         # opentracker reads its whitelist as nobody
-        info_hash = self.payloads.torrent(cell.shape, cell.tracker.announce(ip, port), torrent, cell.create)
+        announce = cell.tracker.announce(ip, port)
+        info_hash = self.payloads.torrent(cell.shape, announce, torrent, cell.create)
         self.children.append(cell.tracker.start(ip, port, self._folder("tracker"), [info_hash]))
 
         seeder_job = self._job(torrent, source, "seeder", SEEDER, trust=cell.spoil_source is not None,
@@ -157,7 +161,8 @@ class _Swarm:
             return "the seeder does not listen"
 
         began = time.monotonic()
-        leechers = self._start_leechers(torrent, seeder_job)
+        link = f"magnet:?xt=urn:btih:{info_hash.hex()}&tr={urllib.parse.quote(announce, safe='')}"
+        leechers = self._start_leechers(link if cell.is_magnet else torrent, seeder_job)
         problems = []
         for number, (client, child, arrived) in enumerate(leechers):
             status = child.wait(max(0.0, began + cell.seconds - time.monotonic()))
