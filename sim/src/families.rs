@@ -23,7 +23,13 @@ pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("reset", reset),
     ("dns", dns),
     ("nat", nat),
+    ("magnet", magnet),
 ];
+
+/// Leechers that have only a magnet link.
+fn magnet(_rng: &mut Rng, swarm: &mut Swarm) {
+    swarm.leech_keys += "magnet = true\n";
+}
 
 /// Segments that come a retransmission later.
 fn loss(rng: &mut Rng, swarm: &mut Swarm) {

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 use taipei_engine::disk::{Job, JobResult, Work};
 use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
-use taipei_engine::metainfo::{Metainfo, PathRules};
+use taipei_engine::metainfo::{Magnet, Metainfo, PathRules};
 use taipei_engine::rng::Rng;
-use taipei_engine::{BlockData, Config, InfoHash};
+use taipei_engine::{BlockData, Config, InfoHash, bencode};
 
 use crate::content::Content;
 use crate::disk::{Damage, Home, SimDisk, Span, Trouble};
@@ -45,6 +45,10 @@ pub struct Material {
     pub info_hash: InfoHash,
     /// The torrent file.
     pub torrent_file: Bytes,
+    /// Its magnet link.
+    pub link: String,
+    /// The raw info dictionary.
+    pub info: Bytes,
     /// All payload.
     pub content: Content,
     /// Bytes in each piece but the last.
@@ -118,6 +122,8 @@ pub struct HostPlan {
     pub config: Config,
     /// Whether it has everything at the start.
     pub has_all: bool,
+    /// Whether it begins with a magnet link of each torrent, not with its file.
+    pub magnet: bool,
     /// Part and whole: blocks that it serves and that are wrong.
     pub lies: Option<(u64, u64)>,
     /// What it does instead of running our engine.
@@ -531,10 +537,14 @@ impl Material {
             content.as_slice().chunks(piece_bytes as usize).map(|piece| Sha1::digest(piece).into()).collect();
         let torrent_file = plan.encode(&hashes);
         let metainfo = Metainfo::parse(&torrent_file, PathRules::Unix).expect("we read what we make");
+        let torrent_file = Bytes::from(torrent_file);
+        let info = bencode::raw_entry(&torrent_file, b"info").ok().flatten().expect("it was read");
         Self {
             name: torrent.name.clone(),
             info_hash: metainfo.info_hashes.v1.expect("version 1"),
-            torrent_file: torrent_file.into(),
+            link: Magnet::from(&metainfo).to_string(),
+            info: torrent_file.slice_ref(info),
+            torrent_file,
             piece_bytes,
             files: files.collect(),
             content,
@@ -855,6 +865,7 @@ fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
                 disk: group.disk,
                 config: group.config.config(),
                 has_all: group.has == Has::All,
+                magnet: group.magnet,
                 lies: group.lies.map(|share| (share.part, share.of)),
                 puppet: None,
             }
@@ -916,6 +927,7 @@ fn puppets(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
                     disk: DiskModel::default(),
                     config: Config::default(),
                     has_all: actor.has.map_or(!behaviour.downloads(), |has| has == Has::All),
+                    magnet: false,
                     lies: None,
                     puppet: Some(behaviour),
                 }

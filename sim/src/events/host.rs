@@ -154,7 +154,7 @@ impl World {
         }
         self.watch.on_start(self.now, host);
         self.step(host, Input::Listening { port: PEER_PORT, families: plan.hosts[host].families() });
-        for command in begin_commands(&self.materials) {
+        for command in begin_commands(&self.materials, &plan.hosts[host]) {
             self.step(host, Input::Command(command));
         }
     }
@@ -444,12 +444,17 @@ pub(crate) fn start_values(
 }
 
 /// What an embedder asks of an engine that has begun.
-pub(crate) fn begin_commands(materials: &Materials) -> Vec<Command> {
+pub(crate) fn begin_commands(materials: &Materials, host: &HostPlan) -> Vec<Command> {
     (0u32..)
         .zip(&materials.torrents)
         .map(|(number, torrent)| {
-            let file = torrent.torrent_file.clone();
-            Command::AddTorrent(Box::new(AddTorrent::new(TorrentId(number), file, ROOT.to_owned())))
+            let (id, root) = (TorrentId(number), ROOT.to_owned());
+            let add = if host.magnet {
+                AddTorrent::magnet(id, torrent.link.clone(), root)
+            } else {
+                AddTorrent::new(id, torrent.torrent_file.clone(), root)
+            };
+            Command::AddTorrent(Box::new(add))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::input::HttpResponse;
-use taipei_engine::limits::{ANNOUNCE_INTERVAL_MAX, TRACKER_BODY_BYTES_MAX};
+use taipei_engine::limits::{ANNOUNCE_INTERVAL_MAX, BLOCK_BYTES, TRACKER_BODY_BYTES_MAX};
 use taipei_engine::wire::gzip::inflate;
 use taipei_engine::wire::tracker_http::{AnnounceAnswer, AnnounceEvent, AnnounceRequest};
 
@@ -123,7 +123,8 @@ impl AnnounceWatch {
             return Err("counters that run backwards".to_owned());
         }
         (self.uploaded, self.downloaded) = (announce.uploaded, announce.downloaded);
-        if self.left.is_some_and(|left| announce.left > left) {
+        // A block is what a magnet is taken to lack while nobody knows.
+        if self.left.is_some_and(|left| announce.left > left && left != u64::from(BLOCK_BYTES)) {
             return Err("more left than before".to_owned());
         }
         self.left = Some(announce.left);

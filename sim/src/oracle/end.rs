@@ -114,6 +114,7 @@ impl Watch {
             *sums.entry(fault.action.kind().family()).or_default() += effects.unwrap_or(0);
         }
         *sums.entry("loss").or_default() += self.trace.count_of(Kind::Lost);
+        *sums.entry("magnet").or_default() += self.metadata_received;
         let spoiled = self.hosts.iter().flat_map(|watch| watch.liars.bad_pieces());
         *sums.entry("hostile").or_default() += spoiled.map(|(_, count)| u64::from(count)).sum::<u64>();
         sums

@@ -78,6 +78,8 @@ pub struct Watch {
     violation: Option<Violation>,
     steps: u64,
     connections_opened: u64,
+    /// Magnets that became torrents.
+    metadata_received: u64,
     blocks: u64,
     announces: u64,
     /// By fault: when it began, and what it had done when it was over.
@@ -113,6 +115,7 @@ impl Watch {
             violation: None,
             steps: 0,
             connections_opened: 0,
+            metadata_received: 0,
             blocks: 0,
             announces: 0,
             fault_began: vec![None; plan.faults.len()],

@@ -257,6 +257,13 @@ impl Watch {
         self.is_news = true;
         let watch = &mut self.hosts[host];
         match alert {
+            Alert::MetadataReceived { torrent, torrent_file } => {
+                self.metadata_received += 1;
+                let right = &self.materials.torrents[number_of(*torrent)].info;
+                if torrent_file.get(TORRENT_HEAD.len()..torrent_file.len() - 1) != Some(right) {
+                    return Err(("S1", "metadata that is not the torrent's".to_owned()));
+                }
+            }
             Alert::PieceFinished { torrent, piece } => {
                 let (number, piece) = (number_of(*torrent), piece.get());
                 self.trace.event(now, host as u32 + 1, Kind::Piece, [number as u64, u64::from(piece), 0]);
@@ -458,3 +465,6 @@ fn tiers_of<'a>(
     let tiers = materials.torrents[torrent].tiers.iter();
     tiers.map(|tier| tier.iter().map(|one| plan.trackers[*one].name.as_str()))
 }
+
+/// What a torrent file with nothing beside the info dictionary begins with; one byte ends it.
+const TORRENT_HEAD: &[u8] = b"d4:info";

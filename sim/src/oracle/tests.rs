@@ -143,7 +143,7 @@ impl Stage {
     fn place(&self) -> Arc<Place> {
         let start = start_values(&self.watch.plan, LEECH, 1, 0, 0);
         let mut engine = Engine::new(Config::default(), start);
-        for command in begin_commands(&self.watch.materials) {
+        for command in begin_commands(&self.watch.materials, &self.watch.plan.hosts[LEECH]) {
             engine.handle_input(taipei_engine::Instant(0), Input::Command(command));
         }
         let mut outputs = std::iter::from_fn(|| engine.poll_output());

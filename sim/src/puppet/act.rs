@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use taipei_engine::limits::BLOCK_BYTES;
-use taipei_engine::wire::{ExtendedHandshake, Handshake, Message, Request};
+use taipei_engine::wire::{ExtendedHandshake, Handshake, Message, MetadataMessage, Request};
 use taipei_engine::{BlockData, ConnectionId, InfoHash};
 
 use super::{FLOOD_BEAT, Puppet, RESERVED, UNSENT_MAX, grammar};
@@ -46,6 +46,7 @@ impl Puppet {
                 self.introduce(now, id);
             }
             Message::Request(request) => self.answer(now, id, request),
+            Message::Extended { id: UT_METADATA, payload } => self.tell_metadata(id, &payload),
             Message::Choke | Message::Unchoke | Message::Have(_) | Message::HaveAll => self.download(id),
             Message::Bitfield(_) | Message::Piece { .. } | Message::RejectRequest(_) => self.download(id),
             _ => {}
@@ -159,10 +160,18 @@ impl Puppet {
             (false, true) => Some(Message::HaveNone),
             (false, false) => None,
         };
-        let extended = matches!(self.behaviour, Behaviour::PexSpam(_) | Behaviour::MetadataBomb).then(|| {
+        let size = self.material(id).map_or(0, |(_, material)| material.info.len() as i64);
+        let metadata_size = match self.behaviour {
+            Behaviour::MetadataBomb => Some(i64::from(u32::MAX)),
+            Behaviour::MetadataLiar if mood % 4 == 1 => Some(size / 2 + 1),
+            Behaviour::MetadataLiar | Behaviour::MetadataQuitter => Some(size),
+            _ => None,
+        };
+        let speaks = matches!(self.behaviour, Behaviour::PexSpam(_)) || metadata_size.is_some();
+        let extended = speaks.then(|| {
             Message::ExtendedHandshake(Box::new(ExtendedHandshake {
-                m: vec![("ut_metadata".to_owned(), 2), ("ut_pex".to_owned(), 1)],
-                metadata_size: (self.behaviour == Behaviour::MetadataBomb).then_some(i64::from(u32::MAX)),
+                m: vec![("ut_metadata".to_owned(), UT_METADATA), ("ut_pex".to_owned(), UT_PEX)],
+                metadata_size,
                 reqq: Some(i64::MAX),
                 ..ExtendedHandshake::default()
             }))
@@ -362,7 +371,8 @@ impl Puppet {
         let mut payload = format!("d5:added{}:", added.len()).into_bytes();
         payload.extend(added);
         payload.push(b'e');
-        self.say(id, &[Message::Extended { id: 1, payload: payload.into() }]);
+        let ut_pex = self.links.get(&id).map_or(0, |link| link.ut_pex);
+        self.say(id, &[Message::Extended { id: ut_pex, payload: payload.into() }]);
     }
 
     /// A piece of metadata that nobody asked for.
@@ -370,7 +380,43 @@ impl Puppet {
         let piece = self.links.get(&id).map_or(0, |link| link.beats);
         let mut payload = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{}ee", u32::MAX).into_bytes();
         payload.resize(payload.len() + BLOCK_BYTES as usize, 0);
-        self.say(id, &[Message::Extended { id: 2, payload: payload.into() }]);
+        self.say_of_metadata(id, payload.into());
+    }
+
+    /// A block of metadata is asked for.
+    fn tell_metadata(&mut self, id: ConnectionId, payload: &Bytes) {
+        let Some(MetadataMessage::Request { block }) = MetadataMessage::decode(payload) else { return };
+        let Some((_, material)) = self.material(id) else { return };
+        let (info, begin) = (material.info.clone(), (block * BLOCK_BYTES) as usize);
+        let right = info.slice(begin.min(info.len())..info.len().min(begin + BLOCK_BYTES as usize));
+        let (told, mood) = self.links.get(&id).map_or((0, 0), |link| (link.told, link.mood));
+        let answer = |data: Bytes| MetadataMessage::Data { block, total_bytes: None, data };
+        let answer = match self.behaviour {
+            Behaviour::MetadataQuitter if told > 0 => return self.close(id),
+            Behaviour::MetadataQuitter => answer(right),
+            Behaviour::MetadataLiar => match mood % 4 {
+                0 => answer(vec![0xee; right.len()].into()),
+                1 => {
+                    let size = info.len() / 2 + 1;
+                    answer(vec![0xee; size.saturating_sub(begin).min(BLOCK_BYTES as usize)].into())
+                }
+                2 => MetadataMessage::Reject { block },
+                _ => return,
+            },
+            _ => return,
+        };
+        if let Some(link) = self.links.get_mut(&id) {
+            link.told += 1;
+        }
+        self.say_of_metadata(id, answer.encode());
+    }
+
+    fn say_of_metadata(&mut self, id: ConnectionId, payload: Bytes) {
+        // None where the other side does not speak it.
+        let number = self.links.get(&id).map_or(0, |link| link.ut_metadata);
+        if number != 0 {
+            self.say(id, &[Message::Extended { id: number, payload }]);
+        }
     }
 
     /// Once it is served it asks for all it can, and reads nothing of it.
@@ -397,6 +443,9 @@ impl Puppet {
     }
 }
 
+/// By which numbers it knows extensions.
+const UT_METADATA: u8 = 2;
+const UT_PEX: u8 = 1;
 /// Messages of one beat of a flood.
 const FLOOD_MESSAGES: u32 = 100;
 /// Requests that a free rider keeps out.

@@ -93,6 +93,11 @@ struct Link {
     peer_has: BTreeSet<u32>,
     peer_has_all: bool,
     allowed_fast: Vec<u32>,
+    /// Numbers of the other side for `ut_metadata` and `ut_pex`.
+    ut_metadata: u8,
+    ut_pex: u8,
+    /// Blocks of metadata that it gave.
+    told: u32,
     asked: BTreeSet<Request>,
     /// Where a downloader goes on looking for blocks, and how many it has looked at in this round.
     cursor: (u32, u32),
@@ -215,6 +220,9 @@ impl Puppet {
             peer_has: BTreeSet::new(),
             peer_has_all: false,
             allowed_fast: Vec::new(),
+            ut_metadata: 0,
+            ut_pex: 0,
+            told: 0,
             asked: BTreeSet::new(),
             cursor: (self.rng.next_u32(), 0),
             mood: self.rng.next_u64(),
@@ -285,6 +293,15 @@ impl Puppet {
             Message::HaveAll => link.peer_has_all = true,
             Message::Bitfield(bits) => link.peer_has.extend(pieces_of(bits)),
             Message::AllowedFast(piece) => link.allowed_fast.push(*piece),
+            Message::ExtendedHandshake(theirs) => {
+                for (name, id) in &theirs.m {
+                    match name.as_str() {
+                        "ut_metadata" => link.ut_metadata = *id,
+                        "ut_pex" => link.ut_pex = *id,
+                        _ => {}
+                    }
+                }
+            }
             Message::Piece { piece, begin, data } => {
                 link.asked.remove(&Request { piece: *piece, begin: *begin, length: data.len() });
                 if let Some(torrent) = link.torrent {

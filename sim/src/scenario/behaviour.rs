@@ -55,6 +55,10 @@ pub enum Behaviour {
     PexSpam(u32),
     /// Claims gigabytes of metadata, and sends pieces of it that nobody asked for (BEP 9).
     MetadataBomb,
+    /// Says that it has the metadata, and gives wrong blocks of it, or of another size, or rejects, or does not answer.
+    MetadataLiar,
+    /// Gives one block of the metadata, and hangs up when it is asked for another.
+    MetadataQuitter,
 }
 
 /// Those without a number, as they are written.
@@ -78,6 +82,8 @@ const WORDS: &[(&str, Behaviour)] = &[
     ("disconnect after each block", Behaviour::DisconnectAfterEachBlock),
     ("deaf", Behaviour::Deaf),
     ("metadata bomb", Behaviour::MetadataBomb),
+    ("metadata liar", Behaviour::MetadataLiar),
+    ("metadata quitter", Behaviour::MetadataQuitter),
 ];
 
 impl Behaviour {

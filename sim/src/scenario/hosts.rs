@@ -35,6 +35,9 @@ pub struct Group {
     /// Their disk.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disk: DiskModel,
+    /// Whether they begin with a magnet link of each torrent, not with its file.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub magnet: bool,
     /// Of the blocks that they serve: they are wrong.
     pub lies: Option<Share>,
     /// What their engines are told; the rest is as it is by default.

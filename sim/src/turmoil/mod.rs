@@ -421,7 +421,7 @@ async fn live(shared: Arc<Shared>, host: usize) -> ::turmoil::Result {
     let (handle, mut alerts, owner) =
         start(transport, clock, jobs, plan.hosts[host].config.clone(), values, options).await?;
     let control = async {
-        for command in begin_commands(&shared.materials) {
+        for command in begin_commands(&shared.materials, &plan.hosts[host]) {
             if handle.command(command).await.is_err() {
                 return;
             }
