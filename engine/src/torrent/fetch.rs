@@ -9,7 +9,8 @@ use tracing::{debug, info};
 
 use super::Torrent;
 use super::piece::{Filed, State};
-use super::refill::{ENDGAME_REQUESTS, Expected, Refill, Refilled};
+use super::refill::{ENDGAME_REQUESTS, Expected, Refill, Refilled, may_share};
+use super::smart_ban::Source;
 use super::swarm::Fault;
 use super::verify::Verdict;
 use super::{Purpose, TorrentState};
@@ -103,7 +104,7 @@ impl Torrent {
 
     /// Tops up the requests at all peers, once, if something can be asked for that could not before.
     pub(super) fn refill_if_freed(&mut self, context: &mut Context<'_>) {
-        if self.verify.has_suspects() {
+        if self.verify.has_suspects() || self.pieces.has_seized() {
             self.restart_abandoned(context);
         }
         if !std::mem::take(&mut self.freed) {
@@ -151,6 +152,14 @@ impl Torrent {
         peer.download_steady.add(context.now, bytes);
         peer.rejects = 0;
         peer.picked_dry = false;
+        // Whoever was asked has its share. Others come in with what was not counted on any more.
+        let source = Source::of(peer.remote);
+        if self.pieces.sharers(piece).is_some()
+            && !may_share(&self.pieces, &self.verify, piece, source, &mut None)
+        {
+            self.wasted_bytes += bytes;
+            return Ok(());
+        }
         match self.pieces.file(piece, block, data, connection, peer.remote) {
             Filed::Duplicate => self.wasted_bytes += bytes,
             Filed::New { others, complete } => {

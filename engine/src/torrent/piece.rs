@@ -306,6 +306,11 @@ impl Pieces {
         self.reset(layout, piece)
     }
 
+    /// Whether any piece was taken over and is not here yet.
+    pub(crate) fn has_seized(&self) -> bool {
+        !self.seized.is_empty()
+    }
+
     fn due(&self, piece: PieceIndex, partial: &Partial) -> Instant {
         let times = self.seized.get(&piece).copied().unwrap_or(0);
         partial.begun + SEIZE_AFTER * 2u32.saturating_pow(times.min(SEIZE_DOUBLINGS_MAX))
@@ -365,7 +370,7 @@ impl Pieces {
         }
     }
 
-    /// Pieces that must come from one peer alone and whose owner is gone after it sent a part: to be begun anew.
+    /// Pieces that must come from one peer alone, which has a part in them and is gone: to be begun anew.
     pub(crate) fn abandoned_exclusives(&self) -> Vec<PieceIndex> {
         self.partials.iter().filter(|(_, partial)| partial.is_abandoned()).map(|(piece, _)| *piece).collect()
     }
@@ -382,7 +387,7 @@ impl Pieces {
         let Some(partial) = self.partials.get_mut(&piece) else { return Filed::Duplicate };
         if partial.exclusive && partial.owner != Some(peer) {
             // A late block of one who was asked before. It may be all that is here, but not a part of it.
-            if partial.owner.is_some() || !partial.senders.is_empty() {
+            if partial.owner.is_some() || partial.is_abandoned() {
                 return Filed::Duplicate;
             }
             partial.owner = Some(peer);
@@ -486,9 +491,11 @@ impl Pieces {
 }
 
 impl Partial {
-    /// It must come from one peer alone, and that peer is gone after it sent a part.
+    /// It must come from one peer alone, and that peer is gone after it sent a part, or gave up a part and not all: what
+    /// is still asked of it would count for nothing once the piece is another's.
     fn is_abandoned(&self) -> bool {
-        self.exclusive && self.owner.is_none() && !self.senders.is_empty()
+        let has_begun = !self.senders.is_empty() || self.free_count < self.wanted_count;
+        self.exclusive && self.owner.is_none() && has_begun
     }
 
     fn is_asked_of(&self, peer: ConnectionId) -> bool {

@@ -112,6 +112,24 @@ fn a_late_block_of_another_is_no_part_of_a_suspect_piece() {
     assert_eq!(pieces.take_whole(piece(0)).senders.sources().len(), 1);
 }
 
+/// One rejects a block of a piece that must be its alone, and keeps the others: what it sends of those would not count.
+#[test]
+fn a_suspect_piece_of_which_one_block_is_given_up_is_begun_anew() {
+    let layout = layout(1, 3);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
+    pieces.claim(piece(0), peer(1), 3, |_| false);
+    pieces.release(piece(0), BlockIndex(1), peer(1));
+    assert_eq!((pieces.open_for(peer(2), true), pieces.abandoned_exclusives()), (vec![], vec![piece(0)]));
+    assert_eq!(pieces.file(piece(0), BlockIndex(0), data(), peer(2), address(2)), Filed::Duplicate);
+    assert_eq!(pieces.reset(&layout, piece(0)), [(BlockIndex(0), peer(1)), (BlockIndex(2), peer(1))]);
+    // Who gave up all of it leaves nothing behind.
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
+    pieces.claim(piece(0), peer(1), 2, |_| false);
+    (0..2).for_each(|block| assert!(pieces.release(piece(0), BlockIndex(block), peer(1))));
+    assert_eq!((pieces.open_for(peer(2), true), pieces.abandoned_exclusives()), (vec![piece(0)], vec![]));
+}
+
 #[test]
 fn a_piece_is_overdue_later_each_time_it_is_taken_over() {
     let layout = layout(1, 2);

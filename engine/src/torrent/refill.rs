@@ -172,17 +172,7 @@ impl<'a> Refill<'a> {
 
     /// Whether this peer may have a share in a partial piece.
     fn may_share(&mut self, piece: PieceIndex) -> bool {
-        let Some(sharers) = self.pieces.sharers(piece) else { return false };
-        if sharers.is_empty() || sharers.contains(&self.source) {
-            return true;
-        }
-        let shares = self.shares.get_or_insert_with(|| {
-            let mut shares = Shares::default();
-            self.pieces.count_shares(&mut shares);
-            self.verify.count_shares(&mut shares);
-            shares
-        });
-        shares.permit(sharers, self.source)
+        may_share(self.pieces, self.verify, piece, self.source, &mut self.shares)
     }
 
     /// Partial pieces that it could send but may not join.
@@ -196,6 +186,27 @@ impl<'a> Refill<'a> {
         }
         kept
     }
+}
+
+/// Whether `source` may have a share in a partial piece. `counted` are the shares there are, if they were counted.
+pub(super) fn may_share(
+    pieces: &Pieces,
+    verify: &Verify,
+    piece: PieceIndex,
+    source: Source,
+    counted: &mut Option<Shares>,
+) -> bool {
+    let Some(sharers) = pieces.sharers(piece) else { return false };
+    if sharers.is_empty() || sharers.contains(&source) {
+        return true;
+    }
+    let shares = counted.get_or_insert_with(|| {
+        let mut shares = Shares::default();
+        pieces.count_shares(&mut shares);
+        verify.count_shares(&mut shares);
+        shares
+    });
+    shares.permit(sharers, source)
 }
 
 /// Peers asked for one block in endgame.
