@@ -48,7 +48,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    // `RUST_LOG=taipei_engine=debug` shows what every engine of a run decides.
+    // `RUST_LOG=taipei_engine=debug` shows what every engine of a run decides, `taipei_sim=trace` what goes in and comes out.
     let filter = EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let status = match Cli::parse().verb {

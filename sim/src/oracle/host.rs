@@ -69,6 +69,8 @@ pub(super) struct ProcessWatch {
     /// Hosts that it has been connected to.
     pub(super) met: BTreeSet<usize>,
     pub(super) rates: Rates,
+    /// The most connections at once since there was last no more in memory than the budget.
+    pub(super) windows: u64,
     /// A connection came, went or changed since limits were last looked at.
     pub(super) is_changed: bool,
     /// By torrent.

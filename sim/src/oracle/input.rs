@@ -8,13 +8,15 @@ use taipei_engine::limits::ANNOUNCE_MIN_INTERVAL;
 use taipei_engine::wire::tracker_http::AnnounceAnswer;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
 use taipei_engine::wire::{Message, Request};
-use taipei_engine::{Command, Input};
+use taipei_engine::{BlockData, Command, Input};
 
 use super::host::{AskedByUdp, HostWatch, Pending};
 use super::wire::ConnectionWatch;
 use super::{Broken, Watch};
 use crate::disk::SimDisk;
 use crate::scenario::{Expect, FaultKind, Lost};
+
+type WrongBlock<'a> = (usize, u32, u32, &'a BlockData, usize);
 
 impl Watch {
     pub(super) fn input(
@@ -133,7 +135,7 @@ impl Watch {
                             if let (Some(torrent), Some(from)) = (watch.torrent(), from)
                                 && !materials.torrents[torrent].is_right(*piece, *begin, data)
                             {
-                                wrong.push((torrent, *piece, from, watch.has_asked(&request)));
+                                wrong.push((torrent, *piece, *begin, data, from));
                             }
                         }
                         Message::Handshake(_) => {
@@ -228,14 +230,11 @@ impl Watch {
         Ok(())
     }
 
-    /// Wrong blocks came: by torrent, piece, sender, and whether they were asked for.
-    fn on_wrong_blocks(&mut self, host: usize, blocks: Vec<(usize, u32, usize, bool)>) -> Result<(), Broken> {
-        for (torrent, piece, from, asked) in blocks {
+    /// Wrong blocks came: by torrent, piece, where they begin, and sender.
+    fn on_wrong_blocks(&mut self, host: usize, blocks: Vec<WrongBlock<'_>>) -> Result<(), Broken> {
+        for (torrent, piece, begin, data, from) in blocks {
             if !self.plan.hosts[from].is_honest() {
-                // What nobody asked for spoils nothing.
-                if asked {
-                    self.hosts[host].liars.on_lie(torrent, piece, from);
-                }
+                self.hosts[host].liars.on_lie(torrent, piece, begin, data, from);
             } else if !self.hosts[from].damage.may_have_served(torrent, piece) {
                 return Err(("S3", "a block was changed on its way".to_owned()));
             }

@@ -1,12 +1,19 @@
 //! Who lied to one host, what that spoiled, and whether it found out: the figures of S20.
+//!
+//! A wrong block spoils a piece when it is written as a part of it. One that came too late, or for a piece that was begun
+//! anew with another since, spoils nothing, whoever asked for it: it has no part in what fails then.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use taipei_engine::BlockData;
 
 /// One process's dealings with liars.
 #[derive(Debug, Default)]
 pub(super) struct LiarWatch {
-    /// By torrent and piece: who sent a wrong block for it since it was last hashed, and when that was asked for.
-    lied: BTreeMap<(usize, u32), BTreeMap<usize, u64>>,
+    /// By torrent and piece: wrong blocks that came since it was last hashed, and from whom.
+    told: BTreeMap<(usize, u32), Vec<Lie>>,
+    /// By torrent and piece: whose wrong block was written, by where it begins.
+    written: BTreeMap<(usize, u32), BTreeMap<u32, usize>>,
     /// By torrent, piece and liar: when a block of it was last asked for.
     asked: BTreeMap<(usize, u32, usize), u64>,
     /// Since when a liar's first spoiled piece is known.
@@ -18,6 +25,13 @@ pub(super) struct LiarWatch {
     exposed: BTreeSet<usize>,
 }
 
+#[derive(Debug)]
+struct Lie {
+    begin: u32,
+    data: BlockData,
+    from: usize,
+}
+
 impl LiarWatch {
     /// A liar is asked for a block.
     pub(super) fn on_asked(&mut self, now: u64, torrent: usize, piece: u32, of: usize) {
@@ -25,23 +39,38 @@ impl LiarWatch {
     }
 
     /// A wrong block came.
-    pub(super) fn on_lie(&mut self, torrent: usize, piece: u32, from: usize) {
-        let asked_at = self.asked.get(&(torrent, piece, from)).copied().unwrap_or(0);
-        self.lied.entry((torrent, piece)).or_default().insert(from, asked_at);
+    pub(super) fn on_lie(&mut self, torrent: usize, piece: u32, begin: u32, data: &BlockData, from: usize) {
+        let lie = Lie { begin, data: data.clone(), from };
+        self.told.entry((torrent, piece)).or_default().push(lie);
     }
 
-    /// A piece was good: a lie that came since is too late to be taken, and those that were told before are plain to see.
+    /// A block is written to disk.
+    pub(super) fn on_write(&mut self, torrent: usize, piece: u32, begin: u32, data: &BlockData) {
+        let Some(told) = self.told.get(&(torrent, piece)) else { return };
+        let lie = told.iter().find(|lie| lie.begin == begin && is_same(&lie.data, data));
+        let written = self.written.entry((torrent, piece)).or_default();
+        match lie {
+            Some(lie) => written.insert(begin, lie.from),
+            None => written.remove(&begin),
+        };
+    }
+
+    /// A piece was good: those that spoiled it before are plain to see.
     pub(super) fn on_good(&mut self, torrent: usize, piece: u32) {
-        self.lied.remove(&(torrent, piece));
+        self.told.remove(&(torrent, piece));
+        self.written.remove(&(torrent, piece));
         self.exposed.extend(self.spoiled.remove(&(torrent, piece)).unwrap_or_default());
     }
 
     /// A piece was bad. Gives the liars who had a part in it, each with how many it has spoiled by now. What was asked
     /// for before the first of them was known does not count: nobody could know better.
     pub(super) fn on_bad(&mut self, now: u64, torrent: usize, piece: u32) -> Vec<(usize, u32)> {
-        let liars = self.lied.remove(&(torrent, piece)).unwrap_or_default();
-        self.spoiled.entry((torrent, piece)).or_default().extend(liars.keys());
-        let count = |(liar, asked_at)| {
+        self.told.remove(&(torrent, piece));
+        let written = self.written.remove(&(torrent, piece)).unwrap_or_default();
+        let liars: BTreeSet<usize> = written.into_values().collect();
+        self.spoiled.entry((torrent, piece)).or_default().extend(&liars);
+        let count = |liar| {
+            let asked_at = self.asked.get(&(torrent, piece, liar)).copied().unwrap_or(0);
             let is_first = !self.known.contains_key(&liar);
             let counts = is_first || asked_at > *self.known.entry(liar).or_insert(now);
             self.known.entry(liar).or_insert(now);
@@ -63,17 +92,31 @@ impl LiarWatch {
     }
 }
 
+/// Whether both are the same bytes in memory: nothing is copied on the way to the disk, and two may tell the same lie.
+fn is_same(one: &BlockData, other: &BlockData) -> bool {
+    let places = |data: &BlockData| data.parts().iter().map(|part| part.as_ptr()).collect::<Vec<_>>();
+    places(one) == places(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn data() -> BlockData {
+        bytes::Bytes::from(vec![7]).into()
+    }
+
+    /// A wrong block comes and is written.
+    fn lie(watch: &mut LiarWatch, piece: u32, from: usize, asked_at: u64) {
+        let data = data();
+        watch.on_asked(asked_at, 0, piece, from);
+        watch.on_lie(0, piece, from as u32, &data, from);
+        watch.on_write(0, piece, from as u32, &data);
+    }
+
     #[test]
     fn only_what_was_spoiled_is_counted() {
         let mut watch = LiarWatch::default();
-        let lie = |watch: &mut LiarWatch, piece, from, asked_at| {
-            watch.on_asked(asked_at, 0, piece, from);
-            watch.on_lie(0, piece, from);
-        };
         lie(&mut watch, 5, 2, 1);
         lie(&mut watch, 5, 2, 1);
         lie(&mut watch, 5, 3, 1);
@@ -90,5 +133,20 @@ mod tests {
         watch.on_good(0, 5);
         assert_eq!(watch.exposed().collect::<Vec<_>>(), [2, 3]);
         assert_eq!(watch.bad_pieces().collect::<Vec<_>>(), [(2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn a_lie_that_is_not_in_the_piece_spoils_nothing() {
+        let mut watch = LiarWatch::default();
+        watch.on_lie(0, 5, 0, &data(), 2);
+        assert_eq!(watch.on_bad(1, 0, 5), [], "thrown away");
+        let (first, second) = (data(), data());
+        watch.on_lie(0, 5, 0, &first, 2);
+        watch.on_lie(0, 5, 0, &second, 3);
+        watch.on_write(0, 5, 0, &second);
+        assert_eq!(watch.on_bad(2, 0, 5), [(3, 1)], "the same lie of another");
+        lie(&mut watch, 6, 2, 1);
+        watch.on_write(0, 6, 2, &data());
+        assert_eq!(watch.on_bad(3, 0, 6), [], "written early, and written over since");
     }
 }

@@ -30,17 +30,20 @@ impl Watch {
         }
     }
 
-    /// S16.
+    /// S16. What came over a connection that is gone since is there until it is written, and had its window.
     pub(super) fn check_memory(&mut self, now: u64, host: usize, buffered: u64) {
         let budget = self.plan.hosts[host].config.buffer_bytes;
+        let connections = self.connection_count(host);
+        let Some(process) = &mut self.hosts[host].process else { return };
         if buffered <= budget {
+            process.windows = 0;
             return;
         }
-        let connections = self.connection_count(host);
-        if buffered > budget + connections * READ_WINDOW_BYTES {
-            let message = format!(
-                "{buffered} bytes in memory, with a budget of {budget} and {connections} connections"
-            );
+        process.windows = process.windows.max(connections);
+        let windows = process.windows;
+        if buffered > budget + windows * READ_WINDOW_BYTES {
+            let message =
+                format!("{buffered} bytes in memory, with a budget of {budget} and {windows} connections");
             self.break_rule("S16", now, Some(host), message);
         }
     }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use taipei_engine::wire::Message;
 use taipei_engine::{ConnectionId, Input, Output};
+use tracing::trace;
 
 pub use self::end::{EndState, HostEnd, Summary, TorrentEnd};
 use self::host::{HostWatch, ProcessWatch};
@@ -39,6 +40,7 @@ use crate::plan::{Action, FaultPlan, Materials, Plan};
 use crate::run::BUDGET;
 use crate::scenario::FaultKind;
 use crate::trace::{Kind, Trace, digest};
+use crate::units::SECOND;
 
 /// A rule that was broken, and how.
 type Broken = (&'static str, String);
@@ -292,6 +294,7 @@ impl Watch {
 
     /// Something goes into an engine; `now` is the world's time.
     pub fn on_input(&mut self, now: u64, host: usize, input: &Input, disk: &SimDisk) {
+        trace!(at = seconds(now), host = self.plan.hosts[host].name, ?input);
         self.steps += 1;
         if self.is_looking {
             let digest = match input {
@@ -317,6 +320,7 @@ impl Watch {
 
     /// Something comes out of an engine.
     pub fn on_output(&mut self, now: u64, host: usize, output: &Output, disk: &SimDisk) {
+        trace!(at = seconds(now), host = self.plan.hosts[host].name, ?output);
         if self.is_looking {
             let digest = match output {
                 Output::Send { connection, messages } => self.digest_messages(connection, messages),
@@ -413,6 +417,11 @@ impl Watch {
     pub fn has_stopped(&self, host: usize) -> bool {
         self.hosts[host].process.as_ref().is_none_or(|process| process.stopped)
     }
+}
+
+/// For people.
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / SECOND as f64
 }
 
 fn input_number(input: &Input) -> u64 {

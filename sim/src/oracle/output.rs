@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use taipei_engine::address::is_acceptable;
 use taipei_engine::disk::{StorageErrorKind, Work};
+use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::wire::Message;
 use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
@@ -140,6 +141,12 @@ impl Watch {
                         Pending::Snapshot(have, *totals, disk.broken_promises())
                     }
                     Work::Write { piece, runs, .. } => {
+                        for run in runs {
+                            for (begin, data) in (run.begin..).step_by(BLOCK_BYTES as usize).zip(&run.blocks)
+                            {
+                                liars.on_write(torrent, piece.get(), begin, data);
+                            }
+                        }
                         let bytes =
                             runs.iter().flat_map(|run| &run.blocks).map(|block| u64::from(block.len()));
                         if bytes.sum::<u64>() < materials.torrents[torrent].piece(piece.get()).1 {

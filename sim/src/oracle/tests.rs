@@ -112,7 +112,7 @@ impl Stage {
         self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
     }
 
-    /// A block of a piece is asked for and comes, as it should be or not.
+    /// A block of a piece is asked for, comes, as it should be or not, and is written.
     fn hears_block(&mut self, piece: u32, is_right: bool) {
         let request = Message::Request(Request { piece, begin: 0, length: 100 });
         self.says(Output::Send { connection: CONNECTION, messages: vec![request] });
@@ -120,7 +120,9 @@ impl Stage {
         if !is_right {
             bytes[99] ^= 1;
         }
-        self.hears(vec![Message::Piece { piece, begin: 0, data: BlockData::from(Bytes::from(bytes)) }]);
+        let data = BlockData::from(Bytes::from(bytes));
+        self.hears(vec![Message::Piece { piece, begin: 0, data: data.clone() }]);
+        self.watch.hosts[LEECH].liars.on_write(0, piece, 0, &data);
     }
 
     fn finds_bad(&mut self, piece: u32) {
@@ -283,6 +285,16 @@ fn s16_is_more_in_memory_than_the_budget_and_a_window_for_each() {
     for (more, broken) in [(1 << 20, None), ((1 << 20) + 1, Some("S16"))] {
         let mut stage = Stage::new("").connected(SEED);
         stage.watch.check_memory(1, LEECH, budget + more);
+        assert_eq!(stage.broken(), broken);
+    }
+    // What came over a connection that is gone goes on waiting for the disk, and nothing more does.
+    for (between, broken) in [(budget + 2, None), (budget, Some("S16"))] {
+        let mut stage = Stage::new("").connected(SEED);
+        stage.watch.check_memory(1, LEECH, budget + 1);
+        stage.says(Output::Close { connection: CONNECTION });
+        for buffered in [between, budget + 1] {
+            stage.watch.check_memory(1, LEECH, buffered);
+        }
         assert_eq!(stage.broken(), broken);
     }
 }
