@@ -1,7 +1,6 @@
 //! What a scenario and a seed come to: every host, address, delay and fault written out before the run begins.
 //!
-//! Each thing draws from a stream of its own, so one more host or fault shifts nobody else's. The file is over 1,000 lines because
-//! one place knows what every key of a scenario comes to.
+//! Each thing draws from a stream of its own, so one more host or fault shifts nobody else's.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +20,8 @@ use crate::network::cuts::Cut;
 use crate::network::nat::Nat;
 use crate::network::path::Sender;
 use crate::scenario::{
-    Access, Accesses, Actor, ActorKind, Answer, Behaviour, DiskModel, Family, Fault, FaultKind, Has, NatBox,
-    Net, Order, Outage, Proto, Scenario, Sync, Torrent,
+    Access, Accesses, ActorKind, Answer, Behaviour, DiskModel, Family, Fault, FaultKind, Has, NatBox, Net,
+    Order, Outage, Proto, Scenario, Sync, Torrent,
 };
 use crate::trace::digest;
 use crate::units::{CountRange, Rate, SECOND, Share, TimeRange};
@@ -872,7 +871,7 @@ fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
         }));
         first += u64::from(group.count);
     }
-    hosts.extend(puppets(&scenario.actors));
+    hosts.extend(crate::puppet::cast(&scenario.actors));
     hosts
 }
 
@@ -902,37 +901,6 @@ impl HostPlan {
     pub fn address_towards(&self, remote: IpAddr) -> Option<IpAddr> {
         [Some(self.address), self.second].into_iter().flatten().find(|own| own.is_ipv4() == remote.is_ipv4())
     }
-}
-
-/// Their numbers are apart from those of hosts, so that one group fewer shifts no puppet.
-fn puppets(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
-    actors
-        .iter()
-        .scan(0, |first, actor| {
-            let id = PUPPET_ID_FIRST + *first;
-            *first += u64::from(actor.count.unwrap_or(0));
-            Some((id, actor))
-        })
-        .flat_map(|(first, actor)| {
-            actor.peers().map(move |(number, behaviour)| {
-                let id = first + u64::from(number) - 1;
-                HostPlan {
-                    name: format!("{}-{number}", actor.name),
-                    id,
-                    group: actor.name.clone(),
-                    address: puppet_address(id),
-                    second: None,
-                    nat: None,
-                    access: actor.access.unwrap_or_default(),
-                    disk: DiskModel::default(),
-                    config: Config::default(),
-                    has_all: actor.has.map_or(!behaviour.downloads(), |has| has == Has::All),
-                    magnet: false,
-                    lies: None,
-                    puppet: Some(behaviour),
-                }
-            })
-        })
 }
 
 /// The trackers of a torrent, in tiers.
@@ -1017,17 +985,6 @@ fn inner_address(id: u64) -> IpAddr {
 
 /// After the name of a tracker with two addresses, where it is told something at the second.
 pub(crate) const OTHER_FAMILY: &str = " over IPv6";
-/// Puppets have a network of their own.
-fn puppet_address(id: u64) -> IpAddr {
-    Ipv4Addr::from_bits((95 << 24) | ((id - PUPPET_ID_FIRST) as u32 + 1) << 8 | 1).into()
-}
-
-/// Whether a puppet is at this address.
-pub(crate) fn is_puppet(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if address.octets()[0] == 95)
-}
-
-const PUPPET_ID_FIRST: u64 = 1 << 20;
 /// Where every host keeps its files.
 pub const ROOT: &str = "/data";
 /// Where every engine listens.

@@ -9,6 +9,7 @@
 //! nobody else.
 
 mod act;
+mod cast;
 mod grammar;
 
 use core::net::SocketAddr;
@@ -20,7 +21,9 @@ use taipei_engine::rng::Rng;
 use taipei_engine::wire::{Message, Request, Reserved, Stream};
 use taipei_engine::{ConnectionId, PeerId};
 
-use crate::plan::{Material, Materials, PEER_PORT, Plan, is_puppet};
+pub(crate) use self::cast::cast;
+use self::cast::is_puppet;
+use crate::plan::{Material, Materials, PEER_PORT, Plan};
 use crate::scenario::Behaviour;
 use crate::units::{MILLISECOND, SECOND};
 
