@@ -3,6 +3,7 @@
 use taipei_engine::rng::Rng;
 
 use crate::profile::{Swarm, between, length, magnitude};
+use crate::scenario::Behaviour;
 use crate::units::{MILLISECOND, SECOND};
 
 /// What a family does.
@@ -24,6 +25,8 @@ pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("dns", dns),
     ("nat", nat),
     ("magnet", magnet),
+    ("puppets", puppets),
+    ("script", script),
 ];
 
 /// Leechers that have only a magnet link.
@@ -86,6 +89,65 @@ fn tracker(rng: &mut Rng, swarm: &mut Swarm) {
         }
     }
 }
+
+/// Peers that break rules, each in a way of its own. Those that poison are of the family `hostile`.
+fn puppets(rng: &mut Rng, swarm: &mut Swarm) {
+    let words: Vec<&str> = Behaviour::words().collect();
+    let count = between(rng, 1, 4);
+    let behaviour: Vec<String> =
+        (0..count).map(|_| format!("\"{}\"", words[rng.below(words.len() as u64) as usize])).collect();
+    swarm.parts += &format!(
+        "[[actor]]\nkind = \"peer\"\nname = \"crook\"\ncount = {count}\nbehaviour = [{}]\n\
+         access = {{ up = \"10 Mbit/s\", down = \"10 Mbit/s\" }}\n",
+        behaviour.join(", ")
+    );
+}
+
+/// A tracker that says what is no answer, a few times, before it does its work.
+fn script(rng: &mut Rng, swarm: &mut Swarm) {
+    swarm.has_trackers = true;
+    let (proto, words) = if rng.below(2) == 0 { ("http", HTTP_SCRIPT) } else { ("udp", UDP_SCRIPT) };
+    let word = |rng: &mut Rng| format!("\"{}\"", words[rng.below(words.len() as u64) as usize]);
+    let script: Vec<String> = (0..between(rng, 1, 6)).map(|_| word(rng)).collect();
+    swarm.parts += &format!(
+        "[[actor]]\nkind = \"tracker\"\nname = \"speaker\"\nproto = \"{proto}\"\nscript = [{}, \"ok\"]\n",
+        script.join(", ")
+    );
+}
+
+const HTTP_SCRIPT: &[&str] = &[
+    "500",
+    "302 /announce",
+    "302 http://127.0.0.1/",
+    "drop 1",
+    "hang 10 s",
+    "error 'no'",
+    "warn 'soon'",
+    "crowd 500",
+    "ok interval=-1 min=0",
+    "ok interval=99999999999",
+    "garbage",
+    "truncated",
+    "wrong types",
+    "deep nesting",
+    "false peers",
+    "huge",
+    "close early",
+    "gzip",
+    "gzip bomb",
+];
+const UDP_SCRIPT: &[&str] = &[
+    "drop 2",
+    "hang 10 s",
+    "error 'no'",
+    "crowd 500",
+    "ok interval=-1",
+    "garbage",
+    "truncated",
+    "false peers",
+    "wrong transaction",
+    "from elsewhere",
+];
 
 /// Machines that sleep, and wall clocks that jump.
 fn clock(rng: &mut Rng, swarm: &mut Swarm) {

@@ -21,8 +21,9 @@ use crate::scenario::{Answer, Outage, Plain};
 #[derive(Debug)]
 pub struct TrackerActor {
     script: Vec<Answer>,
-    /// How many requests the script has had.
+    /// How many requests the script has had, and to how many of them it had something else to say than a plain answer.
     asked: usize,
+    misanswered: u64,
     server: TrackerServer,
     rng: Rng,
     outage: Option<Outage>,
@@ -73,6 +74,7 @@ impl TrackerActor {
                 .flat_map(|answer| std::iter::repeat_n(answer.clone(), times(answer) as usize))
                 .collect(),
             asked: 0,
+            misanswered: 0,
             server,
             rng: Rng::stream(seed, "tracker-script", number),
             outage: None,
@@ -96,6 +98,11 @@ impl TrackerActor {
         let refuses = self.outage == Some(Outage::Refuse);
         self.unserved += u64::from(refuses);
         refuses
+    }
+
+    /// To how many requests its script had something else to say than a plain answer.
+    pub fn misanswered(&self) -> u64 {
+        self.misanswered
     }
 
     /// Puts a puppet on its list, past any script and outage. Gives who is there.
@@ -244,6 +251,8 @@ impl TrackerActor {
     fn next_step(&mut self) -> Option<Answer> {
         let step = self.script.get(self.asked).or(self.script.last()).cloned();
         self.asked += 1;
+        let is_plain = matches!(step, None | Some(Answer::Ok { interval: None, min: None }));
+        self.misanswered += u64::from(!is_plain);
         step
     }
 

@@ -117,7 +117,14 @@ impl Watch {
         *sums.entry("magnet").or_default() += self.metadata_received;
         let spoiled = self.hosts.iter().flat_map(|watch| watch.liars.bad_pieces());
         *sums.entry("hostile").or_default() += spoiled.map(|(_, count)| u64::from(count)).sum::<u64>();
+        *sums.entry("puppets").or_default() += self.puppet_messages;
+        *sums.entry("script").or_default() += self.misanswered;
         sums
+    }
+
+    /// How often trackers said something else than a plain answer.
+    pub fn on_misanswered(&mut self, count: u64) {
+        self.misanswered = count;
     }
 
     /// Figures for people and snapshots, by name.

@@ -26,11 +26,9 @@ impl Watch {
             && self.materials.scenario.expects.iter().all(|expect| self.is_met(expect))
     }
 
-    /// Whether every host has told some tracker that it started, so that announce counts are final.
+    /// Whether every host has told some tracker that it is there, so that announce counts are final.
     fn trackers_have_heard(&self) -> bool {
-        self.engines().all(|(_, host)| {
-            host.announces.values().any(|counts| counts.get("started").is_some_and(|count| *count > 0))
-        })
+        self.engines().all(|(_, host)| host.was_heard)
     }
 
     /// Hosts that run our engine.

@@ -30,6 +30,8 @@ pub(super) struct HostWatch {
     pub(super) received_bytes: u64,
     pub(super) banned: BTreeSet<String>,
     pub(super) announces: BTreeMap<String, BTreeMap<&'static str, u32>>,
+    /// Whether some tracker took an announce, or may have.
+    pub(super) was_heard: bool,
     /// By tracker: when it last took an announce.
     pub(super) announced_at: BTreeMap<String, u64>,
     pub(super) claimed_but_bad: u32,

@@ -40,8 +40,15 @@ impl Watch {
         self.is_news |=
             matches!(input, Input::HttpDone { .. } | Input::Datagram { .. } | Input::JobDone { .. });
         let materials = self.materials.clone();
-        let HostWatch { process: Some(process), received_bytes, announces, announced_at, fed_at, .. } =
-            &mut self.hosts[host]
+        let HostWatch {
+            process: Some(process),
+            received_bytes,
+            announces,
+            announced_at,
+            was_heard,
+            fed_at,
+            ..
+        } = &mut self.hosts[host]
         else {
             return Ok(());
         };
@@ -111,6 +118,8 @@ impl Watch {
                     moved.map_err(|message| ("S7", message))?;
                 }
                 let from = watch.host;
+                let is_puppet = from.is_some_and(|from| self.plan.hosts[from].puppet.is_some());
+                self.puppet_messages += if is_puppet { messages.len() as u64 } else { 0 };
                 let mut payload = 0;
                 let mut wrong = Vec::new();
                 for message in messages {
@@ -177,6 +186,7 @@ impl Watch {
                 let taken = watch.on_answered(now, &announce, response);
                 let peers = result.as_ref().map_or(0, |answer| peers_in(&answer.body));
                 process.tiers.entry(torrent).or_default().on_answered(&tracker, taken, peers);
+                *was_heard |= taken;
                 if taken {
                     self.announces += 1;
                     announced_at.insert(tracker.clone(), now);
@@ -198,6 +208,7 @@ impl Watch {
                 if begins_anew || now >= asked_at + UDP_PATIENCE {
                     return Ok(());
                 }
+                *was_heard = true;
                 if now >= since + UDP_PATIENCE {
                     watch.on_unsure(&announce);
                 } else {

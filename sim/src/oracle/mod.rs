@@ -94,6 +94,10 @@ pub struct Watch {
     copies_changed: bool,
     /// By host that it went to: payload that engines gave to their connections.
     uploaded: BTreeMap<Option<usize>, u64>,
+    /// Messages that engines read of puppets.
+    puppet_messages: u64,
+    /// How often trackers said something else than a plain answer.
+    misanswered: u64,
     fault_effects: Vec<Option<u64>>,
     /// What happened, of all hosts.
     pub trace: Trace,
@@ -125,6 +129,8 @@ impl Watch {
             struck_until: vec![None; plan.faults.len()],
             copies_changed: false,
             uploaded: BTreeMap::new(),
+            puppet_messages: 0,
+            misanswered: 0,
             fault_effects: vec![None; plan.faults.len()],
             trace: Trace::new(&names, keep_trace),
             materials,

@@ -87,6 +87,11 @@ const WORDS: &[(&str, Behaviour)] = &[
 ];
 
 impl Behaviour {
+    /// All that are one word, as scenario files call them.
+    pub(crate) fn words() -> impl Iterator<Item = &'static str> {
+        WORDS.iter().map(|(word, _)| *word)
+    }
+
     /// Whether it wants blocks rather than to serve them.
     pub fn downloads(self) -> bool {
         matches!(self, Self::RequestFlood | Self::FreeRider | Self::AllowedFastDrainer | Self::Deaf)

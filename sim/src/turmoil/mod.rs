@@ -36,6 +36,7 @@ use crate::plan::{Action, Materials, PEER_PORT, Plan, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
 use crate::scenario::World as WorldName;
 use crate::trace::{Kind, digest};
+use crate::tracker::TrackerActor;
 use crate::units::TimeRange;
 
 /// Runs a plan to its end.
@@ -61,6 +62,8 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
     if let Some(panic) = panicked {
         lock(&shared.watch).break_rule("S14", now, None, panic);
     }
+    let misanswered = lock(&shared.net.trackers).iter().map(TrackerActor::misanswered).sum();
+    lock(&shared.watch).on_misanswered(misanswered);
     let disks: Vec<_> = shared.disks.iter().map(lock).collect();
     let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
     let end_state = lock(&shared.watch).end_state(&disks);
