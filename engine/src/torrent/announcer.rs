@@ -4,8 +4,9 @@
 //! [`Action::Stopped`]. While running at most one announce is under way. Tiers are tried in order, a tracker that
 //! answered moves to the front of its tier, and the next tier is asked only when all of this one have failed and wait
 //! for their next try; or when peers are needed and it knew of none: a swarm whose trackers were down for some of its
-//! peers is in two halves, one in each tier, that would not meet before the next interval. A failure is retried after 5 s, doubling to 30 min with jitter, whatever the interval was: after
-//! an outage nothing waits for an interval.
+//! peers is in two halves, one in each tier, that would not meet before the next interval. A failure is retried after
+//! 5 s, doubling to 30 min with jitter, whatever the interval was: after an outage nothing waits for an interval, nor
+//! does one that could not be reached while another answered and none of its peers has what is missing.
 //!
 //! Each tracker is told `started` once, with the first announce that it takes; one tracker is told `completed`, once,
 //! preferably one that knows us; those that took `started` are told `stopped`, all at once.
@@ -59,6 +60,8 @@ pub(crate) struct Announcer {
     wake_at: Option<Instant>,
     /// Whether something is missing, and the port that we named: as the last announce said.
     seeking: bool,
+    /// Nobody connected has what is missing: who could not be reached is asked again in its own time.
+    hungry: bool,
     port: u16,
 }
 
@@ -220,6 +223,7 @@ impl Announcer {
             due_at: Instant::START,
             wake_at: None,
             seeking: false,
+            hungry: false,
             port: 0,
         }
     }
@@ -322,6 +326,13 @@ impl Announcer {
     /// More peers would be welcome: announces before the interval is over, but not before the minimum interval.
     pub(crate) fn need_peers(&mut self, now: Instant) {
         self.due_at = self.due_at.min(now);
+        self.advance(now);
+    }
+
+    /// Nobody connected has what is missing. That is no reason to ask one that answered before its interval is over; one that
+    /// could not be reached may know better.
+    pub(crate) fn on_hungry(&mut self, now: Instant) {
+        self.hungry = true;
         self.advance(now);
     }
 
@@ -467,7 +478,13 @@ impl Announcer {
         let due_at = if completing { now } else { self.due_at };
         let (mut wait, mut beside) = (None, false);
         for tracker in usable() {
-            let due_at = if beside { tracker.due_at } else { due_at };
+            let due_at = if self.hungry && tracker.unreachable {
+                tracker.retry_at
+            } else if beside {
+                tracker.due_at
+            } else {
+                due_at
+            };
             let failed = tracker.retry_at > now;
             let welcome_at = if completing { now } else { tracker.welcome_at };
             let at = due_at.max(if failed { tracker.retry_at } else { welcome_at });
@@ -599,6 +616,7 @@ impl Announcer {
             } else {
                 interval.max(least)
             };
+        self.hungry = false;
         if was_unreachable {
             self.retry_soon(now);
         }

@@ -567,6 +567,8 @@ impl Torrent {
         }
         if self.seeks_peers() && self.peers.is_empty() {
             self.announcer.need_peers(context.now);
+        } else if self.is_fetching() && self.peers.values().all(|peer| !peer.am_interested) {
+            self.announcer.on_hungry(context.now);
         }
     }
 

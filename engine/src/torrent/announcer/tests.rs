@@ -390,6 +390,35 @@ fn who_seeks_asks_the_next_tier_too_when_the_first_knows_nobody() {
     assert_eq!(world.count(" c "), 0);
 }
 
+// Found by fuzz-small, seed 118: the second tier knew only peers that have nothing, the first had been out of reach once.
+#[test]
+fn whom_nobody_feeds_asks_those_again_that_could_not_be_reached() {
+    let late = |now: Instant, get: &HttpGet| match get.host.as_str() {
+        "a" if now.0 < 20_000_000_000 => Some(Err(NetError::Unreachable)),
+        _ => good(now, get),
+    };
+    for hungry in [false, true] {
+        let mut world = World::started(&[&["http://a/announce"], &["http://b/announce"]], late);
+        world.run(10);
+        assert_eq!(world.log, ["0 a started", "0 b started"]);
+        for _ in 0..500 {
+            if hungry {
+                world.announcer.on_hungry(world.now);
+                world.drain();
+            }
+            world.run(1);
+        }
+        let tries = world.count(" a ");
+        if hungry {
+            assert!((3..=5).contains(&tries), "each later than the one before: {:?}", world.log);
+            assert!(world.reports.last().is_some_and(|last| last.result.is_ok()), "{:?}", world.log);
+        } else {
+            assert_eq!(tries, 1, "{:?}", world.log);
+        }
+        assert_eq!(world.count(" b "), 1, "one that answered has its interval: {:?}", world.log);
+    }
+}
+
 #[test]
 fn who_is_alone_asks_again_soon() {
     let mut world = World::started(&[&["http://a/announce"]], barren);
