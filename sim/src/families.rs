@@ -1,5 +1,6 @@
 //! Families of faults that a profile draws from: each adds to a swarm what goes wrong in one way.
 
+use taipei_engine::limits::PEERS_PER_ADDRESS_MAX;
 use taipei_engine::rng::Rng;
 
 use crate::profile::{Swarm, between, length, magnitude};
@@ -14,6 +15,9 @@ pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("loss", loss),
     ("crash", crash),
     ("disk", disk),
+    ("trouble", trouble),
+    ("damage", damage),
+    ("config", config),
     ("hostile", hostile),
     ("tracker", tracker),
     ("clock", clock),
@@ -49,13 +53,22 @@ fn crash(rng: &mut Rng, swarm: &mut Swarm) {
             "[[fault]]\nat = \"{at}\"\nkind = \"{kind}\"\npick = \"{host}\"\nback_after = \"{away}\"\n"
         );
     }
+    if rng.below(4) == 0 {
+        swarm.leech_disk += "rename_durable = false, ";
+    }
     swarm.expects += "[[expect]]\nresume = { claimed_but_bad = 0, lost = \"<= unsynced\" }\n";
 }
 
 /// Disks that are slow, or full for a while.
 fn disk(rng: &mut Rng, swarm: &mut Swarm) {
-    swarm.leech_keys +=
-        &format!("disk = {{ latency = \"100 us .. {}\" }}\n", length(rng, MILLISECOND, 100 * MILLISECOND));
+    swarm.leech_disk += &format!("latency = \"100 us .. {}\", ", length(rng, MILLISECOND, 100 * MILLISECOND));
+    for _ in 0..between(rng, 0, 2) {
+        let (at, host, lasts) = (swarm.moment(rng), swarm.host(rng), length(rng, SECOND, 60 * SECOND));
+        let longer = length(rng, 10 * MILLISECOND, 2 * SECOND);
+        swarm.parts += &format!(
+            "[[fault]]\nat = \"{at}\"\nkind = \"disk-slow\"\npick = \"{host}\"\nlatency = \"1 ms .. {longer}\"\nfor = \"{lasts}\"\n"
+        );
+    }
     for _ in 0..between(rng, 0, 2) {
         let (at, host, lasts) = (swarm.moment(rng), swarm.leecher(rng), length(rng, SECOND, 60 * SECOND));
         let space = rng.below(swarm.size_bytes);
@@ -63,6 +76,62 @@ fn disk(rng: &mut Rng, swarm: &mut Swarm) {
             "[[fault]]\nat = \"{at}\"\nkind = \"disk-full\"\npick = \"{host}\"\nspace = \"{space} B\"\nfor = \"{lasts}\"\n"
         );
     }
+}
+
+/// Disks on which calls fail, reads end early, syncs lie, nothing can be written: each for a while.
+fn trouble(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 4) {
+        let (at, host, lasts) = (swarm.moment(rng), swarm.host(rng), length(rng, SECOND, 60 * SECOND));
+        let what = match rng.below(5) {
+            0 | 1 => {
+                let (call, error) = (magnitude(rng, 1, 200), ERRORS[rng.below(ERRORS.len() as u64) as usize]);
+                let span = if rng.below(2) == 0 {
+                    format!("calls = {}", magnitude(rng, 1, 50))
+                } else {
+                    format!("for = \"{lasts}\"")
+                };
+                format!("kind = \"disk-call\"\ncall = {call}\nerror = [\"{error}\"]\n{span}\n")
+            }
+            number => {
+                let kind = ["short-read", "sync-lies", "disk-read-only"][number as usize - 2];
+                format!("kind = \"{kind}\"\nfor = \"{lasts}\"\n")
+            }
+        };
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\npick = \"{host}\"\n{what}");
+    }
+}
+
+/// Those that are over by themselves. `ENOSPC` is of the family `disk`; `ENOENT` and `EACCES`, where a torrent is added, are
+/// told to who adds it.
+const ERRORS: &[&str] = &["EIO", "EROFS", "EMFILE"];
+
+/// Files that rot, or that another program cuts, removes or replaces. One copy stays as it is: that of the last seeder.
+fn damage(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 3) {
+        let number = rng.below(swarm.seeders - 1 + swarm.leechers) + 1;
+        let host = match number.checked_sub(swarm.seeders - 1) {
+            None | Some(0) => format!("seed-{number}"),
+            Some(leecher) => format!("leech-{leecher}"),
+        };
+        let at = swarm.moment(rng);
+        let what = match rng.below(4) {
+            0 => format!("kind = \"bit-rot\"\npieces = {}\n", magnitude(rng, 1, 8)),
+            number => {
+                let kind = ["file-truncated", "file-removed", "file-replaced"][number as usize - 1];
+                format!("kind = \"{kind}\"\n")
+            }
+        };
+        swarm.parts += &format!("[[fault]]\nat = \"{at}\"\npick = \"{host}\"\n{what}");
+    }
+}
+
+/// Engines that are told to keep little in memory, and to dial slowly.
+fn config(rng: &mut Rng, swarm: &mut Swarm) {
+    let mut keys = format!("buffer = \"{} KiB\"", magnitude(rng, 32, 1_024));
+    if rng.below(2) == 0 {
+        keys += &format!(", dials_per_second = {}", between(rng, 1, 10));
+    }
+    swarm.leech_keys += &format!("config = {{ {keys} }}\n");
 }
 
 /// Seeders that serve wrong blocks.
@@ -241,21 +310,25 @@ fn dns(rng: &mut Rng, swarm: &mut Swarm) {
     }
 }
 
-/// Leechers behind a box that translates, and forgets.
+/// More leechers, behind a box that translates, and forgets. Whom they dial is the rest; what nobody behind another box
+/// could promise, that they all complete, holds because seeders have public addresses. No peer takes more than three of
+/// one address, so there are no more.
 fn nat(rng: &mut Rng, swarm: &mut Swarm) {
     let mut rule = || ["endpoint", "address", "address-and-port"][rng.below(3) as usize];
     let (mapping, filtering) = (rule(), rule());
     let hairpin = rng.below(2) == 0;
-    let forward = if rng.below(2) == 0 { "forward = \"leech-1\"\n" } else { "" };
+    let forward = if rng.below(2) == 0 { "forward = \"home-1\"\n" } else { "" };
     let (udp_idle, tcp_idle) =
         (length(rng, 10 * SECOND, 300 * SECOND), length(rng, 30 * SECOND, 7_200 * SECOND));
-    swarm.leech_keys += "behind = \"box\"\n";
+    let count = between(rng, 1, PEERS_PER_ADDRESS_MAX as u64);
     swarm.parts += &format!(
-        "[[nat]]\nname = \"box\"\nmapping = \"{mapping}\"\nfiltering = \"{filtering}\"\nhairpin = {hairpin}\n\
+        "[[group]]\nname = \"home\"\ncount = {count}\nbehind = \"box\"\n\
+         access = {{ up = \"10 Mbit/s\", down = \"50 Mbit/s\" }}\n[[nat]]\nname = \"box\"\nmapping = \"{mapping}\"\nfiltering = \"{filtering}\"\nhairpin = {hairpin}\n\
          udp_idle = \"{udp_idle}\"\ntcp_idle = \"{tcp_idle}\"\n{forward}"
     );
     for _ in 0..between(rng, 0, 2) {
         let at = swarm.moment(rng);
         swarm.parts += &format!("[[fault]]\nat = \"{at}\"\nkind = \"nat-reboot\"\npick = \"box\"\n");
     }
+    swarm.expects += &format!("[[expect]]\ncomplete = \"home\"\nwithin = \"{}\"\n", swarm.within);
 }

@@ -373,7 +373,7 @@ impl Plan {
             .zip(&scenario.nats)
             .map(|(number, settings)| NatPlan {
                 settings: settings.clone(),
-                outside: Ipv4Addr::new(95, 0, number + 1, 1).into(),
+                outside: Ipv4Addr::new(96, 0, number + 1, 1).into(),
                 forwarded: hosts
                     .iter()
                     .find(|host| settings.forward.as_ref() == Some(&host.name))

@@ -126,11 +126,15 @@ fn parse(text: &str) -> Scenario {
 pub(crate) struct Swarm {
     id: String,
     torrents: String,
+    /// How long everybody has to complete after the last fault has healed.
+    pub(crate) within: String,
     /// Keys of `[scenario]`.
     pub(crate) head: String,
     /// Keys of the group `seed`, and of the group `leech`.
     pub(crate) seed_keys: String,
     pub(crate) leech_keys: String,
+    /// Keys of the disks of the group `leech`, each with a comma behind it.
+    pub(crate) leech_disk: String,
     /// Keys of `[net]`.
     pub(crate) net: String,
     /// Further tables.
@@ -183,9 +187,11 @@ impl Swarm {
         Self {
             id: format!("{}-{seed}", profile.id),
             torrents,
+            within: profile.within.exact(),
             head: String::new(),
             seed_keys,
             leech_keys,
+            leech_disk: String::new(),
             net: latency,
             parts: String::new(),
             expects: String::new(),
@@ -199,14 +205,29 @@ impl Swarm {
     }
 
     fn write(&self, profile: &Profile, expects: &str) -> String {
-        let Self { id, torrents, head, seed_keys, leech_keys, net, parts, seeders, leechers, .. } = self;
-        let (duration, within) = (profile.duration.exact(), profile.within.exact());
+        let Self {
+            id,
+            torrents,
+            within,
+            head,
+            seed_keys,
+            leech_keys,
+            leech_disk,
+            net,
+            parts,
+            seeders,
+            leechers,
+            ..
+        } = self;
+        let duration = profile.duration.exact();
+        let leech_disk =
+            leech_disk.strip_suffix(", ").map_or(String::new(), |keys| format!("disk = {{ {keys} }}\n"));
         let families = self.families.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         format!(
             "[scenario]\nid = \"{id}\"\nduration = \"{duration}\"\nfaults_may_miss = true\nfamilies = [{families}]\n{head}\
              {torrents}\
              [[group]]\nname = \"seed\"\ncount = {seeders}\nhas = \"all\"\n{seed_keys}\
-             [[group]]\nname = \"leech\"\ncount = {leechers}\n{leech_keys}\
+             [[group]]\nname = \"leech\"\ncount = {leechers}\n{leech_keys}{leech_disk}\
              [net]\n{net}{parts}\
              [[expect]]\ncomplete = \"leech\"\nwithin = \"{within}\"\n{expects}"
         )

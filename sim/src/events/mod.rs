@@ -49,7 +49,8 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
         let (now, host) = (world.now, world.stepping);
         world.watch.break_rule("S14", now, host, panic);
     }
-    world.watch.on_misanswered(world.trackers.iter().map(TrackerActor::misanswered).sum());
+    world.watch.on_effects("script", world.trackers.iter().map(TrackerActor::misanswered).sum());
+    world.watch.on_effects("path", world.senders.iter().map(Sender::disturbed).sum());
     let disks: Vec<&SimDisk> = world.hosts.iter().map(|host| &host.disk).collect();
     let end_state = world.watch.end_state(&disks);
     let recording = world.recorded.take();

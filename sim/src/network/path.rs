@@ -64,12 +64,14 @@ pub struct Sender {
     worse: Option<Share>,
     /// How many that were.
     worse_count: u64,
+    /// Packets that came late or twice, or were lost in a burst.
+    disturbed: u64,
 }
 
 impl Sender {
     /// With nothing sent yet.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, in_burst: false, worse: None, worse_count: 0 }
+        Self { rng, in_burst: false, worse: None, worse_count: 0, disturbed: 0 }
     }
 
     /// Whether the next packet is lost.
@@ -78,7 +80,10 @@ impl Sender {
         if let Some(burst) = net.burst {
             let turns = if self.in_burst { burst.leave } else { burst.enter };
             self.in_burst ^= self.draws(turns);
-            lost |= self.in_burst && self.draws(burst.drop);
+            if self.in_burst && self.draws(burst.drop) {
+                self.disturbed += 1;
+                lost = true;
+            }
         }
         if let Some(share) = self.worse
             && self.draws(share)
@@ -92,12 +97,14 @@ impl Sender {
     /// How much later the next packet comes.
     pub fn jitter(&mut self, net: &Net) -> u64 {
         let Jitter { shape, mean } = net.jitter;
-        match shape {
+        let late = match shape {
             Shape::None => 0,
             Shape::Uniform => self.rng.below(2 * mean.0 + 1),
             Shape::Exponential => self.quantile(&EXPONENTIAL, mean.0),
             Shape::Pareto => self.quantile(&PARETO, mean.0),
-        }
+        };
+        self.disturbed += u64::from(late > 0);
+        late
     }
 
     /// When the copies of the next datagram come, later than the least that the path takes; none where it is lost.
@@ -105,12 +112,19 @@ impl Sender {
         let first = (!self.loses(net)).then(|| self.late(net));
         let second = net.duplicate.filter(|_| first.is_some()).filter(|share| self.draws(*share));
         let second = second.map(|_| self.late(net));
+        self.disturbed += u64::from(second.is_some());
         first.into_iter().chain(second)
     }
 
     fn late(&mut self, net: &Net) -> u64 {
         let overtaken = net.reorder.filter(|reorder| self.draws(reorder.share));
+        self.disturbed += u64::from(overtaken.is_some());
         self.jitter(net) + overtaken.map_or(0, |reorder| reorder.by.0)
+    }
+
+    /// How often a packet came later than the least, or twice, or was lost in a burst.
+    pub fn disturbed(&self) -> u64 {
+        self.disturbed
     }
 
     /// From now on more is lost.
@@ -266,6 +280,7 @@ mod tests {
         assert!((900..1_100).contains(&by_count[0]), "{by_count:?}");
         assert!((400..500).contains(&by_count[2]), "{by_count:?}");
         assert!((2_200..2_600).contains(&late), "{late}");
+        assert_eq!(sender.disturbed(), (late + by_count[2]) as u64, "each is counted");
     }
 
     #[test]

@@ -90,12 +90,14 @@ impl Announce {
 }
 
 impl AnnounceWatch {
-    /// An announce leaves. `whole_from_start` is whether the process found everything when it began.
+    /// An announce leaves. `whole_from_start` is whether the process found everything when it began; `spoiled`, whether some
+    /// of it was lost since to another program, so that it may be fetched once more.
     pub(super) fn on_asked(
         &mut self,
         now: u64,
         announce: &Announce,
         whole_from_start: bool,
+        spoiled: bool,
     ) -> Result<(), String> {
         let count = |event| self.counts.get(event).copied().unwrap_or(0);
         if self.over {
@@ -108,7 +110,9 @@ impl AnnounceWatch {
                 return Err("`stopped` before `started` was taken".to_owned());
             }
             "completed" if count("completed") > 0 => return Err("`completed` again".to_owned()),
-            "completed" if whole_from_start => return Err("`completed` without having downloaded".to_owned()),
+            "completed" if whole_from_start && !spoiled => {
+                return Err("`completed` without having downloaded".to_owned());
+            }
             "completed" if announce.left != 0 => return Err("`completed` with something left".to_owned()),
             "" | "completed" if count("started") == 0 && !may_have_started => {
                 return Err("no `started` at first".to_owned());
@@ -124,7 +128,8 @@ impl AnnounceWatch {
         }
         (self.uploaded, self.downloaded) = (announce.uploaded, announce.downloaded);
         // A block is what a magnet is taken to lack while nobody knows.
-        if self.left.is_some_and(|left| announce.left > left && left != u64::from(BLOCK_BYTES)) {
+        let grew = |left| announce.left > left && left != u64::from(BLOCK_BYTES);
+        if self.left.is_some_and(grew) && !spoiled {
             return Err("more left than before".to_owned());
         }
         self.left = Some(announce.left);
@@ -283,11 +288,11 @@ mod tests {
             (901_000_000_003, "stopped", 0),
         ] {
             let announce = announce(event, left);
-            assert_eq!(watch.on_asked(at, &announce, false), Ok(()), "{event}");
+            assert_eq!(watch.on_asked(at, &announce, false, false), Ok(()), "{event}");
             assert!(watch.on_answered(at, &announce, Some(&ok())));
         }
         assert_eq!(watch.counts.values().sum::<u32>(), 3);
-        assert!(watch.on_asked(2_000_000_000_000, &announce("", 0), false).is_err());
+        assert!(watch.on_asked(2_000_000_000_000, &announce("", 0), false, false).is_err());
     }
 
     #[test]
@@ -322,13 +327,13 @@ mod tests {
             let mut last = Ok(());
             for event in events {
                 let announce = announce(event, 0);
-                last = watch.on_asked(1, &announce, false);
+                last = watch.on_asked(1, &announce, false, false);
                 watch.on_answered(1, &announce, Some(&ok()));
             }
             assert!(last.as_ref().is_err_and(|message| message.contains(wrong)), "{events:?} {last:?}");
         }
         let mut failed = AnnounceWatch::default();
         assert!(!failed.on_answered(0, &announce("started", 1), None));
-        assert_eq!(failed.on_asked(1, &announce("started", 1), false), Ok(()));
+        assert_eq!(failed.on_asked(1, &announce("started", 1), false, false), Ok(()));
     }
 }

@@ -5,10 +5,12 @@
 //!   it, or an opening that does not claim it. From then on it is like any other piece: missing until fetched again.
 //! - What is served is looked at byte by byte. Of a piece whose file was cut or removed nothing wrong may ever be sent,
 //!   told or not, for reading it fails. Of one that rotted, was replaced, or was lost by a sync that lied, wrong bytes may
-//!   be sent until the engine was told: one block of a piece has no hash of its own. Whoever gets it must find it wrong
-//!   (S1 there), and may ban its sender.
+//!   be sent that were read before the engine was told: one block of a piece has no hash of its own. Whoever gets it must
+//!   find it wrong (S1 there), and may ban its sender.
 //! - A disk whose syncs lied, or made no rename last, owes nothing of what it said to have saved (S12).
 //! - No torrent is complete (S1) with a file that is missing or short: to see that needs no hash.
+//! - A block that was read in time may be sent afterwards (S2): its bytes decide.
+//! - What was lost is fetched again, so there may be more left than before, and a seed may complete (S9).
 //! - Nothing that was spoiled counts as lost (S12).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +23,9 @@ use crate::plan::Material;
 pub(super) struct DamageWatch {
     /// By torrent and piece: what the engine was not told of.
     untold: BTreeMap<(usize, u32), Spoil>,
-    /// All that ever read wrong without an error.
+    /// All that ever was spoiled.
+    ever: BTreeSet<(usize, u32)>,
+    /// Of that, what read wrong without an error.
     silent: BTreeSet<(usize, u32)>,
 }
 
@@ -48,6 +52,7 @@ impl DamageWatch {
         for piece in &pieces {
             let silent = spoiled.silent || self.untold.get(piece).is_some_and(|spoil| spoil.silent);
             self.untold.insert(*piece, Spoil { silent, step });
+            self.ever.insert(*piece);
             if spoiled.silent {
                 self.silent.insert(*piece);
             }
@@ -70,14 +75,19 @@ impl DamageWatch {
         self.untold.get(&(torrent, piece)).is_some_and(|spoil| spoil.silent)
     }
 
-    /// Whether a block of a piece may be served that is wrong.
+    /// Whether a block of a piece may be served that is wrong, or may have been.
     pub(super) fn may_serve(&self, torrent: usize, piece: u32) -> bool {
-        self.may_believe(torrent, piece)
+        self.silent.contains(&(torrent, piece))
     }
 
-    /// Whether somebody may have got a wrong block of it from here.
-    pub(super) fn may_have_served(&self, torrent: usize, piece: u32) -> bool {
-        self.silent.contains(&(torrent, piece))
+    /// Whether a piece ever was spoiled: a block of it that was read before may go out when it is known to be gone.
+    pub(super) fn is_spoiled(&self, torrent: usize, piece: u32) -> bool {
+        self.ever.contains(&(torrent, piece))
+    }
+
+    /// Whether anything of a torrent ever was.
+    pub(super) fn has_spoiled(&self, torrent: usize) -> bool {
+        self.ever.range((torrent, 0)..(torrent + 1, 0)).next().is_some()
     }
 
     /// Whether anything here ever read wrong.

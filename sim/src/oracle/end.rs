@@ -118,13 +118,16 @@ impl Watch {
         let spoiled = self.hosts.iter().flat_map(|watch| watch.liars.bad_pieces());
         *sums.entry("hostile").or_default() += spoiled.map(|(_, count)| u64::from(count)).sum::<u64>();
         *sums.entry("puppets").or_default() += self.puppet_messages;
-        *sums.entry("script").or_default() += self.misanswered;
+        *sums.entry("config").or_default() += self.squeezed;
+        for (family, effects) in &self.other_effects {
+            *sums.entry(family).or_default() += effects;
+        }
         sums
     }
 
-    /// How often trackers said something else than a plain answer.
-    pub fn on_misanswered(&mut self, count: u64) {
-        self.misanswered = count;
+    /// What a family of faults did that its world counts, not the watch.
+    pub fn on_effects(&mut self, family: &'static str, count: u64) {
+        *self.other_effects.entry(family).or_default() += count;
     }
 
     /// Figures for people and snapshots, by name.

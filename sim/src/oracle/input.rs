@@ -64,7 +64,7 @@ impl Watch {
                 process
                     .connections
                     .insert(*connection, ConnectionWatch::new(now, end, remote.ip(), from, true));
-                process.rates.on_opened(now);
+                process.rates.on_changed(now);
                 process.is_changed = true;
                 if self.pairs_by_address {
                     self.ledger.pair_by(*remote, end);
@@ -75,7 +75,7 @@ impl Watch {
                 let Some(remote) = process.dials.remove(connection) else { return Ok(()) };
                 let (end, from) = (self.ledger.open(), self.plan.host_at(remote));
                 process.connections.insert(*connection, ConnectionWatch::new(now, end, remote, from, false));
-                process.rates.on_opened(now);
+                process.rates.on_changed(now);
                 process.is_changed = true;
                 if self.pairs_by_address {
                     self.ledger.pair_by(*local, end);
@@ -86,6 +86,7 @@ impl Watch {
                     self.marks.insert("dial_failed");
                 }
                 let Some(watch) = process.connections.remove(connection) else { return Ok(()) };
+                process.rates.on_changed(now);
                 let ended = match reason {
                     CloseReason::EndOfStream => self.ledger.on_end_of_stream(watch.end),
                     CloseReason::Network(_) => {
@@ -246,7 +247,7 @@ impl Watch {
         for (torrent, piece, begin, data, from) in blocks {
             if !self.plan.hosts[from].is_honest() {
                 self.hosts[host].liars.on_lie(torrent, piece, begin, data, from);
-            } else if !self.hosts[from].damage.may_have_served(torrent, piece) {
+            } else if !self.hosts[from].damage.may_serve(torrent, piece) {
                 return Err(("S3", "a block was changed on its way".to_owned()));
             }
         }

@@ -39,14 +39,14 @@ pub(super) struct Rates {
     read: Window,
     written: Window,
     dials: Window,
-    /// Connections that began in the window, as each may have held a quantum.
-    opened: Window,
+    /// Connections that began or ended in the window, as each may have held a quantum.
+    changed: Window,
 }
 
 impl Rates {
-    /// A connection is open.
-    pub(super) fn on_opened(&mut self, now: u64) {
-        self.opened.add(now, 1);
+    /// A connection begins or ends.
+    pub(super) fn on_changed(&mut self, now: u64) {
+        self.changed.add(now, 1);
     }
 
     /// Bytes were read, or written.
@@ -63,7 +63,7 @@ impl Rates {
         ] {
             let Some(limit) = limit.filter(|_| bytes > 0) else { continue };
             let sum = window.add(now, bytes);
-            let most = limit * 5 + burst(limit, connections as u64 + self.opened.add(now, 0));
+            let most = limit * 5 + burst(limit, connections as u64 + self.changed.add(now, 0));
             if sum > most {
                 return Err(format!("{sum} bytes were {way} in five seconds, and {most} may be"));
             }
@@ -147,7 +147,7 @@ mod tests {
         let mut config = Config::default();
         config.limits.upload = Some(1 << 20);
         let mut rates = Rates::default();
-        rates.on_opened(0);
+        rates.on_changed(0);
         let burst = burst(1 << 20, 3);
         let mut moved = |at: u64, bytes| rates.on_moved(at, &config, (1 << 40, bytes), 2);
         assert_eq!(moved(0, burst), Ok(()));

@@ -96,8 +96,10 @@ pub struct Watch {
     uploaded: BTreeMap<Option<usize>, u64>,
     /// Messages that engines read of puppets.
     puppet_messages: u64,
-    /// How often trackers said something else than a plain answer.
-    misanswered: u64,
+    /// Jobs that were asked for because not all payload fits into memory.
+    squeezed: u64,
+    /// By family of faults: what its world counts.
+    other_effects: BTreeMap<&'static str, u64>,
     fault_effects: Vec<Option<u64>>,
     /// What happened, of all hosts.
     pub trace: Trace,
@@ -130,7 +132,8 @@ impl Watch {
             copies_changed: false,
             uploaded: BTreeMap::new(),
             puppet_messages: 0,
-            misanswered: 0,
+            squeezed: 0,
+            other_effects: BTreeMap::new(),
             fault_effects: vec![None; plan.faults.len()],
             trace: Trace::new(&names, keep_trace),
             materials,

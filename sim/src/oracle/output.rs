@@ -108,6 +108,7 @@ impl Watch {
             Output::Close { connection } => {
                 process.dials.remove(connection);
                 if let Some(watch) = process.connections.remove(connection) {
+                    process.rates.on_changed(now);
                     self.ledger.close(watch.end);
                 }
                 // Of what came with the message that ended it, nobody knows how much counts.
@@ -151,6 +152,7 @@ impl Watch {
                             runs.iter().flat_map(|run| &run.blocks).map(|block| u64::from(block.len()));
                         if bytes.sum::<u64>() < materials.torrents[torrent].piece(piece.get()).1 {
                             self.marks.insert("written_early");
+                            self.squeezed += 1;
                         }
                         Pending::Other
                     }
@@ -160,6 +162,7 @@ impl Watch {
                         }
                         if pieces.iter().any(|piece| piece.blocks.is_empty()) {
                             self.marks.insert("read_back");
+                            self.squeezed += 1;
                         }
                         Pending::Other
                     }
@@ -189,7 +192,9 @@ impl Watch {
                     process.http.insert(get.request, (torrent, from, announce));
                     return Ok(());
                 }
-                let asked = asked(process, &materials, &self.plan, (now, torrent), &tracker, &announce);
+                let spoiled = damage.has_spoiled(torrent);
+                let asked =
+                    asked(process, &materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
                 if let Ok(true) = asked {
                     self.marks.insert("tier_changed");
                 }
@@ -222,7 +227,9 @@ impl Watch {
                     return Ok(());
                 }
                 let tracker = self.plan.tracker_name(*remote);
-                let asked = asked(process, &materials, &self.plan, (now, torrent), &tracker, &announce);
+                let spoiled = damage.has_spoiled(torrent);
+                let asked =
+                    asked(process, &materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
                 if let Ok(true) = asked {
                     self.marks.insert("tier_changed");
                 }
@@ -390,7 +397,7 @@ fn asked(
     process: &mut ProcessWatch,
     materials: &Materials,
     plan: &Plan,
-    (now, torrent): (u64, usize),
+    (now, torrent, spoiled): (u64, usize, bool),
     tracker: &str,
     announce: &Announce,
 ) -> Result<bool, Broken> {
@@ -400,7 +407,7 @@ fn asked(
     let started_elsewhere = elsewhere.is_some_and(AnnounceWatch::has_started);
     let watch = process.announces.entry((torrent, tracker.to_owned())).or_default();
     watch.on_elsewhere(started_elsewhere);
-    watch.on_asked(now, announce, whole).map_err(broken)?;
+    watch.on_asked(now, announce, whole, spoiled).map_err(broken)?;
     let tiers = process.tiers.entry(torrent).or_default();
     tiers.on_asked(tiers_of(materials, plan, torrent), tracker, announce.event()).map_err(broken)?;
     let counted = process.counted.entry(torrent).or_default();
@@ -448,6 +455,9 @@ fn check_claim(
             (!all).then_some("everything".to_owned())
         }
         Claim::Piece(torrent, piece) => (!holds(torrent, piece)).then(|| format!("piece {piece}")),
+        Claim::Block(torrent, piece) => {
+            (!holds(torrent, piece) && !damage.is_spoiled(torrent, piece)).then(|| format!("piece {piece}"))
+        }
         Claim::Bits(torrent, pieces) => {
             pieces.into_iter().find(|piece| !holds(torrent, *piece)).map(|piece| format!("piece {piece}"))
         }

@@ -54,6 +54,8 @@ pub(super) enum Claim {
     All(usize),
     /// One piece of a torrent.
     Piece(usize, u32),
+    /// A block of a piece, whose bytes may be older than the piece's end.
+    Block(usize, u32),
     /// The pieces of a bitfield.
     Bits(usize, Vec<u32>),
 }
@@ -285,7 +287,7 @@ impl ConnectionWatch {
                     ));
                 }
                 self.unsent += u64::from(data.len());
-                Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Piece(number, *piece)))
+                Ok(torrent.map_or(Claim::None, |(number, _)| Claim::Block(number, *piece)))
             }
             Message::RejectRequest(request) => {
                 if !self.fast() || !self.is_answer(request) {

@@ -189,16 +189,9 @@ impl FaultKind {
     pub fn family(self) -> &'static str {
         match self {
             Self::Crash | Self::PowerCut | Self::Leave => "crash",
-            Self::DiskFull
-            | Self::DiskCall
-            | Self::DiskSlow
-            | Self::ShortRead
-            | Self::SyncLies
-            | Self::DiskReadOnly
-            | Self::BitRot
-            | Self::FileTruncated
-            | Self::FileRemoved
-            | Self::FileReplaced => "disk",
+            Self::DiskFull | Self::DiskSlow => "disk",
+            Self::DiskCall | Self::ShortRead | Self::SyncLies | Self::DiskReadOnly => "trouble",
+            Self::BitRot | Self::FileTruncated | Self::FileRemoved | Self::FileReplaced => "damage",
             Self::TrackerOutage => "tracker",
             Self::Silence => "silence",
             Self::Suspend | Self::ClockJump => "clock",

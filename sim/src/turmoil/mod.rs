@@ -31,6 +31,7 @@ use self::reply::ReplyBody;
 use crate::disk::SimDisk;
 use crate::events::{STOP_WITHIN, begin_commands, job_cost, start_values, wall_ns};
 use crate::lies;
+use crate::network::path::Sender;
 use crate::oracle::Watch;
 use crate::plan::{Action, Materials, PEER_PORT, Plan, WALL_SECONDS, draw};
 use crate::run::{BUDGET, Outcome, Plant, RunOptions, catch};
@@ -63,7 +64,11 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
         lock(&shared.watch).break_rule("S14", now, None, panic);
     }
     let misanswered = lock(&shared.net.trackers).iter().map(TrackerActor::misanswered).sum();
-    lock(&shared.watch).on_misanswered(misanswered);
+    let disturbed = lock(&shared.net.senders).iter().map(Sender::disturbed).sum();
+    let mut watch = lock(&shared.watch);
+    watch.on_effects("script", misanswered);
+    watch.on_effects("path", disturbed);
+    drop(watch);
     let disks: Vec<_> = shared.disks.iter().map(lock).collect();
     let disks: Vec<&SimDisk> = disks.iter().map(|disk| &**disk).collect();
     let end_state = lock(&shared.watch).end_state(&disks);
