@@ -277,7 +277,7 @@ pub(crate) struct TransferArgs {
     /// No local service discovery (not there yet)
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_lsd: bool,
-    /// No peer exchange (not there yet)
+    /// No peer exchange
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_pex: bool,
     /// No port mapping (not there yet)

@@ -143,6 +143,7 @@ pub(crate) fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
     taipei_net::fit(&mut config);
     config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
     config.active_max = args.max_active;
+    config.pex = !args.no_pex;
     config.state_directory =
         state_directory().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default();
     let start_values = start_values(None);

@@ -41,6 +41,8 @@ pub struct Config {
     ///
     /// [`TorrentState::Queued`]: crate::TorrentState::Queued
     pub active_max: u32,
+    /// Whether peers are told of each other, and believed about each other (BEP 11). Not in private torrents anyhow.
+    pub pex: bool,
 }
 
 /// Bytes per second from and to peers, protocol included. None: as fast as it goes. Kept over any five seconds, give or
@@ -65,6 +67,7 @@ impl Default for Config {
             windows_paths: false,
             limits: RateLimits::default(),
             active_max: 16,
+            pex: true,
         }
     }
 }

@@ -67,6 +67,7 @@ pub struct Engine {
 struct New {
     info_hash: InfoHash,
     info: Bytes,
+    private: bool,
     layout: Layout,
     piece_hashes: Vec<[u8; 20]>,
     tracker_tiers: Vec<Vec<String>>,
@@ -298,6 +299,7 @@ impl Engine {
                 boot_id: self.start.boot_id,
             },
             info: new.info,
+            private: new.private,
             pending,
             tiers,
             resume: add.resume,
@@ -329,6 +331,7 @@ impl Engine {
                 Ok(New {
                     info_hash: metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?,
                     info: info_of(torrent_file),
+                    private: metainfo.private,
                     layout: metainfo.layout,
                     piece_hashes: metainfo.piece_hashes,
                     tracker_tiers: metainfo.tracker_tiers,
@@ -341,6 +344,7 @@ impl Engine {
                 Ok(New {
                     info_hash: magnet.info_hashes.v1.ok_or(MagnetError::V2Only)?,
                     info: Bytes::new(),
+                    private: false,
                     layout: Layout::empty(),
                     piece_hashes: Vec::new(),
                     tracker_tiers: magnet.trackers.into_iter().map(|url| vec![url]).collect(),

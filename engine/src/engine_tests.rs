@@ -22,6 +22,8 @@ mod disk_faults;
 mod fetching;
 #[path = "engine_tests/magnet.rs"]
 mod magnet;
+#[path = "engine_tests/pex.rs"]
+mod pex;
 #[path = "engine_tests/turnover.rs"]
 mod turnover;
 

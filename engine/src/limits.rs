@@ -60,6 +60,16 @@ pub const EVIDENCE_BLOCKS_MAX: usize = 4 * (PIECE_LENGTH_MAX / BLOCK_BYTES) as u
 pub const CANDIDATES_MAX: usize = 2000;
 /// Of those, named first by one tracker, or by one kind of other source.
 pub const CANDIDATES_PER_ORIGIN_MAX: usize = CANDIDATES_MAX / 2;
+/// Of those, named first by one host in peer exchange.
+pub const CANDIDATES_PER_PEX_SOURCE_MAX: usize = 100;
+/// Dials of an address that only peer exchange has named, before it is forgotten (`reliability.md` G11).
+pub const PEX_DIALS_MAX: u32 = 2;
+/// Peers added, and peers dropped, in one message of peer exchange (BEP 11).
+pub const PEX_PEERS_MAX: usize = 50;
+/// Peers believed of the first one, which says all that the sender knows.
+pub const PEX_FIRST_MAX: usize = 100;
+/// Entries of one list of it that are read at all.
+pub const PEX_PEERS_READ_MAX: usize = 200;
 /// Trackers of one torrent that are looked at.
 pub const TRACKERS_MAX: usize = 256;
 /// Web seeds of one torrent that are looked at.

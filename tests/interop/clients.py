@@ -21,6 +21,8 @@ class Job:
     port: int
     trust: bool = False     # seed without looking at the files, where the client can
     up: int = 0             # bytes per second to upload at most, where the client can; 0 is no limit
+    down: int = 0           # the same to download
+    is_pex_on: bool = False
     more: list = field(default_factory=list)
 
 
@@ -68,7 +70,7 @@ class Libtorrent(Client):
 
     def _argv(self, verb, job):
         return [self.python, os.path.join(HERE, "lt_peer.py"), verb, job.torrent, "--dir", job.data, "--ip", job.ip,
-                "--port", job.port, "--up", job.up, *job.more]
+                "--port", job.port, "--up", job.up, "--down", job.down, *job.more]
 
 
 class Transmission(Client):
@@ -92,7 +94,8 @@ class Transmission(Client):
     @staticmethod
     def _argv(verb, job):
         return [sys.executable, os.path.join(HERE, "tr_peer.py"), verb, job.torrent, "--dir", job.data, "--home", job.home,
-                "--ip", job.ip, "--port", job.port, "--up", job.up, *job.more]
+                "--ip", job.ip, "--port", job.port, "--up", job.up, "--down", job.down, *(["--pex"] if job.is_pex_on else []),
+                *job.more]
 
 
 class Aria2(Client):
@@ -182,8 +185,9 @@ class Taipei(Client):
 
     @staticmethod
     def _common(job):
-        return ["--port", job.port, "--bind", job.ip, "--no-dht", "--no-lsd", "--no-pex", "--no-upnp", "--no-utp",
-                "--encryption", "off", "--progress", "plain", *job.more]
+        limits = [*(["--max-upload", job.up] if job.up else []), *(["--max-download", job.down] if job.down else [])]
+        return ["--port", job.port, "--bind", job.ip, "--no-dht", "--no-lsd", *([] if job.is_pex_on else ["--no-pex"]),
+                "--no-upnp", "--no-utp", "--encryption", "off", "--progress", "plain", *limits, *job.more]
 
 
 TAIPEI, FOREIGN = Taipei(), {client.name: client for client in (Libtorrent(), Transmission(), Aria2(), Rqbit())}

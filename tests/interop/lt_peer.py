@@ -19,6 +19,7 @@ ap.add_argument("--port", required=True)
 ap.add_argument("--trust", action="store_true", help="seed without looking at the files")
 ap.add_argument("--peer", help="IP:PORT to connect to")
 ap.add_argument("--up", type=int, default=0, help="bytes of payload per second to upload at most")
+ap.add_argument("--down", type=int, default=0, help="the same to download")
 ap.add_argument("--limit", type=float, default=600)
 args = ap.parse_args()
 
@@ -50,6 +51,7 @@ torrent.flags = flags | lt.torrent_flags.seed_mode if args.trust else flags
 handle = session.add_torrent(torrent)
 # Of the torrent: the session's own limit leaves local peers out.
 handle.set_upload_limit(args.up)
+handle.set_download_limit(args.down)
 if args.peer:
     ip, _, port = args.peer.rpartition(":")
     handle.connect_peer((ip, int(port)))

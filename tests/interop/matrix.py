@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real foreign clients give us files and take them from us, in pairs and in swarms.
 
-    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets
+    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets; PEX
     matrix.py --self-test         proves the harness without us: foreign clients with each other, and wrong data
     matrix.py --only pairs --clients rqbit --roles leecher --trackers taipei --shapes multi     a part of it
     matrix.py --full              every client x direction x shape x tracker
@@ -28,7 +28,7 @@ from trackers import TRACKERS   # noqa: E402
 from transfer import Cell       # noqa: E402
 
 PAIR_TRACKERS = [tracker for tracker in TRACKERS.values() if not tracker.ipv6]
-PARTS = ("pairs", "ipv6", "fast", "magnet", "swarm")
+PARTS = ("pairs", "ipv6", "fast", "magnet", "pex", "swarm")
 WORKERS = 6                     # they wait for announces and rounds of choking more than they compute
 SWARM_SHAPE = "single"
 SWARM_SEEDER_UP = 4 * payload.MIB
@@ -82,7 +82,7 @@ def run(cells, work):
     results = []
     print(f"{'seeder':<12} {'leecher':<12} {'tracker':<15} {'shape':<7} {'seconds':>7} {'MiB/s':>6}  verdict")
     for cell, result in zip(cells, transfer.run_all(cells, transfer.Payloads(work), work, WORKERS)):
-        fast = {None: "", True: " fast", False: " no fast"}[result.fast]
+        fast = f" via {result.teller}" if result.teller else {None: "", True: " fast", False: " no fast"}[result.fast]
         print(f"{result.seeder:<12} {result.leecher:<12} {result.tracker + fast:<15} {result.shape:<7} {result.seconds:>7.2f} "
               f"{result.mib_per_second:>6.1f}  {result.verdict}", flush=True)
         if result.is_ok != cell.is_ok_expected:
@@ -141,6 +141,10 @@ def real_cells(args, foreign, used_trackers, shapes):
         cells += [Cell(seeder, (leecher,), TRACKERS["taipei" if leecher.seeks_with_magnet else "opentracker"], shape,
                        is_magnet=True, seconds=args.seconds)
                   for client in foreign for shape in ("multi", "many") for seeder, leecher in both_ways(client)]
+    if "pex" in parts:
+        told = [(by_name.get("libtorrent"), ours), (by_name.get("transmission"), ours), (ours, by_name.get("libtorrent"))]
+        cells += [Cell(ours, (leecher,), TRACKERS["taipei"], "multi", teller=teller, seconds=170)
+                  for teller, leecher in told if teller and leecher]
     if "swarm" in parts:
         for name in ("libtorrent", "transmission"):
             if seeder := by_name.get(name):
@@ -161,14 +165,14 @@ def create_by_us(path, torrent, announce, piece_length):
 
 def show_table(foreign, shapes, results):
     """For each client and role, what went with which trackers: shapes across, then what is no plain pair."""
-    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "swarm"]
+    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "pex", "swarm"]
     print(f"\n{'client':<13}{'role':<9}" + "".join(f"{column:<18}" for column in columns))
     for client in foreign:
         for role in ("seeder", "leecher"):
             fields = []
             for column in columns:
                 told = [f"{result.tracker if column in shapes else 'ok'}" if result.is_ok else "WRONG" for result in results
-                        if column_of(result) == column and client.name in getattr(result, role).split("+")]
+                        if column_of(result) == column and client.name in getattr(result, role).split("+") + [result.teller]]
                 fields.append(",".join(dict.fromkeys(told)) or "-")
             print(f"{client.name:<13}{role:<9}" + "".join(f"{field:<18}" for field in fields))
     print()
@@ -179,6 +183,8 @@ def column_of(result):
         return "swarm"
     if result.is_magnet:
         return "magnet"
+    if result.teller:
+        return "pex"
     if result.fast is not None:
         return "fast" if result.fast else "no fast"
     return "ipv6" if TRACKERS[result.tracker].ipv6 else result.shape

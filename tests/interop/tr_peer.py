@@ -29,6 +29,8 @@ def main():
     ap.add_argument("--ip", required=True)
     ap.add_argument("--port", type=int, required=True)
     ap.add_argument("--up", type=int, default=0, help="bytes per second to upload at most")
+    ap.add_argument("--down", type=int, default=0, help="the same to download")
+    ap.add_argument("--pex", action="store_true", help="tell peers of each other")
     ap.add_argument("--limit", type=float, default=600)
     args = ap.parse_args()
     stopping = []
@@ -84,10 +86,11 @@ def settings(args):
         # Its HTTP client binds to the IPv4 address where one is set.
         "bind-address-ipv4": "0.0.0.0" if ipv6 else args.ip, "bind-address-ipv6": args.ip if ipv6 else "::1",
         "peer-port": args.port, "peer-port-random-on-start": False, "port-forwarding-enabled": False,
-        "dht-enabled": False, "lpd-enabled": False, "pex-enabled": False, "utp-enabled": False, "encryption": 0,
+        "dht-enabled": False, "lpd-enabled": False, "pex-enabled": args.pex, "utp-enabled": False, "encryption": 0,
         "rpc-enabled": True, "rpc-bind-address": "127.0.0.1", "rpc-port": args.port, "rpc-whitelist-enabled": False,
         "rpc-authentication-required": False, "rename-partial-files": False, "message-level": 2,
         "speed-limit-up-enabled": args.up > 0, "speed-limit-up": args.up // 1000,
+        "speed-limit-down-enabled": args.down > 0, "speed-limit-down": args.down // 1000,
     }
 
 

@@ -21,6 +21,8 @@ SOURCES = ("sources", "padded")     # folders of payloads, without pad files and
 STOP_SECONDS = 15
 TRACKER, SEEDER, RELAY, LEECHER = 2, 3, 4, 5        # numbers of addresses, the first leecher's last
 RELAY_BYTES_PER_SECOND = 1 << 30
+# With which whoever tells of the seeder could not give a fiftieth of the payload in time.
+TELLER_BYTES_PER_SECOND = 20_000
 # Of all that the leechers of a swarm got, so much at most may be from the seeder, or nobody exchanged anything.
 SEEDER_SHARE_MAX = 0.8
 
@@ -37,6 +39,7 @@ class Cell:
     seeder_up: int = 0          # bytes per second; with it most must come from other leechers
     create: Callable | None = None
     seconds: float = 60
+    teller: Any = None          # the leecher knows this client alone, which has little to give and tells it of the seeder
     spoil_source: Callable | None = None    # spoil_source(folder) changes a copy of the data, and the seeder trusts it
     spoil: Callable | None = None       # spoil(folder) changes what arrived before it is judged
     is_relay_idle: bool = False         # the relay leaves the handshakes as they are
@@ -52,6 +55,7 @@ class Result:
     shape: str
     fast: bool | None
     is_magnet: bool = False
+    teller: str = ""
     verdict: str = "?"
     seconds: float = 0.0
     mib_per_second: float = 0.0
@@ -112,7 +116,7 @@ def run_all(cells, payloads, work, workers):
 def run(cell, payloads, work):
     """Runs one cell in the fresh folder `work`, which is gone afterwards."""
     result = Result(cell.seeder.name, "+".join(leecher.name for leecher in cell.leechers), cell.tracker.name, cell.shape,
-                    cell.fast, cell.is_magnet)
+                    cell.fast, cell.is_magnet, cell.teller.name if cell.teller else "")
     swarm = _Swarm(cell, payloads, work)
     try:
         result.verdict = swarm.run() or "ok"
@@ -201,12 +205,24 @@ class _Swarm:
             # No tracker, or it would find the way past the relay.
             torrent = os.path.join(self.work, "trackerless.torrent")
             self.payloads.torrent(cell.shape, None, torrent)
+        if cell.teller:
+            teller_job = self._job(torrent, self._folder("told"), "teller", RELAY, is_pex_on=True, up=TELLER_BYTES_PER_SECOND,
+                                   down=TELLER_BYTES_PER_SECOND)
+            os.makedirs(teller_job.data)
+            self._start("teller", cell.teller, cell.teller.download(teller_job), teller_job)
+            eventually(lambda: listens(teller_job.ip, teller_job.port), STOP_SECONDS)
+            # No tracker, or it would find the seeder by itself.
+            torrent = os.path.join(self.work, "trackerless.torrent")
+            self.payloads.torrent(cell.shape, None, torrent)
         for number, client in enumerate(cell.leechers):
+            if cell.teller:
+                more = client.by_peer(namespace.host_port(teller_job.ip, teller_job.port))
             if self.relay:
                 more = client.by_peer(namespace.host_port(*self.relay.listen))
             arrived = self._folder(f"arrived-{number}")
             os.makedirs(arrived)
-            job = self._job(torrent, arrived, f"leecher-{number}", LEECHER + number, more=more)
+            job = self._job(torrent, arrived, f"leecher-{number}", LEECHER + number, more=more,
+                            is_pex_on=cell.teller is not None)
             started.append((client, self._start(f"leecher-{number}", client, client.download(job), job), arrived))
         return started
 

@@ -5,6 +5,7 @@
 
 mod early;
 mod metadata_uploads;
+mod pex;
 mod requests;
 mod uploads;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use self::early::Early;
 use self::metadata_uploads::MetadataUploads;
+use self::pex::PexState;
 pub(crate) use self::requests::{Outstanding, Requests};
 pub(crate) use self::uploads::Uploads;
 use crate::bitfield::Bitfield;
@@ -62,6 +64,9 @@ pub(crate) struct Peer {
     /// Its number for `ut_metadata` (BEP 9, BEP 10).
     pub(crate) ut_metadata: Option<u8>,
     pub(crate) metadata_uploads: MetadataUploads,
+    /// Its number for `ut_pex` (BEP 11).
+    pub(crate) ut_pex: Option<u8>,
+    pub(crate) pex: PexState,
     /// What it said of its pieces before we knew of them.
     pub(crate) early: Early,
     /// Payload from it over 2 s: for the request window.
@@ -145,6 +150,8 @@ impl Peer {
             uploads: Uploads::default(),
             ut_metadata: None,
             metadata_uploads: MetadataUploads::default(),
+            ut_pex: None,
+            pex: PexState::default(),
             early: Early::default(),
             download: Rate::over(Duration::from_secs(2)),
             download_steady: Rate::over(Duration::from_secs(20)),
@@ -192,8 +199,13 @@ impl Peer {
 
     /// It says by which numbers it knows extensions; of those that it does not name nothing changes.
     pub(crate) fn on_extensions(&mut self, numbers: &[(String, u8)]) {
-        for (_, id) in numbers.iter().filter(|(name, _)| name == "ut_metadata") {
-            self.ut_metadata = Some(*id).filter(|id| *id != 0);
+        for (name, id) in numbers {
+            let known = match name.as_str() {
+                "ut_metadata" => &mut self.ut_metadata,
+                "ut_pex" => &mut self.ut_pex,
+                _ => continue,
+            };
+            *known = Some(*id).filter(|id| *id != 0);
         }
     }
 
@@ -340,8 +352,9 @@ impl Peer {
     }
 }
 
-/// Our number for `ut_metadata`.
+/// Our numbers for extensions.
 pub(crate) const UT_METADATA: u8 = 1;
+pub(crate) const UT_PEX: u8 = 2;
 
 /// A peer that rejects while it serves us may have been full, or its disk was.
 const REJECTED_AGAIN: Duration = Duration::from_secs(30);

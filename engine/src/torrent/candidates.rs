@@ -4,14 +4,19 @@
 //! dialled nor let in. Our own address, found out by meeting ourselves, is never dialled again.
 //!
 //! The table is bounded, and so is the share of each origin: who names many addresses displaces its own, those that
-//! failed most first, and then those of whoever named most. So no tracker can fill the table, nor flush it.
+//! failed most first, and then those of whoever named most. So no tracker can fill the table, nor flush it. What peers name
+//! of each other (BEP 11) has a smaller share for each host and the usual one for all together; it is forgotten when it
+//! fails, so that nobody is dialled over and over because another said so.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::address::{Scope, is_dialable};
-use crate::limits::{CANDIDATES_MAX, CANDIDATES_PER_ORIGIN_MAX, KEEP_OUT_TIME, KEPT_OUT_MAX};
+use crate::limits::{
+    CANDIDATES_MAX, CANDIDATES_PER_ORIGIN_MAX, CANDIDATES_PER_PEX_SOURCE_MAX, KEEP_OUT_TIME, KEPT_OUT_MAX,
+    PEX_DIALS_MAX,
+};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -42,6 +47,8 @@ pub(crate) enum Origin {
     Tracker(usize),
     /// A peer that says where it listens itself.
     Peer,
+    /// A peer of ours, by its host, in peer exchange (BEP 11).
+    Pex(IpAddr),
 }
 
 #[derive(Debug)]
@@ -94,8 +101,16 @@ impl Candidates {
             return;
         }
         let named = self.shares.get(&origin).copied().unwrap_or(0);
+        let is_spent = match origin {
+            Origin::Pex(_) => {
+                let exchanged = self.shares.iter().filter(|(origin, _)| matches!(origin, Origin::Pex(_)));
+                let exchanged: usize = exchanged.map(|(_, count)| count).sum();
+                named >= CANDIDATES_PER_PEX_SOURCE_MAX || exchanged >= CANDIDATES_PER_ORIGIN_MAX
+            }
+            _ => named >= CANDIDATES_PER_ORIGIN_MAX,
+        };
         let most = self.shares.iter().map(|(other, count)| (*count, *other)).max();
-        let room = if named >= CANDIDATES_PER_ORIGIN_MAX {
+        let room = if is_spent {
             self.evict(origin, true)
         } else if self.known.len() < CANDIDATES_MAX {
             true
@@ -147,6 +162,11 @@ impl Candidates {
     /// A dial or a handshake failed.
     pub(crate) fn on_failed(&mut self, now: Instant, address: SocketAddr) {
         let failures = self.known.get(&address).map_or(0, |candidate| candidate.failures);
+        let of_exchange = |candidate: &Candidate| matches!(candidate.origin, Origin::Pex(_));
+        if failures + 1 >= PEX_DIALS_MAX && self.known.get(&address).is_some_and(of_exchange) {
+            // Nobody else knows of it, and whoever named it may want us to trouble a stranger.
+            return self.remove(address);
+        }
         let wait = BACK_OFF.saturating_mul(4u32.saturating_pow(failures)).min(BACK_OFF_MAX);
         let jitter = Duration::from_nanos(self.rng.below(wait.as_nanos() as u64 / 4));
         self.place(now + wait + jitter, address, failures + 1);
@@ -174,6 +194,15 @@ impl Candidates {
         if let Some(candidate) = self.known.get_mut(&address) {
             candidate.place = Some(Spot::Asleep);
         }
+    }
+
+    /// Forgets whom only peer exchange has named; gives them.
+    pub(crate) fn forget_exchanged(&mut self) -> Vec<SocketAddr> {
+        let of_exchange =
+            |(_, candidate): &(&SocketAddr, &Candidate)| matches!(candidate.origin, Origin::Pex(_));
+        let named: Vec<_> = self.known.iter().filter(of_exchange).map(|(address, _)| *address).collect();
+        named.iter().for_each(|address| self.remove(*address));
+        named
     }
 
     /// It is ourselves.
@@ -296,6 +325,9 @@ impl Candidates {
         let Some(candidate) = self.known.remove(&address) else { return };
         if let Some(count) = self.shares.get_mut(&candidate.origin) {
             *count -= 1;
+            if *count == 0 {
+                self.shares.remove(&candidate.origin);
+            }
         }
     }
 }
@@ -470,6 +502,27 @@ mod tests {
         candidates.unban(at(1), address(1, 1));
         assert!(!candidates.is_banned(address(1, 2)));
         assert_eq!(candidates.take_next(at(1)), Some(address(1, 1)));
+    }
+
+    #[test]
+    fn what_peers_name_of_each_other_has_a_share_and_is_forgotten_when_it_fails() {
+        let mut candidates = candidates();
+        let source = |n: u8| Origin::Pex(IpAddr::from([9, 9, 9, n]));
+        for n in 0..30 {
+            name(&mut candidates, source(n), 1 + u32::from(n) * 1000, 500);
+        }
+        assert_eq!(candidates.known.len(), CANDIDATES_PER_ORIGIN_MAX, "all hosts together");
+        assert_eq!(candidates.shares[&source(0)], CANDIDATES_PER_PEX_SOURCE_MAX);
+        name(&mut candidates, Origin::Tracker(0), 100_000, 1000);
+        assert_eq!(candidates.shares[&Origin::Tracker(0)], CANDIDATES_PER_ORIGIN_MAX, "others have theirs");
+        assert_eq!(candidates.forget_exchanged().len(), CANDIDATES_PER_ORIGIN_MAX);
+        assert!(candidates.shares.keys().all(|origin| *origin == Origin::Tracker(0)));
+        candidates.add(at(0), address(7, 1), source(1));
+        for dial in 1..=PEX_DIALS_MAX {
+            candidates.on_connected(address(7, 1));
+            candidates.on_failed(at(0), address(7, 1));
+            assert_eq!(candidates.known.contains_key(&address(7, 1)), dial < PEX_DIALS_MAX);
+        }
     }
 
     #[test]

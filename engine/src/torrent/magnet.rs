@@ -227,7 +227,10 @@ impl Torrent {
         };
         let Pending { mut priorities, select_only, allocation, known, is_new, .. } = *pending;
         let Some((metainfo, info)) = known else { return };
-        let Metainfo { layout, piece_hashes, .. } = *metainfo;
+        let Metainfo { layout, piece_hashes, private, .. } = *metainfo;
+        if private {
+            self.stop_exchange(context);
+        }
         if priorities.is_empty() {
             priorities = selected(&select_only, layout.files().len());
         }
@@ -256,7 +259,7 @@ impl Torrent {
     /// Says to all that the metadata is to be had from us now.
     fn tell_extensions(&mut self) {
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
-            let said = Message::ExtendedHandshake(Box::new(extensions(&self.info)));
+            let said = Message::ExtendedHandshake(Box::new(extensions(&self.info, &self.pex)));
             if peer.reserved.extended() && peer.send(said) {
                 self.unsent.push(*connection);
             }

@@ -12,6 +12,7 @@ mod disk_state;
 mod fetch;
 mod magnet;
 mod metadata;
+mod pex;
 mod picker;
 mod piece;
 mod refill;
@@ -42,6 +43,7 @@ use self::choker::Choker;
 pub(crate) use self::choker::Range;
 use self::disk_state::DiskState;
 pub(crate) use self::magnet::{Pending, info_of};
+use self::pex::Pex;
 use self::picker::Picker;
 use self::piece::Pieces;
 use self::resume::{Resume, Save};
@@ -84,6 +86,7 @@ pub(crate) struct Torrent {
     resume: Resume,
     peers: BTreeMap<ConnectionId, Peer>,
     candidates: Candidates,
+    pex: Pex,
     choker: Choker,
     seed_progress: SeedProgress,
     announcer: Announcer,
@@ -168,6 +171,8 @@ pub(crate) struct Start {
     pub(crate) place: Place,
     /// The raw info dictionary; empty with a magnet.
     pub(crate) info: Bytes,
+    /// Only peers of its trackers (BEP 27); not known yet of a magnet.
+    pub(crate) private: bool,
     /// Of a magnet.
     pub(crate) pending: Option<Box<Pending>>,
     pub(crate) tiers: Vec<Vec<String>>,
@@ -204,6 +209,7 @@ impl Torrent {
             resume: Resume::default(),
             peers: BTreeMap::new(),
             candidates: Candidates::new(stream("candidates")),
+            pex: Pex::new(context.config.pex && !start.private),
             choker: Choker::new(stream("choker")),
             seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
@@ -324,6 +330,7 @@ impl Torrent {
         if self.choker.deadline().is_some_and(|at| at <= context.now) {
             self.choke_round(context);
         }
+        self.exchange_if_due(context);
         self.turn_over_if_due(context);
         self.retry_if_due(context);
         self.announcer.handle_timeout(context.now);
@@ -491,6 +498,7 @@ impl Torrent {
             self.choker.deadline(),
             self.disk.deadline(),
             self.metadata_deadline(context.now),
+            self.pex.deadline(),
             self.turnover_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),

@@ -182,7 +182,8 @@ impl Torrent {
     /// Says that we fetch nothing more, or do again, to those who cannot know from what we have (BEP 21).
     pub(super) fn tell_upload_only(&mut self, upload_only: bool) {
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
-            let said = ExtendedHandshake { upload_only: Some(upload_only), ..extensions(&self.info) };
+            let said =
+                ExtendedHandshake { upload_only: Some(upload_only), ..extensions(&self.info, &self.pex) };
             if peer.reserved.extended() && peer.send(Message::ExtendedHandshake(Box::new(said))) {
                 self.unsent.push(*connection);
             }

@@ -9,6 +9,7 @@ use super::Torrent;
 use super::TorrentState;
 use super::candidates::Origin;
 use super::fetch::block_of;
+use super::pex::Pex;
 use crate::address::Scope;
 use crate::alert::Alert;
 use crate::bitfield::{Bitfield, BitfieldError};
@@ -17,7 +18,7 @@ use crate::ids::{ConnectionId, InfoHash, PieceIndex};
 use crate::input::CloseReason;
 use crate::limits::{PEERS_PER_ADDRESS_MAX, REQUESTS_QUEUED_MAX};
 use crate::metainfo::Layout;
-use crate::peer::{Peer, Stage, UT_METADATA};
+use crate::peer::{Peer, Stage, UT_METADATA, UT_PEX};
 use crate::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
 
 /// Why we drop a peer.
@@ -266,6 +267,7 @@ impl Torrent {
             Message::Extended { id: UT_METADATA, payload } => {
                 self.on_metadata_message(context, connection, &payload)?;
             }
+            Message::Extended { id: UT_PEX, payload } => self.on_pex(context, connection, &payload)?,
             Message::Extended { .. } => {}
             early @ (Message::Have(_)
             | Message::Bitfield(_)
@@ -327,6 +329,7 @@ impl Torrent {
                 }
                 peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
                 peer.on_extensions(&theirs.m);
+                self.pex.on_changed(context.now);
                 self.on_metadata_size(context, connection, theirs.metadata_size);
                 let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
                 let upload_only = peer.upload_only;
@@ -370,6 +373,7 @@ impl Torrent {
         peer.reserved = theirs.reserved;
         peer.id = Some(theirs.peer_id);
         peer.enter(context.now, Stage::Up);
+        self.pex.on_changed(context.now);
         if let Some(twin) = twin {
             // Both sides keep the same one: dialled by whoever has the greater peer id.
             let keep_dialled = context.our_id.0 > theirs.peer_id.0;
@@ -406,7 +410,7 @@ impl Torrent {
                 reqq: Some(i64::from(REQUESTS_QUEUED_MAX)),
                 yourip: Some(remote.ip().to_canonical()),
                 upload_only: (self.begun && self.selection.is_complete()).then_some(true),
-                ..extensions(&self.info)
+                ..extensions(&self.info, &self.pex)
             }))
         });
         let allowed = match remote.ip().to_canonical() {
@@ -555,6 +559,9 @@ impl Torrent {
     fn forget_peer(&mut self, context: &mut Context<'_>, connection: ConnectionId, fault: Option<&Fault>) {
         context.forget(connection);
         let Some(mut peer) = self.peers.remove(&connection) else { return };
+        if peer.is_up() {
+            self.pex.on_changed(context.now);
+        }
         if peer.counted {
             peer.has.iter().for_each(|piece| self.picker.on_lost(piece));
         }
@@ -620,9 +627,13 @@ fn changes_nothing(peer: &Peer, message: &Message) -> bool {
 }
 
 /// What we say of extensions: our numbers for them, and how large the metadata is.
-pub(super) fn extensions(info: &[u8]) -> ExtendedHandshake {
+pub(super) fn extensions(info: &[u8], pex: &Pex) -> ExtendedHandshake {
     ExtendedHandshake {
-        m: vec![("ut_metadata".to_owned(), UT_METADATA)],
+        // 0 switches it off for who was told another number before.
+        m: vec![
+            ("ut_metadata".to_owned(), UT_METADATA),
+            ("ut_pex".to_owned(), if pex.is_on() { UT_PEX } else { 0 }),
+        ],
         metadata_size: i64::try_from(info.len()).ok().filter(|size| *size > 0),
         ..ExtendedHandshake::default()
     }

@@ -8,8 +8,10 @@ pub mod stream;
 pub mod tracker_http;
 pub mod tracker_udp;
 pub mod ut_metadata;
+pub mod ut_pex;
 
 pub use extended::ExtendedHandshake;
 pub use message::{Handshake, Message, Request, Reserved};
 pub use stream::{Stream, WireError};
 pub use ut_metadata::MetadataMessage;
+pub use ut_pex::{PexMessage, PexPeer};
