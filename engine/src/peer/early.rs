@@ -12,7 +12,7 @@ use crate::wire::Message;
 /// Availability that came early.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    /// Bitfield, have-all or have-none; of several the last.
+    /// Bitfield, have-all or have-none; of several what they say together, as nothing is taken back by another one.
     has: Option<Message>,
     haves: BTreeSet<u32>,
     allowed_fast: BTreeSet<u32>,
@@ -24,8 +24,13 @@ impl Early {
         match message {
             Message::Have(piece) => _ = self.haves.insert(piece),
             Message::AllowedFast(piece) => _ = self.allowed_fast.insert(piece),
-            // Of its own: what came with it in one read is let go.
-            Message::Bitfield(bits) => self.has = Some(Message::Bitfield(Bytes::copy_from_slice(&bits))),
+            Message::Bitfield(bits) => match &mut self.has {
+                Some(Message::HaveAll) => {}
+                Some(Message::Bitfield(before)) => *before = union(before, &bits),
+                // Of its own: what came with it in one read is let go.
+                has => *has = Some(Message::Bitfield(Bytes::copy_from_slice(&bits))),
+            },
+            Message::HaveNone => _ = self.has.get_or_insert(Message::HaveNone),
             other => self.has = Some(other),
         }
         self.haves.len().max(self.allowed_fast.len()) <= EARLY_PIECES_MAX
@@ -37,6 +42,13 @@ impl Early {
         let haves = haves.into_iter().map(Message::Have);
         has.into_iter().chain(haves).chain(allowed_fast.into_iter().map(Message::AllowedFast))
     }
+}
+
+/// Both together, as long as the longer one: which length is right is not known yet.
+fn union(a: &[u8], b: &[u8]) -> Bytes {
+    let (longer, shorter) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    let rest = shorter.iter().copied().chain(std::iter::repeat(0));
+    longer.iter().zip(rest).map(|(byte, other)| byte | other).collect()
 }
 
 #[cfg(test)]
@@ -54,5 +66,19 @@ mod tests {
         assert_eq!(early.take().count(), 0);
         let taken = (0..2 * EARLY_PIECES_MAX as u32).take_while(|n| early.on_message(Message::Have(*n)));
         assert_eq!(taken.count(), EARLY_PIECES_MAX);
+    }
+
+    /// fuzz-small, seed 76: of a peer that said several things the last alone was heard.
+    #[test]
+    fn nothing_is_taken_back_by_another_bitfield() {
+        let bits = |bytes: &'static [u8]| Message::Bitfield(Bytes::from_static(bytes));
+        let said = |messages: Vec<Message>| {
+            let mut early = Early::default();
+            messages.into_iter().for_each(|message| assert!(early.on_message(message)));
+            early.take().collect::<Vec<_>>()
+        };
+        assert_eq!(said(vec![bits(&[0x80, 1]), bits(&[0x40]), Message::HaveNone]), [bits(&[0xc0, 1])]);
+        assert_eq!(said(vec![Message::HaveAll, bits(&[0x40]), Message::HaveNone]), [Message::HaveAll]);
+        assert_eq!(said(vec![Message::HaveNone, bits(&[0x40])]), [bits(&[0x40])]);
     }
 }
