@@ -131,6 +131,8 @@ pub const TRACKER_ADDRESSES_MAX: usize = 4;
 pub const ANNOUNCE_INTERVAL_MIN: Duration = Duration::from_secs(30);
 /// The longest time between announces that is believed.
 pub const ANNOUNCE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// For how long nothing comes of what is sought before trackers beside those that answered are asked.
+pub const ANNOUNCE_HUNGRY: Duration = Duration::from_secs(30);
 /// Between announces where the tracker does not say.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// From an announce that found nobody to the next, while something is missing: not before the tracker's own minimum.

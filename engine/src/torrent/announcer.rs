@@ -3,10 +3,10 @@
 //! States: *idle* until [`Announcer::start`]; *running*; *stopping* from [`Announcer::stop`] until
 //! [`Action::Stopped`]. While running at most one announce is under way. Tiers are tried in order, a tracker that
 //! answered moves to the front of its tier, and the next tier is asked only when all of this one have failed and wait
-//! for their next try; or when peers are needed and it knew of none: a swarm whose trackers were down for some of its
-//! peers is in two halves, one in each tier, that would not meet before the next interval. A failure is retried after
-//! 5 s, doubling to 30 min with jitter, whatever the interval was: after an outage nothing waits for an interval, nor
-//! does one that could not be reached while another answered and none of its peers has what is missing.
+//! for their next try; or when peers are needed and it knew of none, or of none that helped for a while: a swarm whose
+//! trackers were down for some of its peers is in two halves, one in each tier, that would not meet before the next
+//! interval. A failure is retried after 5 s, doubling to 10 min with jitter, whatever the interval was: after an outage
+//! nothing waits for an interval, nor does one that could not be reached while those of another do not help.
 //!
 //! Each tracker is told `started` once, with the first announce that it takes; one tracker is told `completed`, once,
 //! preferably one that knows us; those that took `started` are told `stopped`, all at once.
@@ -29,8 +29,8 @@ use crate::exchange::{Answered, Call, Endpoint, Exchange, Step, Token, TrackerEr
 use crate::ids::{InfoHash, PeerId};
 use crate::input::{HttpResponse, NetError};
 use crate::limits::{
-    ANNOUNCE_ALONE, ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN, ANNOUNCE_MIN_INTERVAL,
-    ANNOUNCE_RENEW, ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
+    ANNOUNCE_ALONE, ANNOUNCE_HUNGRY, ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN,
+    ANNOUNCE_MIN_INTERVAL, ANNOUNCE_RENEW, ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -60,8 +60,8 @@ pub(crate) struct Announcer {
     wake_at: Option<Instant>,
     /// Whether something is missing, and the port that we named: as the last announce said.
     seeking: bool,
-    /// Nobody connected has what is missing: who could not be reached is asked again in its own time.
-    hungry: bool,
+    /// From then on others are asked as well, unless something comes by then; none while nothing is sought.
+    hungry_at: Option<Instant>,
     port: u16,
 }
 
@@ -223,7 +223,7 @@ impl Announcer {
             due_at: Instant::START,
             wake_at: None,
             seeking: false,
-            hungry: false,
+            hungry_at: None,
             port: 0,
         }
     }
@@ -298,6 +298,7 @@ impl Announcer {
         }
         self.due_at = self.due_at.min(now);
         self.trackers.iter_mut().for_each(|tracker| tracker.due_at = tracker.due_at.min(now));
+        self.on_fed(now);
         self.advance(now);
     }
 
@@ -329,11 +330,20 @@ impl Announcer {
         self.advance(now);
     }
 
-    /// Nobody connected has what is missing. That is no reason to ask one that answered before its interval is over; one that
-    /// could not be reached may know better.
-    pub(crate) fn on_hungry(&mut self, now: Instant) {
-        self.hungry = true;
-        self.advance(now);
+    /// Whether something is sought of peers. When nothing comes of it for [`ANNOUNCE_HUNGRY`], that is no reason to ask a
+    /// tracker that answered before its interval is over; others may know better.
+    pub(crate) fn set_seeking(&mut self, now: Instant, seeking: bool) {
+        if seeking != self.hungry_at.is_some() {
+            self.hungry_at = seeking.then_some(now + ANNOUNCE_HUNGRY);
+            self.advance(now);
+        }
+    }
+
+    /// Some of what is sought came, or an answer that may lead to it.
+    pub(crate) fn on_fed(&mut self, now: Instant) {
+        if let Some(at) = &mut self.hungry_at {
+            *at = now + ANNOUNCE_HUNGRY;
+        }
     }
 
     /// A look-up is done.
@@ -476,9 +486,10 @@ impl Announcer {
             return Plan::Announce(tracker.id, Some(AnnounceEvent::Completed));
         }
         let due_at = if completing { now } else { self.due_at };
-        let (mut wait, mut beside) = (None, false);
+        let hungry = self.hungry_at.is_some_and(|at| at <= now);
+        let (mut wait, mut beside) = (self.hungry_at.filter(|_| !hungry), false);
         for tracker in usable() {
-            let due_at = if self.hungry && tracker.unreachable {
+            let due_at = if hungry && tracker.unreachable {
                 tracker.retry_at
             } else if beside {
                 tracker.due_at
@@ -493,7 +504,7 @@ impl Announcer {
             }
             wait = Some(wait.map_or(at, |wait: Instant| wait.min(at)));
             if !failed {
-                if completing || !self.seeking || !tracker.barren {
+                if completing || !self.seeking || !(tracker.barren || hungry) {
                     break;
                 }
                 beside = true;
@@ -616,7 +627,7 @@ impl Announcer {
             } else {
                 interval.max(least)
             };
-        self.hungry = false;
+        self.on_fed(now);
         if was_unreachable {
             self.retry_soon(now);
         }

@@ -143,7 +143,11 @@ impl Torrent {
                 self.unsent.push(connection);
             }
         }
-        if !fits || peer.requests.on_block(context.now, piece, block).is_none() {
+        let awaited = fits && peer.requests.on_block(context.now, piece, block).is_some();
+        if owed || awaited {
+            self.announcer.on_fed(context.now);
+        }
+        if !awaited {
             self.wasted_bytes += bytes;
             return if peer.on_idle_block() { Ok(()) } else { Err(Fault::Unasked) };
         }

@@ -162,7 +162,7 @@ impl Torrent {
             MetadataMessage::Unknown => Told::Unasked,
         };
         match told {
-            Told::Filed => {}
+            Told::Filed => self.announcer.on_fed(context.now),
             Told::Unasked => {
                 let peer = self.peers.get_mut(&connection);
                 if peer.is_some_and(|peer| !peer.on_idle_message(context.now)) {

@@ -574,19 +574,6 @@ impl Torrent {
         }
         if self.seeks_peers() && self.peers.is_empty() {
             self.announcer.need_peers(context.now);
-        } else if self.nobody_helps() {
-            self.announcer.on_hungry(context.now);
-        }
-    }
-
-    /// Whether nobody connected has what is missing: pieces, or the metadata.
-    fn nobody_helps(&self) -> bool {
-        match self.state {
-            TorrentState::FetchingMetadata => {
-                self.metadata_progress().is_some_and(|progress| progress.tellers == 0)
-            }
-            TorrentState::Downloading => self.peers.values().all(|peer| !peer.am_interested),
-            _ => false,
         }
     }
 

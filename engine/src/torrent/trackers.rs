@@ -56,6 +56,7 @@ impl Torrent {
         if self.stop_by.is_some_and(|at| at <= context.now) {
             self.announcer.give_up();
         }
+        self.announcer.set_seeking(context.now, self.seeks_peers());
         let figures = self.figures(context);
         while let Some(action) = self.announcer.poll_action(context.now, &figures, context.may_ask()) {
             match action {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use taipei_engine::input::HttpResponse;
-use taipei_engine::limits::{ANNOUNCE_INTERVAL_MAX, BLOCK_BYTES, TRACKER_BODY_BYTES_MAX};
+use taipei_engine::limits::{ANNOUNCE_HUNGRY, ANNOUNCE_INTERVAL_MAX, BLOCK_BYTES, TRACKER_BODY_BYTES_MAX};
 use taipei_engine::wire::gzip::inflate;
 use taipei_engine::wire::tracker_http::{AnnounceAnswer, AnnounceEvent, AnnounceRequest};
 
@@ -179,13 +179,18 @@ impl AnnounceWatch {
 pub(super) struct TierWatch {
     /// Trackers that did not take the last thing that they were told.
     failed: BTreeSet<String>,
+    /// When a block that was asked for, or the answer of a tracker, came last.
+    helped_at: u64,
+    /// Trackers with which it began when nothing had come for a while.
+    sought: BTreeSet<String>,
 }
 
 impl TierWatch {
-    /// An announce leaves for a tracker: all of the tiers before must have failed. Who is told only what it must be told
-    /// as well (`completed`, `stopped`) was chosen before.
+    /// An announce leaves for a tracker: all of the tiers before must have failed, or nothing came of what they said for a
+    /// while. Who is told only what it must be told as well (`completed`, `stopped`) was chosen before.
     pub(super) fn on_asked<'a>(
         &mut self,
+        now: u64,
         tiers: impl Iterator<Item = impl Iterator<Item = &'a str>>,
         tracker: &str,
         event: &str,
@@ -193,7 +198,8 @@ impl TierWatch {
         let tracker = base(tracker);
         // Until it is answered, it has not served: one that hangs is given up without an answer.
         self.failed.insert(tracker.to_owned());
-        if matches!(event, "completed" | "stopped") {
+        let sought = self.sought.remove(tracker) || self.is_hungry(now);
+        if sought || matches!(event, "completed" | "stopped") {
             return Ok(());
         }
         for tier in tiers {
@@ -208,13 +214,29 @@ impl TierWatch {
         Ok(())
     }
 
+    /// Nothing came for a while of what trackers said.
+    fn is_hungry(&self, now: u64) -> bool {
+        now >= self.helped_at + ANNOUNCE_HUNGRY.as_nanos() as u64
+    }
+
+    /// A block of the torrent came that was asked for.
+    pub(super) fn on_fed(&mut self, now: u64) {
+        self.helped_at = now;
+    }
+
     /// Somebody wants to talk to a tracker, for this torrent or another: it has not served yet.
-    pub(super) fn on_tried(&mut self, tracker: &str) {
+    pub(super) fn on_tried(&mut self, now: u64, tracker: &str) {
         self.failed.insert(base(tracker).to_owned());
+        if self.is_hungry(now) {
+            self.sought.insert(base(tracker).to_owned());
+        }
     }
 
     /// Its answer came, and named so many peers. One that names nobody but ourselves does not serve who seeks.
-    pub(super) fn on_answered(&mut self, tracker: &str, taken: bool, peers: usize) {
+    pub(super) fn on_answered(&mut self, now: u64, tracker: &str, taken: bool, peers: usize) {
+        if taken {
+            self.helped_at = now;
+        }
         if taken && peers > 1 {
             self.failed.remove(base(tracker));
         }
@@ -299,9 +321,11 @@ mod tests {
     fn a_later_tier_is_for_when_all_before_it_failed() {
         let tiers: [&[&str]; 3] = [&["a", "b"], &["c"], &["d"]];
         let mut watch = TierWatch::default();
+        let mut now = 0;
         let mut ask = |tracker, event, taken| {
-            let asked = watch.on_asked(tiers.iter().map(|tier| tier.iter().copied()), tracker, event);
-            watch.on_answered(tracker, taken, 2);
+            let asked = watch.on_asked(now, tiers.iter().map(|tier| tier.iter().copied()), tracker, event);
+            watch.on_answered(now, tracker, taken, 2);
+            now += 1_000_000_000;
             asked.is_ok()
         };
         assert!(ask("a", "started", false));
@@ -312,6 +336,23 @@ mod tests {
         assert!(ask("d", "stopped", false));
         assert!(ask("b", "started", true));
         assert!(!ask("c", "", true), "b is back");
+    }
+
+    #[test]
+    fn a_later_tier_is_for_whom_the_first_did_not_help_for_a_while() {
+        let tiers: [&[&str]; 2] = [&["a"], &["b"]];
+        let second = 1_000_000_000;
+        for (fed_at, asked_at, fine) in [(5, 34, false), (5, 35, true), (0, 30, true), (0, 29, false)] {
+            let mut watch = TierWatch::default();
+            watch.on_answered(0, "a", true, 2);
+            watch.on_fed(fed_at * second);
+            let tiers = tiers.iter().map(|tier| tier.iter().copied());
+            assert_eq!(
+                watch.on_asked(asked_at * second, tiers, "b", "started").is_ok(),
+                fine,
+                "{fed_at} {asked_at}"
+            );
+        }
     }
 
     #[test]

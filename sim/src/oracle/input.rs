@@ -133,8 +133,13 @@ impl Watch {
                             let request = Request { piece: *piece, begin: *begin, length: data.len() };
                             if !watch.has_asked(&request) {
                                 self.marks.insert("duplicate_block");
-                            } else if !watch.serves() {
-                                self.marks.insert("fast_block");
+                            } else {
+                                if !watch.serves() {
+                                    self.marks.insert("fast_block");
+                                }
+                                if let Some(torrent) = watch.torrent() {
+                                    process.tiers.entry(torrent).or_default().on_fed(now);
+                                }
                             }
                             process.batch_blocks.push(request);
                             if let Some(torrent) = watch.torrent()
@@ -186,7 +191,7 @@ impl Watch {
                 let response = result.as_ref().ok().filter(|_| !begins_anew);
                 let taken = watch.on_answered(now, &announce, response);
                 let peers = result.as_ref().map_or(0, |answer| peers_in(&answer.body));
-                process.tiers.entry(torrent).or_default().on_answered(&tracker, taken, peers);
+                process.tiers.entry(torrent).or_default().on_answered(now, &tracker, taken, peers);
                 *was_heard |= taken;
                 if taken {
                     self.announces += 1;
@@ -214,7 +219,7 @@ impl Watch {
                     watch.on_unsure(&announce);
                 } else {
                     watch.on_taken(now, &announce, u64::from(interval).min(ANNOUNCE_MIN_INTERVAL.as_secs()));
-                    process.tiers.entry(torrent).or_default().on_answered(&tracker, true, peers.len());
+                    process.tiers.entry(torrent).or_default().on_answered(now, &tracker, true, peers.len());
                     self.announces += 1;
                     if !announce.event().is_empty() {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;

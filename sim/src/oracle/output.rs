@@ -175,7 +175,7 @@ impl Watch {
                 let found = self.plan.trackers.iter().filter(|tracker| tracker.dns_name == *name);
                 for tracker in found {
                     for torrent in 0..materials.torrents.len() {
-                        process.tiers.entry(torrent).or_default().on_tried(&tracker.name);
+                        process.tiers.entry(torrent).or_default().on_tried(now, &tracker.name);
                     }
                 }
             }
@@ -212,7 +212,7 @@ impl Watch {
                         }
                         let tracker = self.plan.tracker_name(*remote);
                         for torrent in 0..materials.torrents.len() {
-                            process.tiers.entry(torrent).or_default().on_tried(&tracker);
+                            process.tiers.entry(torrent).or_default().on_tried(now, &tracker);
                         }
                         return Ok(());
                     }
@@ -409,7 +409,7 @@ fn asked(
     watch.on_elsewhere(started_elsewhere);
     watch.on_asked(now, announce, whole, spoiled).map_err(broken)?;
     let tiers = process.tiers.entry(torrent).or_default();
-    tiers.on_asked(tiers_of(materials, plan, torrent), tracker, announce.event()).map_err(broken)?;
+    tiers.on_asked(now, tiers_of(materials, plan, torrent), tracker, announce.event()).map_err(broken)?;
     let counted = process.counted.entry(torrent).or_default();
     let (downloaded, uploaded) = announce.counters();
     counted.check_announced(downloaded, uploaded).map_err(|message| ("S3", message))?;
