@@ -47,50 +47,73 @@ def main():
     seeds = {"events": args.events_seeds or events, "turmoil": args.turmoil_seeds or turmoil}
     began = time.monotonic()
     failures = 0
-    with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        for path in files:
-            one = one_matrix if "\n[matrix]" in path.read_text() else one_scenario
-            failures += one(path, seeds, args, pool)
+    pool = ThreadPoolExecutor(os.cpu_count() or 2)
+    try:
+        matrices = [path for path in files if "\n[matrix]" in path.read_text()]
+        # All at once, told in order, so that no core waits for the last run of a file.
+        begun = [begin(path, seeds, args, pool) for path in files if path not in matrices]
+        failures += sum(map(one_scenario, begun))
+        failures += sum(one_matrix(path, args) for path in matrices)
         corpus = [] if args.files else sorted((ROOT / "scenarios" / "corpus").glob("*.toml"))
         failures += mended(corpus, args, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
     print(f"{len(files)} scenarios, {failures} failures, {time.monotonic() - began:.0f} s")
     return 1 if failures else 0
 
 
-def one_scenario(path, seeds, args, pool):
-    """Runs all of it; prints a line a world; how many things were wrong."""
-    worlds = worlds_of(path)
+class Begun:
+    """The runs of a scenario that were asked for, by world, seed and which of them."""
+
+    def __init__(self, path):
+        self.path, self.worlds, self.runs = path, worlds_of(path), {}
+
+
+def begin(path, seeds, args, pool):
+    begun = Begun(path)
+    for world in begun.worlds:
+        for seed in range(1, seeds[world] + 1):
+            programs = {"first": args.release, "second": args.release}
+            if args.debug and seed <= args.profile_seeds:
+                programs["debug"] = args.debug
+            begun.runs[world, seed] = {
+                which: pool.submit(run, program, path, seed, world) for which, program in programs.items()
+            }
+    return begun
+
+
+def one_scenario(begun):
+    """Waits for all of it; prints a line a world; how many things were wrong."""
+    path, worlds = begun.path, begun.worlds
     problems, ends = [], {}
     for world in worlds:
-        began = time.monotonic()
-        numbers = range(1, seeds[world] + 1)
-        first = list(pool.map(lambda seed: run(args.release, path, seed, world), numbers))
-        second = list(pool.map(lambda seed: run(args.release, path, seed, world), numbers))
-        for seed, a, b in zip(numbers, first, second):
+        debug, seconds = 0, 0
+        seeds = [seed for of, seed in begun.runs if of == world]
+        for seed in seeds:
+            runs = {which: future.result() for which, future in begun.runs[world, seed].items()}
+            seconds += sum(one.seconds for one in runs.values())
+            a, b = runs["first"], runs["second"]
             problems += a.problems + [words for words in b.problems if words not in a.problems]
             if a.trace != b.trace:
                 problems.append(f"{a.again}: not deterministic: traces {a.trace} and {b.trace}")
             if a.end_state != b.end_state:
                 problems.append(f"{a.again}: not deterministic: the end states of two runs differ")
             ends[world, seed] = a
-        debug = 0
-        if args.debug:
-            numbers = range(1, min(args.profile_seeds, seeds[world]) + 1)
-            for seed, built in zip(numbers, pool.map(lambda seed: run(args.debug, path, seed, world), numbers)):
+            if built := runs.get("debug"):
                 debug += 1
-                if built.trace != ends[world, seed].trace:
-                    problems.append(f"{built.again}: debug and release differ: traces {built.trace} and "
-                                    f"{ends[world, seed].trace} {' '.join(built.problems)}")
-        distinct = len({ends[world, seed].trace for seed in range(1, seeds[world] + 1)})
-        print(f"{path.stem:<32} {world:<8} {seeds[world]:>3} seeds twice, {distinct} different traces, "
-              f"{debug} in debug, {time.monotonic() - began:6.1f} s", flush=True)
-        if seeds[world] > 2 and distinct < 2:
+                if built.trace != a.trace:
+                    problems.append(f"{built.again}: debug and release differ: traces {built.trace} and {a.trace} "
+                                    f"{' '.join(built.problems)}")
+        distinct = len({ends[world, seed].trace for seed in seeds})
+        print(f"{path.stem:<32} {world:<8} {len(seeds):>3} seeds twice, {distinct} different traces, "
+              f"{debug} in debug, {seconds:6.1f} s in all", flush=True)
+        if len(seeds) > 2 and distinct < 2:
             problems.append(f"{path.name} in {world}: every seed has the same trace, so the seed decides nothing")
     compared = 0
     if set(worlds) == {"events", "turmoil"}:
-        for seed in range(1, min(seeds.values()) + 1):
-            a, b = ends["events", seed], ends["turmoil", seed]
-            if a.problems or b.problems:
+        for seed in sorted({seed for _, seed in ends}):
+            a, b = ends["events", seed], ends.get(("turmoil", seed))
+            if b is None or a.problems or b.problems:
                 continue
             compared += 1
             if a.end_state != b.end_state:
@@ -105,7 +128,7 @@ def one_scenario(path, seeds, args, pool):
     return len(problems)
 
 
-def one_matrix(path, _seeds, args, _pool):
+def one_matrix(path, args):
     """Every cell twice, in the event world."""
     began = time.monotonic()
     argv = [args.release, "sweep", str(path), "--seeds", "1", "--twice", "--world", "events", "--json"]
@@ -140,7 +163,7 @@ class Outcome:
     """What one run said in its last line."""
 
     def __init__(self, again):
-        self.again, self.trace, self.end_state, self.problems = again, None, None, []
+        self.again, self.trace, self.end_state, self.problems, self.seconds = again, None, None, [], 0
 
 
 def run(program, path, seed, world):
@@ -148,8 +171,10 @@ def run(program, path, seed, world):
     shown = os.path.relpath(path, ROOT)
     outcome = Outcome(f"taipei-sim run {shown} --seed {seed} --world {world}")
     argv = [program, "run", str(path), "--seed", str(seed), "--world", world, "--json"]
+    began = time.monotonic()
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_SECONDS, stdin=subprocess.DEVNULL)
+        outcome.seconds = time.monotonic() - began
     except (OSError, subprocess.TimeoutExpired) as error:
         outcome.problems.append(f"{outcome.again}: {error}")
         return outcome
