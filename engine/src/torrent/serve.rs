@@ -158,11 +158,13 @@ impl Torrent {
     /// Whether somebody came from its address later than it last said anything: it began anew, and its old connection
     /// is dead without knowing. It must not keep the slot from the new one.
     fn is_superseded(&self, peer: &crate::peer::Peer) -> bool {
+        let heard_at = peer.heard_at();
+        // What rarely holds comes first: this is asked of everybody about everybody.
         self.peers.values().any(|other| {
-            other.connection != peer.connection
+            other.since > heard_at
+                && other.connection != peer.connection
                 && other.is_up()
                 && other.remote.ip() == peer.remote.ip()
-                && other.since > peer.heard_at()
         })
     }
 
