@@ -21,6 +21,7 @@ pub mod command;
 pub mod config;
 mod context;
 mod datagram;
+pub mod dht;
 pub mod disk;
 mod engine;
 mod exchange;
@@ -28,6 +29,7 @@ pub mod ids;
 pub mod input;
 pub mod limits;
 pub mod metainfo;
+pub mod node_id;
 pub mod output;
 mod peer;
 mod queue;
@@ -59,5 +61,6 @@ pub use ids::{
     ResolveId, TorrentId,
 };
 pub use input::Input;
+pub use node_id::NodeId;
 pub use output::Output;
 pub use time::Instant;

@@ -175,3 +175,21 @@ pub const MAGNET_FILE_INDEX_MAX: u32 = 1 << 20;
 pub const MAGNET_FILES_MAX: usize = 1 << 16;
 /// Torrents in the answer to a scrape of everything.
 pub const SCRAPE_ALL_MAX: usize = 1000;
+/// A packet of the DHT: what fits an Ethernet frame, and room for those who let theirs be cut up on the way.
+pub const DHT_PACKET_BYTES_MAX: usize = 4096;
+/// Nodes of one family taken from one packet; honest ones have eight.
+pub const DHT_PACKET_NODES_MAX: usize = 20;
+/// Peers taken from one packet.
+pub const DHT_PACKET_PEERS_MAX: usize = 200;
+/// Info-hashes taken from one packet (BEP 51: about 20 fit).
+pub const DHT_PACKET_SAMPLES_MAX: usize = 100;
+/// What another node may ask us to give back with the answer; most send two bytes or four.
+pub const DHT_TRANSACTION_BYTES_MAX: usize = 32;
+/// A token of another node, which goes back to it.
+pub const DHT_TOKEN_BYTES_MAX: usize = 128;
+/// A stored value, bencoded (BEP 44).
+pub const DHT_ITEM_BYTES_MAX: usize = 1000;
+/// The salt of a changeable item (BEP 44).
+pub const DHT_SALT_BYTES_MAX: usize = 64;
+/// Nodes of a family that are kept from one run to the next.
+pub const DHT_SAVED_NODES_MAX: usize = 300;

@@ -3,6 +3,7 @@
 pub mod compact;
 pub mod extended;
 pub mod gzip;
+pub mod krpc;
 pub mod message;
 pub mod stream;
 pub mod tracker_http;
