@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{StorageError, Totals};
 use crate::ids::{InfoHash, PieceIndex, TorrentId};
 use crate::metainfo::{MagnetError, MetainfoError};
+use crate::node_id::NodeId;
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +54,40 @@ pub enum Alert {
         /// Which.
         torrent: TorrentId,
     },
+    /// Nodes of the DHT to begin with next time ([`crate::Command::AddDhtNodes`]): told now and then, and at the end.
+    DhtNodes {
+        /// Where they are.
+        nodes: Vec<SocketAddr>,
+    },
+    /// A node of the DHT was asked whether it is there.
+    DhtPinged {
+        /// Where.
+        address: SocketAddr,
+        /// What it is called; none: it did not answer.
+        node: Option<NodeId>,
+    },
+    /// The DHT named peers that [`crate::Command::DhtLookup`] asked for. There may be more.
+    DhtPeers {
+        /// Of which swarm.
+        info_hash: InfoHash,
+        /// Where they are.
+        peers: Vec<SocketAddr>,
+    },
+    /// What [`crate::Command::DhtLookup`] asked for is done.
+    DhtLookedUp {
+        /// Which swarm.
+        info_hash: InfoHash,
+        /// Nodes asked.
+        asked: u32,
+        /// The longest way to a node that answered, in steps.
+        hops: u32,
+        /// Nodes that took the announce.
+        announced: u32,
+        /// Peers found.
+        peers: u32,
+    },
+    /// Figures of the DHT; none where it is not used.
+    Dht(Option<Box<DhtStats>>),
     /// A peer sent wrong data and is not talked to again, in any torrent.
     PeerBanned {
         /// In which it did.
@@ -154,6 +189,21 @@ pub enum AddError {
     /// Its place on disk cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// Figures of the DHT at one moment. Pairs are of IPv4, then IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DhtStats {
+    /// Our ids.
+    pub ids: [Option<NodeId>; 2],
+    /// Nodes in our tables.
+    pub nodes: [u32; 2],
+    /// Buckets of our tables.
+    pub depth: [u32; 2],
+    /// Swarms that others announced to us.
+    pub swarms: u32,
+    /// Peers in them.
+    pub peers: u32,
 }
 
 /// Figures of one torrent at one moment.

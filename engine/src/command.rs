@@ -48,6 +48,25 @@ pub enum Command {
         /// Of which torrents; they need not be here.
         info_hashes: Vec<InfoHash>,
     },
+    /// Nodes of the DHT may be here; kept from an earlier run, for example ([`crate::Alert::DhtNodes`]).
+    AddDhtNodes {
+        /// Where.
+        nodes: Vec<SocketAddr>,
+    },
+    /// Ask a node of the DHT whether it is there; answered by [`crate::Alert::DhtPinged`].
+    DhtPing {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Find the peers of a swarm by the DHT; answered by [`crate::Alert::DhtPeers`], then [`crate::Alert::DhtLookedUp`].
+    DhtLookup {
+        /// Which; it need not be here.
+        info_hash: InfoHash,
+        /// Say that a peer is at this port of ours.
+        announce: Option<u16>,
+    },
+    /// Answer with [`crate::Alert::Dht`].
+    ReportDht,
     /// Answer with [`crate::Alert::Stats`].
     ReportStats {
         /// Of which torrent.

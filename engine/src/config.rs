@@ -43,6 +43,17 @@ pub struct Config {
     pub active_max: u32,
     /// Whether peers are told of each other, and believed about each other (BEP 11). Not in private torrents anyhow.
     pub pex: bool,
+    /// The DHT (BEP 5); none: it is not used.
+    pub dht: Option<DhtSettings>,
+}
+
+/// How the DHT is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhtSettings {
+    /// Names or addresses of nodes to begin with, and their ports.
+    pub bootstrap: Vec<(String, u16)>,
+    /// Serves nobody, and is in nobody's table (BEP 43): for who is gone soon, or cannot be reached.
+    pub read_only: bool,
 }
 
 /// Bytes per second from and to peers, protocol included. None: as fast as it goes. Kept over any five seconds, give or
@@ -68,6 +79,7 @@ impl Default for Config {
             limits: RateLimits::default(),
             active_max: 16,
             pex: true,
+            dht: None,
         }
     }
 }

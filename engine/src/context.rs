@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) external: &'a mut External,
     /// Addresses that were banned now, for all other torrents to shun.
     pub(crate) bans_new: &'a mut Vec<SocketAddr>,
+    /// Where peers say that their DHT nodes are; none where we have none ourselves.
+    pub(crate) dht_nodes_new: Option<&'a mut Vec<SocketAddr>>,
 }
 
 /// Who asks trackers.
@@ -41,6 +43,7 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Asker {
     Torrent(TorrentId),
     Scraper,
+    Dht,
 }
 
 /// Our address as others see it, one a family; the last that was said.
@@ -59,6 +62,7 @@ pub(crate) enum Wake {
     Bandwidth,
     Scraper,
     UdpTrackers,
+    Dht,
 }
 
 /// Which torrent everything under way belongs to.

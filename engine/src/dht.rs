@@ -180,6 +180,12 @@ impl Dht {
         search
     }
 
+    /// Ends a search at once: nobody is asked any more, and no event follows.
+    pub fn cancel(&mut self, now: Instant, search: SearchId) {
+        self.searches.remove(&search);
+        self.nodes.iter_mut().flatten().for_each(|node| node.cancel(now, search));
+    }
+
     /// Asks one address for a sign of life; [`Event::Done`] names who answered.
     pub fn ping(&mut self, now: Instant, address: SocketAddr) -> SearchId {
         let address = plain(address);

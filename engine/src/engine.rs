@@ -1,5 +1,6 @@
 //! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
 
+mod trackerless;
 mod trackers;
 
 use core::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tracing::{debug, info};
 
+use self::trackerless::Trackerless;
 use crate::alert::{AddError, Alert};
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
@@ -53,11 +55,14 @@ pub struct Engine {
     routes: Routes,
     udp_trackers: UdpTrackers,
     scraper: Scraper,
+    trackerless: Trackerless,
     external: External,
     silence: Silence,
     /// Who is not talked to in any torrent, and those of them that not every torrent knows of yet.
     bans: BTreeSet<SocketAddr>,
     bans_new: Vec<SocketAddr>,
+    /// Where peers say that their DHT nodes are.
+    dht_nodes_new: Vec<SocketAddr>,
     now: Instant,
     stopping: bool,
     stopped: bool,
@@ -67,7 +72,9 @@ pub struct Engine {
 struct New {
     info_hash: InfoHash,
     info: Bytes,
-    private: bool,
+    is_private: bool,
+    /// None of a private torrent.
+    dht_nodes: Vec<(String, u16)>,
     layout: Layout,
     piece_hashes: Vec<[u8; 20]>,
     tracker_tiers: Vec<Vec<String>>,
@@ -101,10 +108,12 @@ impl Engine {
             routes: Routes::default(),
             udp_trackers: UdpTrackers::new(Rng::stream(start.seed, "udp trackers", 0)),
             scraper: Scraper::default(),
+            trackerless: Trackerless::new(start.seed),
             external: External::default(),
             silence: Silence::default(),
             bans: BTreeSet::new(),
             bans_new: Vec::new(),
+            dht_nodes_new: Vec::new(),
             now: Instant::START,
             stopping: false,
             stopped: false,
@@ -124,7 +133,10 @@ impl Engine {
         match input {
             Input::Timeout => self.handle_timeout(),
             Input::Command(command) => self.handle_command(command),
-            Input::Listening { port, .. } => self.port = Some(port),
+            Input::Listening { port, families } => {
+                self.port = Some(port);
+                self.start_dht(families);
+            }
             Input::Accepted { connection, remote } => self.handle_accepted(connection, remote),
             Input::Connected { connection, local } => {
                 self.with_connection(connection, |torrent, context| {
@@ -157,6 +169,7 @@ impl Engine {
             self.on_reachable(since);
         }
         self.spread_bans();
+        self.settle_dht();
         self.send_datagrams();
         self.begin_queued();
         self.bandwidth.settle(self.now, &mut self.outputs);
@@ -214,6 +227,7 @@ impl Engine {
                 }
                 Wake::Scraper => self.with_scraper(Scraper::handle_timeout),
                 Wake::UdpTrackers => self.handle_udp_timeout(),
+                Wake::Dht => self.handle_dht_timeout(),
                 Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
                     self.close_stranger(connection);
                 }
@@ -250,6 +264,10 @@ impl Engine {
                     self.with_torrent(torrent, |torrent, context| torrent.unban(context, address));
                 }
             }
+            Command::AddDhtNodes { nodes } => self.add_dht_nodes(nodes),
+            Command::DhtPing { address } => self.ping_dht_node(address),
+            Command::DhtLookup { info_hash, announce } => self.look_up_for_embedder(info_hash, announce),
+            Command::ReportDht => self.report_dht(),
             Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
@@ -263,6 +281,7 @@ impl Engine {
             Command::Shutdown => {
                 self.stopping = true;
                 self.with_scraper(Scraper::stop);
+                self.stop_dht();
                 let torrents: Vec<_> = self.torrents.keys().copied().collect();
                 for torrent in torrents {
                     self.with_torrent(torrent, |torrent, context| torrent.stop(context));
@@ -282,6 +301,7 @@ impl Engine {
         if self.by_info_hash.contains_key(&info_hash) || self.torrents.contains_key(&add.torrent) {
             return Err(AddError::Duplicate);
         }
+        let dht_nodes = new.dht_nodes;
         let mut tiers = if add.use_trackers { new.tracker_tiers } else { Vec::new() };
         tiers.iter_mut().for_each(|tier| tier.retain(|url| !add.exclude_trackers.contains(url)));
         tiers.extend(add.extra_trackers.iter().map(|url| vec![url.clone()]));
@@ -299,7 +319,7 @@ impl Engine {
                 boot_id: self.start.boot_id,
             },
             info: new.info,
-            private: new.private,
+            is_private: new.is_private,
             pending,
             tiers,
             resume: add.resume,
@@ -318,6 +338,7 @@ impl Engine {
         self.by_info_hash.insert(info_hash, add.torrent);
         self.bandwidth.limit(self.now, Some(add.torrent), add.limits, &mut self.outputs);
         self.queue.add(add.torrent);
+        self.add_dht_names(dht_nodes);
         Ok(())
     }
 
@@ -331,7 +352,8 @@ impl Engine {
                 Ok(New {
                     info_hash: metainfo.info_hashes.v1.ok_or(MetainfoError::V2Only)?,
                     info: info_of(torrent_file),
-                    private: metainfo.private,
+                    is_private: metainfo.private,
+                    dht_nodes: if metainfo.private { Vec::new() } else { metainfo.dht_nodes },
                     layout: metainfo.layout,
                     piece_hashes: metainfo.piece_hashes,
                     tracker_tiers: metainfo.tracker_tiers,
@@ -344,7 +366,8 @@ impl Engine {
                 Ok(New {
                     info_hash: magnet.info_hashes.v1.ok_or(MagnetError::V2Only)?,
                     info: Bytes::new(),
-                    private: false,
+                    is_private: false,
+                    dht_nodes: Vec::new(),
                     layout: Layout::empty(),
                     piece_hashes: Vec::new(),
                     tracker_tiers: magnet.trackers.into_iter().map(|url| vec![url]).collect(),
@@ -440,6 +463,7 @@ impl Engine {
     /// The machine slept: nothing that was under way on the network is.
     fn renew(&mut self) {
         info!("nobody ran for a while: beginning anew with all peers and trackers");
+        self.renew_dht();
         let strangers: Vec<_> = self.strangers.keys().copied().collect();
         strangers.into_iter().for_each(|connection| self.close_stranger(connection));
         let torrents: Vec<_> = self.torrents.keys().copied().collect();
@@ -463,6 +487,7 @@ impl Engine {
     fn on_reachable(&mut self, since: Instant) {
         let unreached: Vec<_> = self.routes.unreached.iter().copied().collect();
         debug!(torrents = unreached.len(), "the network may be back");
+        self.renew_dht();
         for torrent in unreached {
             self.with_torrent(torrent, |torrent, context| torrent.on_reachable(context, since));
         }
@@ -481,6 +506,7 @@ impl Engine {
         self.bandwidth.remove(id);
         self.queue.remove(id);
         self.routes.unreached.remove(&id);
+        self.trackerless.set_open(self.now, id, false);
         self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
     }
 
@@ -512,6 +538,9 @@ impl Engine {
         if !holds_place {
             self.queue.release(id);
         }
+        if self.trackerless.is_on() {
+            self.note_open(id);
+        }
         if closed {
             self.drop_closed(id);
         }
@@ -534,6 +563,7 @@ impl Engine {
             udp_trackers: &mut self.udp_trackers,
             external: &mut self.external,
             bans_new: &mut self.bans_new,
+            dht_nodes_new: self.trackerless.is_on().then_some(&mut self.dht_nodes_new),
         };
         act(&mut self.torrents, &mut context)
     }

@@ -16,6 +16,8 @@ use crate::wire::{Handshake, Request, Reserved};
 
 #[path = "engine_tests/bounds.rs"]
 mod bounds;
+#[path = "engine_tests/dht.rs"]
+mod dht;
 #[path = "engine_tests/disk_faults.rs"]
 mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
@@ -37,6 +39,8 @@ pub(super) struct Bench {
     pub(super) granted: BTreeMap<ConnectionId, u64>,
     pub(super) dialled: Vec<(ConnectionId, SocketAddr)>,
     pub(super) closed: Vec<ConnectionId>,
+    /// Not delivered yet.
+    pub(super) datagrams: VecDeque<(SocketAddr, Bytes)>,
     pub(super) jobs: VecDeque<(JobId, Work)>,
     /// Pieces whose next hash is wrong.
     pub(super) bad: Vec<u32>,
@@ -117,6 +121,7 @@ impl Bench {
             granted: BTreeMap::new(),
             dialled: Vec::new(),
             closed: Vec::new(),
+            datagrams: VecDeque::new(),
             jobs: VecDeque::new(),
             bad: Vec::new(),
             disk_full: false,
@@ -157,6 +162,7 @@ impl Bench {
                 }
                 Output::Connect { connection, remote } => self.dialled.push((connection, remote)),
                 Output::Close { connection } => self.closed.push(connection),
+                Output::SendDatagram { remote, payload } => self.datagrams.push_back((remote, payload)),
                 Output::Job { job, work } => self.jobs.push_back((job, work.work)),
                 Output::Revoke { .. } => {}
                 other => panic!("not expected here: {other:?}"),

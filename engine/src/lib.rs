@@ -50,11 +50,11 @@ pub mod wire;
 #[cfg(feature = "driver")]
 pub mod driver;
 
-pub use alert::{Alert, MetadataStats, SwarmCounts, TorrentState, TorrentStats};
+pub use alert::{Alert, DhtStats, MetadataStats, SwarmCounts, TorrentState, TorrentStats};
 pub use bitfield::Bitfield;
 pub use block::BlockData;
 pub use command::{AddTorrent, Allocation, Command, Priority, ResumeMode, SeedGoal, TorrentSource};
-pub use config::{Config, RateLimits, StartValues};
+pub use config::{Config, DhtSettings, RateLimits, StartValues};
 pub use engine::Engine;
 pub use ids::{
     BlockIndex, ConnectionId, FileIndex, HttpId, InfoHash, InfoHashV2, InfoHashes, JobId, PeerId, PieceIndex,

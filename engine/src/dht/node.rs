@@ -215,6 +215,15 @@ impl Node {
         self.enter(now, Key::Asked(search), goal);
     }
 
+    /// Ends a search at once.
+    pub(crate) fn cancel(&mut self, now: Instant, search: SearchId) {
+        let key = Key::Asked(search);
+        self.line.retain(|(other, _)| *other != key);
+        if self.searches.remove(&key).is_some() {
+            self.begin_next(now);
+        }
+    }
+
     /// Asks one address for a sign of life.
     pub(crate) fn ping(&mut self, now: Instant, search: SearchId, address: SocketAddr) {
         self.send(now, address, None, Purpose::Ping(search), Ask::Ping);
@@ -441,6 +450,10 @@ impl Node {
                 self.events.push_back(NodeEvent::Done { search: id, report });
             }
         }
+        self.begin_next(now);
+    }
+
+    fn begin_next(&mut self, now: Instant) {
         if self.searches.len() < SEARCHES_MAX
             && let Some((key, goal)) = self.line.pop_front()
         {

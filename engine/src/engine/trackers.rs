@@ -21,6 +21,7 @@ impl Engine {
             Some(Asker::Scraper) => {
                 self.with_scraper(|scraper, context| scraper.handle_resolved(context, query, result));
             }
+            Some(Asker::Dht) => self.handle_dht_resolved(query, result),
             None => {}
         }
         self.routes.call_next(&mut self.timers, self.now);
@@ -34,7 +35,8 @@ impl Engine {
             Some(Asker::Scraper) => {
                 self.with_scraper(|scraper, context| scraper.handle_http(context, request, result));
             }
-            None => {}
+            // The DHT looks up names alone.
+            Some(Asker::Dht) | None => {}
         }
         self.routes.call_next(&mut self.timers, self.now);
     }
@@ -45,8 +47,9 @@ impl Engine {
                 let outcomes = self.udp_trackers.handle_datagram(self.now, remote, payload);
                 self.deliver(outcomes);
             }
-            // Nobody here speaks these yet.
-            Some(Protocol::Dht | Protocol::Utp) | None => {}
+            Some(Protocol::Dht) => self.handle_dht_datagram(remote, payload),
+            // Nobody here speaks it yet.
+            Some(Protocol::Utp) | None => {}
         }
     }
 
@@ -87,7 +90,7 @@ impl Engine {
                 Some(Asker::Scraper) => {
                     self.with_scraper(|scraper, context| scraper.handle_udp(context, question, result));
                 }
-                None => {}
+                Some(Asker::Dht) | None => {}
             }
         }
     }

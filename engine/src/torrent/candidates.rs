@@ -49,6 +49,8 @@ pub(crate) enum Origin {
     Peer,
     /// A peer of ours, by its host, in peer exchange (BEP 11).
     Pex(IpAddr),
+    /// Nodes of the DHT, all together.
+    Dht,
 }
 
 #[derive(Debug)]
@@ -196,10 +198,11 @@ impl Candidates {
         }
     }
 
-    /// Forgets whom only peer exchange has named; gives them.
+    /// Forgets whom only peers and nodes of the DHT have named; gives them.
     pub(crate) fn forget_exchanged(&mut self) -> Vec<SocketAddr> {
-        let of_exchange =
-            |(_, candidate): &(&SocketAddr, &Candidate)| matches!(candidate.origin, Origin::Pex(_));
+        let of_exchange = |(_, candidate): &(&SocketAddr, &Candidate)| {
+            matches!(candidate.origin, Origin::Pex(_) | Origin::Dht)
+        };
         let named: Vec<_> = self.known.iter().filter(of_exchange).map(|(address, _)| *address).collect();
         named.iter().for_each(|address| self.remove(*address));
         named

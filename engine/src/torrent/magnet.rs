@@ -199,6 +199,10 @@ impl Torrent {
             }
         };
         info!(torrent = %self.info_hash.short(), bytes = info.len(), "metadata is here");
+        self.is_private = metainfo.private;
+        if self.is_private {
+            self.stop_exchange(context);
+        }
         let Some(pending) = &mut self.pending else { return };
         pending.known = Some((metainfo, info));
         context.alert(Alert::MetadataReceived { torrent: self.id, torrent_file });
@@ -227,10 +231,7 @@ impl Torrent {
         };
         let Pending { mut priorities, select_only, allocation, known, is_new, .. } = *pending;
         let Some((metainfo, info)) = known else { return };
-        let Metainfo { layout, piece_hashes, private, .. } = *metainfo;
-        if private {
-            self.stop_exchange(context);
-        }
+        let Metainfo { layout, piece_hashes, .. } = *metainfo;
         if priorities.is_empty() {
             priorities = selected(&select_only, layout.files().len());
         }

@@ -22,6 +22,7 @@ mod selection;
 mod serve;
 mod smart_ban;
 mod swarm;
+mod trackerless;
 mod trackers;
 mod turnover;
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub(crate) struct Torrent {
     save_info: bool,
     /// What waits for the metadata.
     pending: Option<Box<Pending>>,
+    /// No DHT, PEX or LSD (BEP 27); not known of a magnet before its metadata.
+    is_private: bool,
     state: TorrentState,
     have: Bitfield,
     bytes_have: u64,
@@ -172,7 +175,7 @@ pub(crate) struct Start {
     /// The raw info dictionary; empty with a magnet.
     pub(crate) info: Bytes,
     /// Only peers of its trackers (BEP 27); not known yet of a magnet.
-    pub(crate) private: bool,
+    pub(crate) is_private: bool,
     /// Of a magnet.
     pub(crate) pending: Option<Box<Pending>>,
     pub(crate) tiers: Vec<Vec<String>>,
@@ -198,6 +201,7 @@ impl Torrent {
             info: start.info,
             save_info: false,
             pending: start.pending,
+            is_private: start.is_private,
             state: TorrentState::Queued,
             bytes_have: 0,
             selection: Selection::new(&start.place.layout, &start.priorities, &have),
@@ -209,7 +213,7 @@ impl Torrent {
             resume: Resume::default(),
             peers: BTreeMap::new(),
             candidates: Candidates::new(stream("candidates")),
-            pex: Pex::new(context.config.pex && !start.private),
+            pex: Pex::new(context.config.pex && !start.is_private),
             choker: Choker::new(stream("choker")),
             seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),

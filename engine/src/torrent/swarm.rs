@@ -19,7 +19,7 @@ use crate::input::CloseReason;
 use crate::limits::{PEERS_PER_ADDRESS_MAX, REQUESTS_QUEUED_MAX};
 use crate::metainfo::Layout;
 use crate::peer::{Peer, Stage, UT_METADATA, UT_PEX};
-use crate::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
+use crate::wire::{ExtendedHandshake, Handshake, Message, Request};
 
 /// Why we drop a peer.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,7 @@ impl Torrent {
         context.bandwidth.open(connection, Some(self.id));
         self.candidates.set_local(local.ip(), context.port.unwrap_or(0));
         context.wake_connection(connection, peer.deadline());
-        self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
+        self.send(connection, Message::Handshake(self.handshake(context)));
         self.flush(context);
     }
 
@@ -154,7 +154,7 @@ impl Torrent {
         }
         let peer = Peer::new(context.now, connection, remote, Stage::Handshaking, self.have.piece_count());
         self.peers.insert(connection, peer);
-        self.send(connection, Message::Handshake(handshake(context, self.info_hash)));
+        self.send(connection, Message::Handshake(self.handshake(context)));
         if let Err(fault) = self.on_handshake(context, connection, theirs) {
             self.drop_peer(context, connection, &fault);
         }
@@ -263,7 +263,11 @@ impl Torrent {
             }
             _ if peer.stage != Stage::Up => return Err(Fault::Order),
             Message::Handshake(_) => return Err(Fault::Order),
-            Message::KeepAlive | Message::Port(_) | Message::SuggestPiece(_) | Message::Unknown(_) => {}
+            Message::Port(port) => {
+                let node = SocketAddr::new(peer.remote.ip(), port);
+                self.on_dht_port(context, node);
+            }
+            Message::KeepAlive | Message::SuggestPiece(_) | Message::Unknown(_) => {}
             Message::Extended { id: UT_METADATA, payload } => {
                 self.on_metadata_message(context, connection, &payload)?;
             }
@@ -423,7 +427,9 @@ impl Torrent {
         peer.allowed_fast_given = allowed.clone();
         context.wake_connection(connection, peer.deadline());
         let allowed = allowed.into_iter().map(|piece| Message::AllowedFast(piece.get()));
-        for message in has.into_iter().chain(extended).chain(allowed) {
+        let with_dht = theirs.reserved.dht() && self.shows_dht(context);
+        let port = context.port.filter(|_| with_dht).map(Message::Port);
+        for message in has.into_iter().chain(extended).chain(allowed).chain(port) {
             self.send(connection, message);
         }
     }
@@ -635,10 +641,6 @@ pub(super) fn extensions(info: &[u8], pex: &Pex) -> ExtendedHandshake {
         metadata_size: i64::try_from(info.len()).ok().filter(|size| *size > 0),
         ..ExtendedHandshake::default()
     }
-}
-
-fn handshake(context: &Context<'_>, info_hash: InfoHash) -> Handshake {
-    Handshake { reserved: Reserved::OURS, info_hash, peer_id: context.our_id }
 }
 
 /// The pieces that a peer at this address may ask for while choked (BEP 6, "Allowed Fast Set Generation").

@@ -83,6 +83,14 @@ impl Reserved {
     /// What we can do: the extension protocol and the fast extension.
     pub const OURS: Self = Self([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
 
+    /// The same, and a node of the DHT beside (BEP 5).
+    pub const OURS_WITH_DHT: Self = Self([0, 0, 0, 0, 0, 0x10, 0, 0x05]);
+
+    /// Whether there is a node of the DHT beside (BEP 5).
+    pub fn dht(self) -> bool {
+        self.0[7] & 0x01 != 0
+    }
+
     /// Whether the extension protocol is spoken (BEP 10).
     pub fn extended(self) -> bool {
         self.0[5] & 0x10 != 0

@@ -1,0 +1,346 @@
+//! Between torrents and the DHT: which swarms are looked up and announced when, whom the DHT begins with, and answers to
+//! the embedder's questions.
+//!
+//! A torrent is looked up when it opens to the DHT, then every 15 minutes, and sooner while it has nobody; a private one
+//! never is.
+
+use core::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::{debug, info};
+
+use super::Engine;
+use crate::alert::{Alert, DhtStats};
+use crate::context::{Asker, Wake};
+use crate::dht::{Announce, Dht, Event, Goal, Report, SearchId};
+use crate::ids::{InfoHash, ResolveId, TorrentId};
+use crate::input::NetError;
+use crate::limits::DHT_NODES_MAX;
+use crate::output::Output;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// The DHT, and what it is used for.
+#[derive(Debug)]
+pub(super) struct Trackerless {
+    /// None: switched off, or we do not listen yet.
+    dht: Option<Dht>,
+    rng: Rng,
+    torrents: BTreeMap<TorrentId, Option<SearchId>>,
+    due: BTreeSet<(Instant, TorrentId)>,
+    searches: BTreeMap<SearchId, Purpose>,
+    /// Nodes told of before we listened.
+    early: Vec<SocketAddr>,
+    /// Names of nodes: the configured ones are in the configuration, these are of torrents.
+    names: Vec<(String, u16)>,
+    to_resolve: VecDeque<(String, u16)>,
+    resolving: BTreeMap<ResolveId, u16>,
+    save_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Torrent(TorrentId),
+    /// Asked for by the embedder.
+    Lookup(InfoHash),
+    Ping(SocketAddr),
+}
+
+impl Trackerless {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            dht: None,
+            rng: Rng::stream(seed, "dht announces", 0),
+            torrents: BTreeMap::new(),
+            due: BTreeSet::new(),
+            searches: BTreeMap::new(),
+            early: Vec::new(),
+            names: Vec::new(),
+            to_resolve: VecDeque::new(),
+            resolving: BTreeMap::new(),
+            save_at: None,
+        }
+    }
+
+    /// Whether the DHT is used.
+    pub(super) fn is_on(&self) -> bool {
+        self.dht.is_some()
+    }
+
+    /// A torrent is open to the DHT, or no longer.
+    pub(super) fn set_open(&mut self, now: Instant, torrent: TorrentId, is_open: bool) {
+        if is_open && !self.torrents.contains_key(&torrent) {
+            self.torrents.insert(torrent, None);
+            self.due.insert((now, torrent));
+        } else if !is_open && let Some(search) = self.torrents.remove(&torrent) {
+            self.due.retain(|(_, other)| *other != torrent);
+            if let (Some(dht), Some(search)) = (&mut self.dht, search) {
+                dht.cancel(now, search);
+                self.searches.remove(&search);
+            }
+        }
+    }
+
+    fn add_node(&mut self, now: Instant, address: SocketAddr) {
+        match &mut self.dht {
+            Some(dht) => dht.add_node(now, address),
+            None if self.early.len() < DHT_NODES_MAX => self.early.push(address),
+            None => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let dht = self.dht.as_ref()?;
+        let due = self.due.first().map(|(at, _)| *at);
+        [dht.poll_timeout(), due, self.save_at].into_iter().flatten().min()
+    }
+}
+
+impl Engine {
+    /// We listen: the DHT begins, if it is to be used.
+    pub(super) fn start_dht(&mut self, families: (bool, bool)) {
+        let Some(settings) = self.config.dht.as_ref() else { return };
+        if self.trackerless.is_on() {
+            return;
+        }
+        let mut dht = Dht::new(self.now, self.start.seed, families, settings.read_only);
+        self.trackerless.early.drain(..).for_each(|node| dht.add_node(self.now, node));
+        self.trackerless.dht = Some(dht);
+        self.trackerless.save_at = Some(self.now + SAVE_INTERVAL);
+        let torrents: Vec<_> = self.torrents.keys().copied().collect();
+        torrents.into_iter().for_each(|id| self.note_open(id));
+    }
+
+    /// Looks whether a torrent is open to the DHT.
+    pub(super) fn note_open(&mut self, id: TorrentId) {
+        let is_open = self.torrents.get(&id).is_some_and(|torrent| torrent.is_open_to_dht());
+        self.trackerless.set_open(self.now, id, is_open && !self.stopping && self.trackerless.is_on());
+    }
+
+    pub(super) fn add_dht_nodes(&mut self, nodes: Vec<SocketAddr>) {
+        if self.config.dht.is_some() {
+            nodes.into_iter().for_each(|node| self.trackerless.add_node(self.now, node));
+        }
+    }
+
+    /// A torrent, not a private one, names nodes (BEP 5).
+    pub(super) fn add_dht_names(&mut self, names: Vec<(String, u16)>) {
+        if self.config.dht.is_none() {
+            return;
+        }
+        for (host, port) in names {
+            if let Ok(ip) = host.parse() {
+                self.trackerless.add_node(self.now, SocketAddr::new(ip, port));
+            } else if self.trackerless.names.len() < DHT_NODES_MAX {
+                self.trackerless.names.push((host, port));
+            }
+        }
+    }
+
+    pub(super) fn handle_dht_datagram(&mut self, remote: SocketAddr, payload: &[u8]) {
+        let Some(dht) = &mut self.trackerless.dht else { return };
+        if let Some(payload) = dht.handle_datagram(self.now, remote, payload) {
+            self.outputs.push_back(Output::SendDatagram { remote, payload });
+        }
+    }
+
+    pub(super) fn handle_dht_timeout(&mut self) {
+        if let Some(dht) = self.trackerless.dht.as_mut().filter(|dht| dht.poll_timeout() <= Some(self.now)) {
+            dht.handle_timeout(self.now);
+        }
+        while let Some((_, id)) = self.trackerless.due.first().copied().filter(|(at, _)| *at <= self.now) {
+            self.trackerless.due.pop_first();
+            self.look_up(id);
+        }
+        if self.trackerless.save_at.is_some_and(|at| at <= self.now) {
+            self.trackerless.save_at = Some(self.now + SAVE_INTERVAL);
+            self.tell_dht_nodes();
+        }
+    }
+
+    /// The network may be another one.
+    pub(super) fn renew_dht(&mut self) {
+        if let Some(dht) = &mut self.trackerless.dht {
+            dht.renew(self.now);
+        }
+    }
+
+    pub(super) fn handle_dht_resolved(&mut self, query: ResolveId, result: Result<Vec<IpAddr>, NetError>) {
+        let Some(port) = self.trackerless.resolving.remove(&query) else { return };
+        for ip in result.unwrap_or_default().into_iter().take(ADDRESSES_PER_NAME) {
+            self.trackerless.add_node(self.now, SocketAddr::new(ip, port));
+        }
+    }
+
+    /// The embedder wants to know who is in a swarm, and may say that somebody is.
+    pub(super) fn look_up_for_embedder(&mut self, info_hash: InfoHash, announce: Option<u16>) {
+        let announce = announce.map(|port| Announce { port, implied_port: false, seed: false });
+        let Some(dht) = self.trackerless.dht.as_mut().filter(|_| !self.stopping) else {
+            let lookup = Alert::DhtLookedUp { info_hash, asked: 0, hops: 0, announced: 0, peers: 0 };
+            return self.outputs.push_back(Output::Alert(lookup));
+        };
+        let search = dht.search(self.now, Goal::Peers { info_hash, announce });
+        self.trackerless.searches.insert(search, Purpose::Lookup(info_hash));
+    }
+
+    pub(super) fn ping_dht_node(&mut self, address: SocketAddr) {
+        let Some(dht) = self.trackerless.dht.as_mut().filter(|_| !self.stopping) else {
+            return self.outputs.push_back(Output::Alert(Alert::DhtPinged { address, node: None }));
+        };
+        let search = dht.ping(self.now, address);
+        self.trackerless.searches.insert(search, Purpose::Ping(address));
+    }
+
+    pub(super) fn report_dht(&mut self) {
+        let stats = self.trackerless.dht.as_ref().map(|dht| {
+            let figures = dht.figures();
+            DhtStats {
+                ids: [dht.id(false), dht.id(true)],
+                nodes: figures.nodes.map(|nodes| nodes as u32),
+                depth: figures.depth.map(|depth| depth as u32),
+                swarms: figures.swarms as u32,
+                peers: figures.peers as u32,
+            }
+        });
+        self.outputs.push_back(Output::Alert(Alert::Dht(stats.map(Box::new))));
+    }
+
+    /// It is over: nobody is asked or answered any more.
+    pub(super) fn stop_dht(&mut self) {
+        self.trackerless.torrents.clear();
+        self.trackerless.due.clear();
+        self.trackerless.save_at = None;
+        self.tell_dht_nodes();
+        self.trackerless.dht = None;
+        self.timers.remove(Wake::Dht);
+    }
+
+    /// Does what the DHT asks, and passes on what it found.
+    pub(super) fn settle_dht(&mut self) {
+        if !self.trackerless.is_on() {
+            return;
+        }
+        for node in std::mem::take(&mut self.dht_nodes_new) {
+            self.trackerless.add_node(self.now, node);
+        }
+        while let Some(event) = self.trackerless.dht.as_mut().and_then(Dht::poll_event) {
+            self.on_dht_event(event);
+        }
+        while self.trackerless.resolving.len() < NAMES_AT_ONCE
+            && let Some((host, port)) = self.trackerless.to_resolve.pop_front()
+        {
+            if let Ok(ip) = host.parse() {
+                self.trackerless.add_node(self.now, SocketAddr::new(ip, port));
+                continue;
+            }
+            let query = self.split(|_, context| context.resolve(Asker::Dht, host));
+            self.trackerless.resolving.insert(query, port);
+        }
+        while let Some((remote, payload)) = self.poll_dht_packet() {
+            self.outputs.push_back(Output::SendDatagram { remote, payload });
+        }
+        self.timers.set(Wake::Dht, self.trackerless.deadline());
+    }
+
+    fn poll_dht_packet(&mut self) -> Option<(SocketAddr, Bytes)> {
+        self.trackerless.dht.as_mut()?.poll_packet()
+    }
+
+    fn look_up(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(&id).filter(|torrent| torrent.is_open_to_dht()) else { return };
+        let announce = self.port.map(|port| Announce { port, implied_port: false, seed: torrent.is_seed() });
+        let goal = Goal::Peers { info_hash: torrent.info_hash(), announce };
+        let (Some(dht), Some(search)) = (&mut self.trackerless.dht, self.trackerless.torrents.get_mut(&id))
+        else {
+            return;
+        };
+        let issued = dht.search(self.now, goal);
+        *search = Some(issued);
+        self.trackerless.searches.insert(issued, Purpose::Torrent(id));
+    }
+
+    fn on_dht_event(&mut self, event: Event) {
+        match event {
+            Event::Peers { search, peers, .. } => match self.trackerless.searches.get(&search).copied() {
+                Some(Purpose::Torrent(id)) if self.trackerless.torrents.contains_key(&id) => {
+                    self.with_torrent(id, |torrent, context| torrent.add_dht_peers(context, peers));
+                }
+                Some(Purpose::Lookup(info_hash)) => {
+                    self.outputs.push_back(Output::Alert(Alert::DhtPeers { info_hash, peers }));
+                }
+                _ => {}
+            },
+            Event::Done { search, report } => self.on_search_done(search, report),
+            Event::Joined => {
+                info!("the DHT has nodes");
+                // Whoever looked before found nobody to ask.
+                let idle: Vec<_> =
+                    self.trackerless.torrents.iter().filter(|(_, search)| search.is_none()).collect();
+                let idle: Vec<_> = idle.into_iter().map(|(id, _)| *id).collect();
+                idle.into_iter().for_each(|id| self.set_due(id, self.now + AFTER_JOINING));
+            }
+            Event::Lonely => {
+                let configured = self.config.dht.iter().flat_map(|settings| settings.bootstrap.clone());
+                self.trackerless.to_resolve = configured.chain(self.trackerless.names.clone()).collect();
+            }
+            Event::External(ip) => self.split(|_, context| context.learn_external(ip)),
+        }
+    }
+
+    fn on_search_done(&mut self, search: SearchId, report: Report) {
+        match self.trackerless.searches.remove(&search) {
+            Some(Purpose::Torrent(id)) => {
+                debug!(asked = report.asked, peers = report.peers, announced = report.announced, "looked up");
+                let Some(torrent) = self.torrents.get(&id) else { return };
+                let Some(under_way) = self.trackerless.torrents.get_mut(&id) else { return };
+                *under_way = None;
+                let wait = match (report.nearest.is_empty(), torrent.is_alone()) {
+                    (true, _) => LOOK_AGAIN_UNREACHED,
+                    (false, true) => LOOK_AGAIN_ALONE,
+                    (false, false) => LOOK_AGAIN,
+                };
+                let jitter = self.trackerless.rng.below(wait.as_nanos() as u64 / 5);
+                self.set_due(id, self.now + wait + Duration::from_nanos(jitter));
+            }
+            Some(Purpose::Lookup(info_hash)) => {
+                let Report { asked, hops, announced, peers, .. } = report;
+                let lookup = Alert::DhtLookedUp { info_hash, asked, hops, announced, peers };
+                self.outputs.push_back(Output::Alert(lookup));
+            }
+            Some(Purpose::Ping(address)) => {
+                let node = report.nearest.first().map(|contact| contact.id);
+                self.outputs.push_back(Output::Alert(Alert::DhtPinged { address, node }));
+            }
+            None => {}
+        }
+    }
+
+    fn set_due(&mut self, id: TorrentId, at: Instant) {
+        self.trackerless.due.retain(|(_, other)| *other != id);
+        self.trackerless.due.insert((at, id));
+    }
+
+    fn tell_dht_nodes(&mut self) {
+        let nodes = self.trackerless.dht.as_ref().map(Dht::nodes_to_save).unwrap_or_default();
+        if !nodes.is_empty() {
+            self.outputs.push_back(Output::Alert(Alert::DhtNodes { nodes }));
+        }
+    }
+}
+
+/// Between two announces of a torrent; others forget after 30 to 45 minutes.
+const LOOK_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// The same while there is nobody to fetch from.
+const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(60);
+/// The same when no node answered.
+const LOOK_AGAIN_UNREACHED: Duration = Duration::from_secs(30);
+/// From the first node to the first look-up: its neighbours should be known.
+const AFTER_JOINING: Duration = Duration::from_secs(2);
+/// Between two tellings of the nodes to save.
+const SAVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Names of nodes looked up at once.
+const NAMES_AT_ONCE: usize = 4;
+/// Addresses taken from one name.
+const ADDRESSES_PER_NAME: usize = 8;
