@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use taipei_engine::disk::{Job, JobResult, Place, StorageError, StorageErrorKind, Totals, Work};
+use taipei_engine::wire::krpc::{Ask, Body, Packet, Query, Want};
 use taipei_engine::wire::{Message, Request};
-use taipei_engine::{Alert, BlockData, Command, ConnectionId, Input, Output};
+use taipei_engine::{Alert, BlockData, Command, ConnectionId, Input, NodeId, Output};
 
 use crate::plan::{HostPlan, Materials, PEER_PORT, Plan};
 use crate::run::{Outcome, RunOptions, Verdict, run};
@@ -105,6 +106,7 @@ pub enum Bug {
     IgnoresRates,
     DialsBanned,
     StartsTwice,
+    AsksTheDht,
     RecordsTooMuch,
     WritesElsewhere,
     Panics,
@@ -159,6 +161,12 @@ pub const ALL: &[Canary] = &[
         bug: "`started` is said in place of `completed`",
         plant: Bug::StartsTwice,
         more: TWO,
+    },
+    Canary {
+        oracle: "S10",
+        bug: "the DHT is asked about a private torrent",
+        plant: Bug::AsksTheDht,
+        more: PRIVATE,
     },
     Canary {
         oracle: "S12",
@@ -266,6 +274,25 @@ const TWO: &str = scenario!("300 s", "1 MiB",
     "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }"
     "[[group]]\nname = \"leech\"\ncount = 1"
     "[[expect]]\ncomplete = \"leech\"");
+
+const PRIVATE: &str = "duration = \"300 s\"
+[[torrent]]
+name = \"a\"
+size = \"1 MiB\"
+private = true
+[[group]]
+name = \"seed\"
+count = 1
+has = \"all\"
+access = { up = \"1 Mbit/s\" }
+config = { dht = \"router\" }
+[[group]]
+name = \"leech\"
+count = 1
+config = { dht = \"node\" }
+[[expect]]
+complete = \"leech\"
+";
 
 const SHORT: &str = scenario!("60 s", "1 MiB",
     "[[group]]\nname = \"seed\"\ncount = 1\nhas = \"all\"\naccess = { up = \"1 Mbit/s\" }"
@@ -530,6 +557,18 @@ impl Planted {
             }
             (Bug::CompletesTwice, Output::Alert(alert @ Alert::Completed { .. })) => {
                 Some(Output::Alert(alert.clone()))
+            }
+            (Bug::AsksTheDht, Output::Send { messages, .. }) => {
+                let info_hash = messages.iter().find_map(|message| match message {
+                    Message::Handshake(handshake) => Some(handshake.info_hash),
+                    _ => None,
+                })?;
+                let ask = Ask::GetPeers { info_hash, no_seed: false, scrape: false };
+                let body = Body::Query(Query { id: NodeId([0; 20]), want: Want::default(), ask });
+                let packet = Packet { transaction: vec![0], body, read_only: false, external: None };
+                let seed = plan.hosts.iter().find(|host| host.has_all)?;
+                let remote = (seed.address, PEER_PORT).into();
+                Some(Output::SendDatagram { remote, payload: packet.encode().into() })
             }
             (Bug::SpeaksAfterStop, Output::Alert(Alert::Stopped)) => {
                 let query = taipei_engine::ResolveId(1 << 40);

@@ -22,8 +22,8 @@ use crate::disk::{Home, SimDisk};
 use crate::network::nat::Nat;
 use crate::network::path::Sender;
 use crate::scenario::{
-    Access, Accesses, ActorKind, Answer, Behaviour, DiskModel, Family, Fault, Has, NatBox, Net, Order, Proto,
-    Scenario, Sync, Torrent,
+    Access, Accesses, ActorKind, Answer, Behaviour, DhtRole, DiskModel, Family, Fault, Has, NatBox, Net,
+    Order, Proto, Scenario, Sync, Torrent,
 };
 use crate::trace::digest;
 use crate::units::{CountRange, SECOND, TimeRange};
@@ -121,6 +121,8 @@ pub struct HostPlan {
     pub disk: DiskModel,
     /// What its engine is told.
     pub config: Config,
+    /// Whether nodes of the DHT begin with it.
+    pub is_router: bool,
     /// Whether it has everything at the start.
     pub has_all: bool,
     /// Whether it begins with a magnet link of each torrent, not with its file.
@@ -324,6 +326,7 @@ pub(crate) fn create_plan(
     let options = CreateOptions {
         piece_length: torrent.piece.map(|piece| u32::try_from(piece.0).unwrap_or(u32::MAX)),
         tracker_tiers,
+        private: torrent.private,
         ..CreateOptions::default()
     };
     CreatePlan::new(&torrent.name, content, options)
@@ -441,6 +444,10 @@ impl Plan {
 
     /// What a name stands for in DNS; none for an unknown one.
     pub fn addresses_of(&self, name: &str) -> Option<Vec<IpAddr>> {
+        if name == ROUTER_NAME {
+            let routers = self.hosts.iter().filter(|host| host.is_router);
+            return Some(routers.flat_map(|host| [Some(host.address), host.second]).flatten().collect());
+        }
         let tracker = self.trackers.iter().find(|tracker| tracker.dns_name == name)?;
         let second = tracker.second.map(|socket| socket.ip());
         Some(tracker.stale.iter().copied().chain([tracker.address.ip()]).chain(second).collect())
@@ -595,6 +602,7 @@ fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
                 access: access_of(&group.access, seed, id),
                 disk: group.disk,
                 config: group.config.config(),
+                is_router: group.config.dht == Some(DhtRole::Router),
                 has_all: group.has == Has::All,
                 magnet: group.magnet,
                 lies: group.lies.map(|share| (share.part, share.of)),
@@ -673,7 +681,7 @@ fn trackers(scenario: &Scenario) -> Vec<TrackerPlan> {
         }
     });
     let mut list: Vec<_> = named.collect();
-    if list.is_empty() {
+    if list.is_empty() && !scenario.scenario.trackerless {
         list.push(TrackerPlan {
             name: "tracker".to_owned(),
             dns_name: "tracker.sim".to_owned(),
@@ -721,6 +729,8 @@ pub(crate) const OTHER_FAMILY: &str = " over IPv6";
 pub const ROOT: &str = "/data";
 /// Where every engine listens.
 pub const PEER_PORT: u16 = 6881;
+/// What nodes of the DHT that others begin with are called in DNS.
+pub const ROUTER_NAME: &str = "router.sim";
 /// When every run begins, seconds since 1970.
 pub const WALL_SECONDS: i64 = 1_700_000_000;
 const TRACKER_PORT: u16 = 6969;

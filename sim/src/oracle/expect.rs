@@ -28,7 +28,7 @@ impl Watch {
 
     /// Whether every host has told some tracker that it is there, so that announce counts are final.
     fn trackers_have_heard(&self) -> bool {
-        self.engines().all(|(_, host)| host.was_heard)
+        self.plan.trackers.is_empty() || self.engines().all(|(_, host)| host.was_heard)
     }
 
     /// Hosts that run our engine.
@@ -259,7 +259,8 @@ impl Watch {
                 self.break_rule("L9", now, None, format!("the mark `{mark}` was reached"));
             }
         }
-        if self.connections_opened == 0 || self.blocks == 0 || self.announces == 0 {
+        let no_announce = self.announces == 0 && !self.plan.trackers.is_empty();
+        if self.connections_opened == 0 || self.blocks == 0 || no_announce {
             let message = format!(
                 "{} connections, {} blocks, {} announces",
                 self.connections_opened, self.blocks, self.announces

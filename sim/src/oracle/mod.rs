@@ -18,6 +18,7 @@ mod liveness;
 mod look;
 mod loss;
 mod output;
+mod private;
 mod rules;
 mod wire;
 

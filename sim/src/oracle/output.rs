@@ -14,7 +14,7 @@ use super::damage::DamageWatch;
 use super::host::{AskedByUdp, HostWatch, Pending, ProcessWatch};
 use super::input::UDP_PATIENCE;
 use super::wire::Claim;
-use super::{Broken, Watch, limits};
+use super::{Broken, Watch, limits, private};
 use crate::disk::SimDisk;
 use crate::plan::{HostPlan, Materials, Plan, ROOT};
 use crate::trace::Kind;
@@ -41,6 +41,7 @@ impl Watch {
         if is_wire && !self.is_looking {
             return Ok(());
         }
+        private::check(process, &materials, output).map_err(|message| ("S10", message))?;
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };

@@ -29,6 +29,7 @@ pub(crate) fn cast(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
                     access: actor.access.unwrap_or_default(),
                     disk: DiskModel::default(),
                     config: Config::default(),
+                    is_router: false,
                     has_all: actor.has.map_or(!behaviour.downloads(), |has| has == Has::All),
                     magnet: false,
                     lies: None,

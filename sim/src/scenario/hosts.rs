@@ -5,10 +5,11 @@ use std::fmt;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use taipei_engine::{Config, RateLimits};
+use taipei_engine::{Config, DhtSettings, RateLimits};
 
 use super::check::At;
 use super::is_default;
+use crate::plan::{PEER_PORT, ROUTER_NAME};
 use crate::units::{Depth, MILLISECOND, Rate, Share, Size, Time, TimeRange};
 
 /// `[[group]]`: hosts alike.
@@ -61,6 +62,18 @@ pub struct Settings {
     pub download: Option<Rate>,
     /// To peers, protocol included.
     pub upload: Option<Rate>,
+    /// What they have to do with the DHT.
+    pub dht: Option<DhtRole>,
+}
+
+/// What a host has to do with the DHT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhtRole {
+    /// A node that begins with the routers.
+    Node,
+    /// A node that others begin with.
+    Router,
 }
 
 impl Settings {
@@ -89,6 +102,8 @@ impl Settings {
         config.peers_max = self.peers.unwrap_or(config.peers_max);
         config.dials_per_second_max = self.dials_per_second.unwrap_or(config.dials_per_second_max);
         config.buffer_bytes = self.buffer.map_or(config.buffer_bytes, |buffer| buffer.0);
+        let bootstrap = || vec![(ROUTER_NAME.to_owned(), PEER_PORT)];
+        config.dht = self.dht.map(|_| DhtSettings { bootstrap: bootstrap(), read_only: false });
         config.limits = RateLimits { download: self.download.map(bytes), upload: self.upload.map(bytes) };
         config
     }

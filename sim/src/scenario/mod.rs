@@ -31,7 +31,7 @@ pub use self::expect::{
     Expect, ExpectAnnounces, ExpectBanned, ExpectResume, ExpectTurn, ExpectUploadShare, Lost,
 };
 pub use self::fault::{Errno, Fault, FaultKind, Outage, When};
-pub use self::hosts::{Access, Accesses, DiskModel, Family, Group, Has, Settings, Sync};
+pub use self::hosts::{Access, Accesses, DhtRole, DiskModel, Family, Group, Has, Settings, Sync};
 pub use self::marks::{MARKS, Mark};
 pub use self::nat::{NatBox, Rule};
 pub use self::net::Net;
@@ -92,6 +92,9 @@ pub struct Head {
     /// whole sweep can say that it did something.
     #[serde(default, skip_serializing_if = "is_default")]
     pub faults_may_miss: bool,
+    /// Whether there is no tracker. Otherwise there is one where no actor is one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trackerless: bool,
     /// Which families of faults a profile drew it from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<String>,
@@ -160,6 +163,9 @@ pub struct Torrent {
     /// Trackers by name, in tiers; when left out each tracker is a tier of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<Vec<String>>,
+    /// No DHT, PEX or LSD (BEP 27).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub private: bool,
 }
 
 /// `[sweep]`.
