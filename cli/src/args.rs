@@ -12,6 +12,7 @@ use clap::{ArgAction, Args, Command, CommandFactory as _, Parser, Subcommand, Va
 use regex_lite::Regex;
 use tracing_subscriber::EnvFilter;
 
+use crate::dht::{DhtArgs, host_and_port};
 use crate::on_complete;
 use crate::output::Failure;
 use crate::scrape::ScrapeArgs;
@@ -80,6 +81,8 @@ pub(crate) enum CliCommand {
     Tracker(TrackerArgs),
     /// Ask trackers how many there are in a swarm
     Scrape(ScrapeArgs),
+    /// Ask the distributed hash table
+    Dht(DhtArgs),
     /// Print a script that completes our commands in a shell
     Completions {
         /// Which shell
@@ -271,9 +274,8 @@ pub(crate) struct TransferArgs {
     /// and TORRENT_INFOHASH are in its environment
     #[arg(long, value_name = "COMMAND", value_parser = command_words)]
     pub(crate) on_complete: Option<Words>,
-    /// No distributed hash table (not there yet)
-    #[arg(long, help_heading = NETWORK)]
-    pub(crate) no_dht: bool,
+    #[command(flatten)]
+    pub(crate) dht: DhtUse,
     /// No local service discovery (not there yet)
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_lsd: bool,
@@ -405,6 +407,19 @@ pub(crate) struct InfoArgs {
     /// Ask this tracker as well; may be repeated
     #[arg(short, long, value_name = "URL", value_parser = tracker_urls, help_heading = NETWORK)]
     pub(crate) tracker: Vec<Tier>,
+    #[command(flatten)]
+    pub(crate) dht: DhtUse,
+}
+
+/// Whether the DHT is used, and where it begins.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DhtUse {
+    /// No distributed hash table: only trackers and given peers
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_dht: bool,
+    /// Begin the distributed hash table with this node instead of the usual ones; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, help_heading = NETWORK)]
+    pub(crate) dht_bootstrap: Vec<(String, u16)>,
 }
 
 impl TransferArgs {
@@ -473,7 +488,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// `90`, `90s`, `5m`, `1h`.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,

@@ -20,7 +20,7 @@ use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentSt
 use taipei_net::tracker::{TrackerListener, serve};
 use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport, ThreadJobs, start_values};
 
-use crate::args::{BindArgs, DemoArgs, DisplayArgs, LogArgs, TransferArgs};
+use crate::args::{BindArgs, DemoArgs, DhtUse, DisplayArgs, LogArgs, TransferArgs};
 use crate::create::{Made, make_torrent};
 use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
 use crate::paced::PacedTransport;
@@ -190,7 +190,8 @@ fn quiet(display: DisplayArgs) -> DisplayArgs {
 /// What `taipei-cli download` would have with these switches.
 fn download_args(display: DisplayArgs) -> TransferArgs {
     let bind = BindArgs { bind: Some("127.0.0.1".to_owned()) };
-    TransferArgs { port: 0..=0, bind, ..TransferArgs::plain(display) }
+    let dht = DhtUse { no_dht: true, ..DhtUse::default() };
+    TransferArgs { port: 0..=0, bind, dht, ..TransferArgs::plain(display) }
 }
 
 /// Random files below a directory: a large one, a smaller one, a small one, an empty one.

@@ -44,6 +44,7 @@ fn fetch(magnet: Magnet, args: &InfoArgs) -> Exit {
         bind: args.bind.clone(),
         peer: args.peer.clone(),
         tracker: args.tracker.clone(),
+        dht: args.dht.clone(),
         ..TransferArgs::plain(display)
     };
     let tiers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();

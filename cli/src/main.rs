@@ -7,6 +7,7 @@
 mod args;
 mod create;
 mod demo;
+mod dht;
 mod hashing;
 mod info;
 mod magnet;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         CliCommand::Verify(args) => verify::run(&args),
         CliCommand::Tracker(args) => return tracker::run(&args),
         CliCommand::Scrape(args) => scrape::run(&args),
+        CliCommand::Dht(args) => dht::run(&args),
         CliCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut command_line(), "taipei-cli", &mut std::io::stdout());
             Exit::Done

@@ -211,7 +211,7 @@ const OLD: [(&str, Now); 23] = [
     ("quickResume", Now::Switch("", "--no-resume")),
     ("maxActive", Now::Value("--max-active")),
     ("memoryPerTorrent", Now::Ignored { has_value: true, why: NOT_NEEDED }),
-    ("useDHT", Now::Later("--no-dht")),
+    ("useDHT", Now::Switch("", "--no-dht")),
     ("trackerlessMode", Now::Switch("--no-trackers", "")),
     ("useLPD", Now::Later("--no-lsd")),
     ("useUPnP", Now::Later("--no-upnp")),
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn the_hint_is_a_command_line_and_says_what_was_left_out() {
-        let args = ["t", "-fileDir", "my files", "-useDHT", "x.torrent"].map(OsString::from);
+        let args = ["t", "-fileDir", "my files", "-useLPD", "x.torrent"].map(OsString::from);
         let hint = translate(&args).unwrap().unwrap().hint;
         assert_eq!(
             hint,
-            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useDHT is left \
+            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useLPD is left \
              out: comes with a later version, and this goes on without"
         );
     }

@@ -7,6 +7,7 @@ use taipei_engine::{Alert, Command, ResumeMode, TorrentId};
 use taipei_net::EndSignals;
 
 use crate::args::TransferArgs;
+use crate::dht;
 use crate::output::{Failure, path_rules};
 use crate::sources::Torrent;
 use crate::transfer::{add_torrent, runtime, session_options, trackers_of};
@@ -36,7 +37,8 @@ async fn ask(
     stop_timeout: Option<Duration>,
 ) -> Result<Metainfo, Failure> {
     let mut signals = EndSignals::new().map_err(Failure::System)?;
-    let mut session = taipei_net::start(session_options(args)?).await?;
+    let mut session = taipei_net::start(session_options(args, true)?).await?;
+    dht::begin(&session, args).await;
     let mut add = add_torrent(0, torrent, args)?;
     (add.hold, add.resume) = (true, ResumeMode::NoState);
     let mut view = View::new(&torrent.name(), trackers_of(torrent, args));
@@ -59,10 +61,12 @@ async fn ask(
                 Some(Alert::StateChanged { state, .. }) => view.state = state,
                 Some(Alert::Tracker { url, result, .. }) => view.on_tracker(&url, result.is_ok()),
                 Some(Alert::Stats(stats)) => view.stats = Some(*stats),
+                Some(Alert::Dht(stats)) => view.dht_nodes = dht::nodes(stats),
                 Some(_) => {}
                 None => break Err(Failure::Unresolved { torrent: view.name.clone(), words: view.words() }),
             },
             () = tokio::time::sleep(LOOK_EVERY) => {
+                let _ = session.handle.command(Command::ReportDht).await;
                 let _ = session.handle.command(Command::ReportStats { torrent: TorrentId(0) }).await;
                 let words = view.words();
                 if stop_timeout.is_some_and(|timeout| began.elapsed() >= timeout) {

@@ -336,7 +336,7 @@ fn say_made(made: &Made, saved: Option<&Path>, args: &TransferArgs) {
         let saved = saved.map(|path| format!(", torrent in {}", Shown(path))).unwrap_or_default();
         print(format_args!("{name}: info-hash {hash}, {size}{saved}"));
     }
-    if args.tracker.is_empty() {
+    if args.tracker.is_empty() && (args.dht.no_dht || made.metainfo.private) {
         eprintln!(
             "warning: {name}: no tracker knows of it: give one with --tracker, or others find it only with --peer and \
              this machine's address"

@@ -18,6 +18,7 @@ use taipei_net::{EndSignals, Options, Session, start_values};
 use tokio::runtime::Runtime;
 
 use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
+use crate::dht;
 use crate::on_complete::Running;
 use crate::output::{
     Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, took,
@@ -111,7 +112,8 @@ pub(crate) async fn transfer(
     until: Until,
     signals: &mut EndSignals,
 ) -> Result<Ended, Failure> {
-    let session = taipei_net::start(session_options(args)?).await?;
+    let read_only = matches!(until, Until::Complete { then_seed: false, .. });
+    let session = taipei_net::start(session_options(args, read_only)?).await?;
     let views: Vec<View> =
         torrents.iter().map(|torrent| View::new(&torrent.name(), trackers_of(torrent, args))).collect();
     let progress = TransferProgress::new(views.len(), args.display, log_on_terminal);
@@ -136,7 +138,7 @@ pub(crate) async fn transfer(
     transfer.run(session, args, signals).await
 }
 
-pub(crate) fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
+pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Options, Failure> {
     let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
@@ -144,6 +146,9 @@ pub(crate) fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
     config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
     config.active_max = args.max_active;
     config.pex = !args.no_pex;
+    if !args.dht.no_dht {
+        dht::configure(&mut config, &args.dht.dht_bootstrap, read_only);
+    }
     config.state_directory =
         state_directory().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default();
     let start_values = start_values(None);
@@ -161,7 +166,7 @@ pub(crate) fn session_options(args: &TransferArgs) -> Result<Options, Failure> {
 }
 
 /// The user's state directory, for downloads into places where state cannot be written.
-fn state_directory() -> Option<PathBuf> {
+pub(crate) fn state_directory() -> Option<PathBuf> {
     let given = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = given("XDG_STATE_HOME")
         .or_else(|| given("HOME").map(|home| home.join(".local").join("state")))
@@ -216,6 +221,7 @@ impl Transfer {
         signals: &mut EndSignals,
     ) -> Result<Ended, Failure> {
         self.listening(&session);
+        dht::begin(&session, args).await;
         for (index, torrent) in self.torrents.iter().enumerate() {
             let add = add_torrent(index, torrent, args)?;
             self.ask(&session, Command::AddTorrent(Box::new(add))).await;
@@ -359,6 +365,11 @@ impl Transfer {
             Alert::Tracker { torrent, url, result, warning } => {
                 self.on_tracker_warning(torrent, &url, warning);
                 self.on_tracker(torrent, &url, result);
+            }
+            Alert::DhtNodes { nodes } => dht::save(&nodes),
+            Alert::Dht(stats) => {
+                let nodes = dht::nodes(stats);
+                self.views.iter_mut().for_each(|view| view.dht_nodes = nodes);
             }
             Alert::Stats(stats) => {
                 if let Some(view) = self.view(stats.torrent) {
@@ -506,6 +517,7 @@ impl Transfer {
     }
 
     async fn ask_for_stats(&self, session: &Session) {
+        self.ask(session, Command::ReportDht).await;
         for index in 0..self.views.len() {
             if self.states[index] != Outcome::Failed {
                 self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;

@@ -30,6 +30,8 @@ pub(crate) struct View {
     trackers: usize,
     /// Those that were asked, and whether they answered.
     asked: BTreeMap<String, bool>,
+    /// Nodes of the DHT that are known; none: it is not used.
+    pub(crate) dht_nodes: Option<u32>,
 }
 
 /// How much a torrent is worth a line where there are not enough of them.
@@ -54,6 +56,7 @@ impl View {
             whole_after: None,
             trackers,
             asked: BTreeMap::new(),
+            dht_nodes: None,
         }
     }
 
@@ -123,7 +126,11 @@ impl View {
             (0, asked) if failed == asked => format!("{failed} of {} failed", trackers(self.trackers)),
             (0, asked) => format!("{} asked, 0 peers", trackers(asked)),
         };
-        format!("looking for peers: {what}")
+        match self.dht_nodes.map(|nodes| count(nodes.into(), "DHT node")) {
+            Some(nodes) if known == 0 && self.trackers == 0 => format!("looking for peers: {nodes}, 0 peers"),
+            Some(nodes) if known == 0 => format!("looking for peers: {what}, {nodes}"),
+            _ => format!("looking for peers: {what}"),
+        }
     }
 
     /// `, ratio 0.42`: of what was wanted, as much was sent, over all runs.
@@ -437,6 +444,14 @@ pub(crate) mod tests {
             view(Downloading, &|view, stats| {
                 alone(stats);
                 view.trackers = 0;
+            }),
+            view(Downloading, &|view, stats| {
+                alone(stats);
+                (view.trackers, view.dht_nodes) = (0, Some(31));
+            }),
+            view(Downloading, &|view, stats| {
+                alone(stats);
+                view.dht_nodes = Some(1);
             }),
             view(Downloading, &|view, stats| {
                 alone(stats);

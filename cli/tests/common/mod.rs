@@ -39,6 +39,7 @@ impl Place {
             .args(args.split_whitespace())
             .current_dir(&self.0)
             .env("HOME", &self.0)
+            .env("TAIPEI_NO_DHT", "1")
             .env_remove("XDG_STATE_HOME");
         command
     }
@@ -81,7 +82,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn begin(place: &Place, args: &str) -> Self {
-        let mut child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::of(place.command(args))
+    }
+
+    /// With a node of the DHT, which begins with these.
+    pub(crate) fn with_dht(place: &Place, args: &str) -> Self {
+        let mut command = place.command(args);
+        command.env("TAIPEI_NO_DHT", "0");
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
     }

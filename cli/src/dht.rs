@@ -1,0 +1,294 @@
+//! The DHT of a session: where it begins, what is kept for the next run; and `taipei-cli dht`, which asks it things.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde_json::json;
+use taipei_engine::dht::saved;
+use taipei_engine::{Alert, Command, Config, DhtSettings, DhtStats, InfoHash};
+use taipei_net::{Options, Session};
+
+use crate::args::{TransferArgs, address};
+use crate::output::{Exit, Failure, count, fail, print, print_json};
+use crate::transfer::{runtime, state_directory};
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub(crate) struct DhtArgs {
+    #[command(subcommand)]
+    command: DhtCommand,
+    /// Begin with this node instead of the usual ones; may be repeated
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = host_and_port)]
+    dht_bootstrap: Vec<(String, u16)>,
+    /// Give up after so long
+    #[arg(long, global = true, value_name = "SECS", default_value = "30", value_parser = crate::args::seconds)]
+    timeout: Duration,
+    /// Address or network interface to use for everything; nothing goes another way
+    #[arg(long, global = true, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true)]
+    bind: Option<String>,
+    /// One JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DhtCommand {
+    /// Ask a node whether it is there
+    Ping {
+        /// Its address
+        #[arg(value_name = "IP:PORT", value_parser = address)]
+        node: SocketAddr,
+    },
+    /// Find the peers of a swarm
+    GetPeers {
+        /// 40 hexadecimal digits
+        #[arg(value_name = "INFOHASH", value_parser = info_hash)]
+        info_hash: InfoHash,
+    },
+    /// Say that a peer of a swarm is at this machine
+    Announce {
+        /// 40 hexadecimal digits
+        #[arg(value_name = "INFOHASH", value_parser = info_hash)]
+        info_hash: InfoHash,
+        /// Where the peer listens
+        #[arg(long, value_name = "N", env = "TAIPEI_PEER_PORT", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..))]
+        peer_port: u16,
+    },
+    /// Join, and say how many nodes are known
+    Stats,
+}
+
+/// Asks and shows. 0: there was an answer, 1: there was none.
+pub(crate) fn run(args: &DhtArgs) -> Exit {
+    match runtime().and_then(|runtime| runtime.block_on(ask(args))) {
+        Ok(exit) => exit,
+        Err(failure) => fail(&failure, args.json),
+    }
+}
+
+async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
+    let mut options = Options::default();
+    options.bind.clone_from(&args.bind);
+    options.ports = Some(0..=0);
+    // Gone in a moment: nobody should remember us (BEP 43).
+    configure(&mut options.config, &args.dht_bootstrap, true);
+    let is_ping = matches!(args.command, DhtCommand::Ping { .. });
+    if let Some(settings) = options.config.dht.as_mut().filter(|_| is_ping) {
+        // That node is asked, and no other.
+        settings.bootstrap.clear();
+    }
+    let mut session = taipei_net::start(options).await?;
+    if args.dht_bootstrap.is_empty() && !is_ping {
+        add_saved(&session).await;
+    }
+    let asked = async {
+        if !is_ping {
+            join(&mut session).await;
+        }
+        match args.command {
+            DhtCommand::Ping { node } => ping(args, &mut session, node).await,
+            DhtCommand::GetPeers { info_hash } => look_up(args, &mut session, info_hash, None).await,
+            DhtCommand::Announce { info_hash, peer_port } => {
+                look_up(args, &mut session, info_hash, Some(peer_port)).await
+            }
+            DhtCommand::Stats => stats(args, &mut session).await,
+        }
+    };
+    let answered = tokio::time::timeout(args.timeout, asked).await;
+    Ok(answered.unwrap_or_else(|_| {
+        if args.json {
+            print_json(&json!({ "error": "no answer" }));
+        } else {
+            eprintln!("error: no node of the DHT answered within {} s", args.timeout.as_secs());
+        }
+        Exit::Failed
+    }))
+}
+
+/// Waits until the table has grown to what it will.
+async fn join(session: &mut Session) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(JOIN_LOOK).await;
+        let nodes = figures(session).await.map_or(0, |stats| stats.nodes.iter().sum());
+        if nodes > 0 && nodes == before {
+            return;
+        }
+        before = nodes;
+    }
+}
+
+async fn figures(session: &mut Session) -> Option<DhtStats> {
+    let _ = session.handle.command(Command::ReportDht).await;
+    while let Some(alert) = session.alerts.next().await {
+        if let Alert::Dht(stats) = alert {
+            return stats.map(|stats| *stats);
+        }
+    }
+    None
+}
+
+async fn ping(args: &DhtArgs, session: &mut Session, node: SocketAddr) -> Exit {
+    let _ = session.handle.command(Command::DhtPing { address: node }).await;
+    while let Some(alert) = session.alerts.next().await {
+        let Alert::DhtPinged { address, node } = alert else { continue };
+        let id = node.map(|id| id.to_string());
+        if args.json {
+            print_json(&json!({ "node": address, "id": id, "answered": id.is_some() }));
+        } else {
+            match &id {
+                Some(id) => print(format_args!("{address}: {id}")),
+                None => eprintln!("{address}: no answer"),
+            }
+        }
+        return if id.is_some() { Exit::Done } else { Exit::Failed };
+    }
+    Exit::Failed
+}
+
+async fn look_up(args: &DhtArgs, session: &mut Session, info_hash: InfoHash, announce: Option<u16>) -> Exit {
+    let _ = session.handle.command(Command::DhtLookup { info_hash, announce }).await;
+    while let Some(alert) = session.alerts.next().await {
+        match alert {
+            Alert::DhtPeers { peers, .. } => {
+                for peer in peers {
+                    if args.json {
+                        print_json(&json!({ "peer": peer }));
+                    } else {
+                        print(format_args!("{peer}"));
+                    }
+                }
+            }
+            Alert::DhtLookedUp { asked, hops, announced, peers, .. } => {
+                if args.json {
+                    let lookup =
+                        json!({ "asked": asked, "hops": hops, "announced": announced, "peers": peers });
+                    print_json(&lookup);
+                } else {
+                    let told = match announce {
+                        Some(_) => format!(", announced to {}", count(announced.into(), "node")),
+                        None => String::new(),
+                    };
+                    let (nodes, peers) = (count(asked.into(), "node"), count(peers.into(), "peer"));
+                    eprintln!("{nodes} asked, {peers} found{told}");
+                }
+                let enough = if announce.is_some() { announced > 0 } else { peers > 0 };
+                return if enough { Exit::Done } else { Exit::Failed };
+            }
+            _ => {}
+        }
+    }
+    Exit::Failed
+}
+
+async fn stats(args: &DhtArgs, session: &mut Session) -> Exit {
+    let Some(stats) = figures(session).await else { return Exit::Failed };
+    for (family, name) in ["IPv4", "IPv6"].into_iter().enumerate() {
+        let Some(id) = stats.ids[family] else { continue };
+        let (nodes, depth) = (stats.nodes[family], stats.depth[family]);
+        if args.json {
+            print_json(&json!({ "family": name, "id": id.to_string(), "nodes": nodes, "depth": depth }));
+        } else {
+            print(format_args!(
+                "{name}: {} in {}, id {id}",
+                count(nodes.into(), "node"),
+                count(depth.into(), "bucket")
+            ));
+        }
+    }
+    if stats.nodes.iter().sum::<u32>() > 0 { Exit::Done } else { Exit::Failed }
+}
+
+/// The DHT is used; `bootstrap` is where it begins, the usual nodes if empty.
+pub(crate) fn configure(config: &mut Config, bootstrap: &[(String, u16)], read_only: bool) {
+    let usual = || ROUTERS.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
+    let bootstrap = if bootstrap.is_empty() { usual() } else { bootstrap.to_vec() };
+    config.dht = Some(DhtSettings { bootstrap, read_only });
+}
+
+/// A transfer begins with the nodes of the last run, unless it was told of others.
+pub(crate) async fn begin(session: &Session, args: &TransferArgs) {
+    if !args.dht.no_dht && args.dht.dht_bootstrap.is_empty() {
+        add_saved(session).await;
+    }
+}
+
+/// How many nodes are known; none where the DHT is not used.
+pub(crate) fn nodes(stats: Option<Box<DhtStats>>) -> Option<u32> {
+    stats.map(|stats| stats.nodes.iter().sum())
+}
+
+async fn add_saved(session: &Session) {
+    let file = saved_file().and_then(|path| fs::read(path).ok()).unwrap_or_default();
+    let nodes = saved::parse(&file);
+    if !nodes.is_empty() {
+        let _ = session.handle.command(Command::AddDhtNodes { nodes }).await;
+    }
+}
+
+/// Keeps nodes for the next run. Without it the next one begins with the usual nodes: no more than a pity.
+pub(crate) fn save(nodes: &[SocketAddr]) {
+    let Some(path) = saved_file() else { return };
+    if let Err(error) = replace(&path, &saved::encode(nodes)) {
+        tracing::info!(%error, "the nodes of the DHT are not saved");
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    fs::write(&beside, bytes)?;
+    fs::rename(&beside, path)
+}
+
+fn saved_file() -> Option<PathBuf> {
+    state_directory().map(|directory| directory.join("dht-nodes"))
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let wrong = || "give HOST:PORT, for example dht.libtorrent.org:25401".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() { Err(wrong()) } else { Ok((host.to_owned(), port)) }
+}
+
+fn info_hash(text: &str) -> Result<InfoHash, String> {
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+    let hash = bytes.and_then(|bytes| bytes.try_into().ok());
+    hash.map(InfoHash).ok_or_else(|| "give 40 hexadecimal digits".to_owned())
+}
+
+/// Between two looks at how many nodes there are.
+const JOIN_LOOK: Duration = Duration::from_millis(700);
+/// Nodes that others begin with, too; some come and go.
+const ROUTERS: [(&str, u16); 5] = [
+    ("dht.libtorrent.org", 25401),
+    ("router.bittorrent.com", 6881),
+    ("dht.transmissionbt.com", 6881),
+    ("router.utorrent.com", 6881),
+    ("dht.aelitis.com", 6881),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_given_by_name_or_address() {
+        let ok = |text: &str, host: &str, port| assert_eq!(host_and_port(text), Ok((host.to_owned(), port)));
+        ok("router.example:6881", "router.example", 6881);
+        ok("127.0.0.1:1", "127.0.0.1", 1);
+        ok("[::1]:6881", "::1", 6881);
+        for wrong in ["", "host", "host:", "host:0", "host:65536", ":1"] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+    }
+}
