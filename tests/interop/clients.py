@@ -1,4 +1,5 @@
 """How each client is called. A client that is not installed says so in `missing`; nothing else is special."""
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ class Job:
     up: int = 0             # bytes per second to upload at most, where the client can; 0 is no limit
     down: int = 0           # the same to download
     is_pex_on: bool = False
+    dht: str | None = None      # IP:PORT of the node of the DHT to begin with
+    dht_ports: tuple = ()       # of all its nodes at that IP
     more: list = field(default_factory=list)
 
 
@@ -70,7 +73,7 @@ class Libtorrent(Client):
 
     def _argv(self, verb, job):
         return [self.python, os.path.join(HERE, "lt_peer.py"), verb, job.torrent, "--dir", job.data, "--ip", job.ip,
-                "--port", job.port, "--up", job.up, "--down", job.down, *job.more]
+                "--port", job.port, "--up", job.up, "--down", job.down, *(["--dht", job.dht] if job.dht else []), *job.more]
 
 
 class Transmission(Client):
@@ -95,6 +98,7 @@ class Transmission(Client):
     def _argv(verb, job):
         return [sys.executable, os.path.join(HERE, "tr_peer.py"), verb, job.torrent, "--dir", job.data, "--home", job.home,
                 "--ip", job.ip, "--port", job.port, "--up", job.up, "--down", job.down, *(["--pex"] if job.is_pex_on else []),
+                *(["--dht", f"{job.dht.partition(':')[0]}:{','.join(map(str, job.dht_ports))}"] if job.dht else []),
                 *job.more]
 
 
@@ -171,11 +175,18 @@ class Taipei(Client):
         return _output(self.program, "--version")
 
     def env(self, job):
-        return {"HOME": job.home, "XDG_STATE_HOME": job.home, "RUST_BACKTRACE": "1"}
+        return {"HOME": job.home, "XDG_STATE_HOME": job.home, "RUST_BACKTRACE": "1", "TAIPEI_NO_DHT": "0"}
 
     @staticmethod
     def by_peer(address):
         return ["--no-trackers", "--peer", address]
+
+    def dht_peers(self, job, info_hash):
+        """The peers that the DHT names."""
+        argv = [self.program, "dht", "get-peers", info_hash, "--dht-bootstrap", job.dht, "--bind", job.ip, "--json",
+                "--timeout", "10"]
+        found = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        return [line["peer"] for line in map(json.loads, found.stdout.splitlines()) if "peer" in line]
 
     def seed(self, job):
         return [self.program, "seed", job.torrent, "--data", job.data, *self._common(job)]
@@ -186,7 +197,8 @@ class Taipei(Client):
     @staticmethod
     def _common(job):
         limits = [*(["--max-upload", job.up] if job.up else []), *(["--max-download", job.down] if job.down else [])]
-        return ["--port", job.port, "--bind", job.ip, "--no-dht", "--no-lsd", *([] if job.is_pex_on else ["--no-pex"]),
+        dht = ["--dht-bootstrap", job.dht] if job.dht else ["--no-dht"]
+        return ["--port", job.port, "--bind", job.ip, *dht, "--no-lsd", *([] if job.is_pex_on else ["--no-pex"]),
                 "--no-upnp", "--no-utp", "--encryption", "off", "--progress", "plain", *limits, *job.more]
 
 

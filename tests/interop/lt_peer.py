@@ -10,6 +10,11 @@ import time
 
 import libtorrent as lt
 
+sys.dont_write_bytecode = True
+import lt_dht       # noqa: E402
+
+DHT_SECONDS, DHT_NODES = 20, 3
+
 ap = argparse.ArgumentParser()
 ap.add_argument("verb", choices=("seed", "download"))
 ap.add_argument("torrent")
@@ -20,6 +25,7 @@ ap.add_argument("--trust", action="store_true", help="seed without looking at th
 ap.add_argument("--peer", help="IP:PORT to connect to")
 ap.add_argument("--up", type=int, default=0, help="bytes of payload per second to upload at most")
 ap.add_argument("--down", type=int, default=0, help="the same to download")
+ap.add_argument("--dht", help="IP:PORT of the node of the DHT to begin with")
 ap.add_argument("--limit", type=float, default=600)
 args = ap.parse_args()
 
@@ -38,8 +44,13 @@ parameters.settings = {
     "allow_multiple_connections_per_ip": True,
     "alert_mask": int(lt.alert.category_t.error_notification | lt.alert.category_t.status_notification
                       | lt.alert.category_t.tracker_notification | lt.alert.category_t.connect_notification),
+    **(lt_dht.settings(args.dht) if args.dht else {}),
 }
 session = lt.session(parameters)
+# What is added before there are nodes is announced a quarter of an hour later.
+joined = time.monotonic() + DHT_SECONDS
+while args.dht and not stopping and time.monotonic() < joined and session.status().dht_nodes < DHT_NODES:
+    time.sleep(0.1)
 if args.torrent.startswith("magnet:"):
     torrent = lt.parse_magnet_uri(args.torrent)
 else:

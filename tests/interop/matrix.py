@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real foreign clients give us files and take them from us, in pairs and in swarms.
 
-    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets; PEX
+    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets; PEX; DHT
     matrix.py --self-test         proves the harness without us: foreign clients with each other, and wrong data
     matrix.py --only pairs --clients rqbit --roles leecher --trackers taipei --shapes multi     a part of it
     matrix.py --full              every client x direction x shape x tracker
@@ -24,11 +24,11 @@ sys.dont_write_bytecode = True
 import clients      # noqa: E402
 import payload      # noqa: E402
 import transfer     # noqa: E402
-from trackers import TRACKERS   # noqa: E402
+from trackers import DHTS, TRACKERS   # noqa: E402
 from transfer import Cell       # noqa: E402
 
 PAIR_TRACKERS = [tracker for tracker in TRACKERS.values() if not tracker.ipv6]
-PARTS = ("pairs", "ipv6", "fast", "magnet", "pex", "swarm")
+PARTS = ("pairs", "ipv6", "fast", "magnet", "pex", "dht", "swarm")
 WORKERS = 6                     # they wait for announces and rounds of choking more than they compute
 SWARM_SHAPE = "single"
 SWARM_SEEDER_UP = 4 * payload.MIB
@@ -145,6 +145,13 @@ def real_cells(args, foreign, used_trackers, shapes):
         told = [(by_name.get("libtorrent"), ours), (by_name.get("transmission"), ours), (ours, by_name.get("libtorrent"))]
         cells += [Cell(ours, (leecher,), TRACKERS["taipei"], "multi", teller=teller, seconds=170)
                   for teller, leecher in told if teller and leecher]
+    if "dht" in parts:
+        for dht in available(DHTS.values()):
+            # Transmission takes its time, so once.
+            names = ("libtorrent", "transmission") if dht.name == "dht-mixed" else ("libtorrent",)
+            nodes = [by_name[name] for name in names if name in by_name]
+            pairs = [(ours, ours)] + [pair for client in nodes for pair in both_ways(client)]
+            cells += [Cell(seeder, (leecher,), dht, "multi", is_magnet=True, seconds=100) for seeder, leecher in pairs]
     if "swarm" in parts:
         for name in ("libtorrent", "transmission"):
             if seeder := by_name.get(name):
@@ -165,7 +172,7 @@ def create_by_us(path, torrent, announce, piece_length):
 
 def show_table(foreign, shapes, results):
     """For each client and role, what went with which trackers: shapes across, then what is no plain pair."""
-    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "pex", "swarm"]
+    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "pex", "dht", "swarm"]
     print(f"\n{'client':<13}{'role':<9}" + "".join(f"{column:<18}" for column in columns))
     for client in foreign:
         for role in ("seeder", "leecher"):
@@ -181,6 +188,8 @@ def show_table(foreign, shapes, results):
 def column_of(result):
     if "+" in result.leecher:
         return "swarm"
+    if result.tracker in DHTS:
+        return "dht"
     if result.is_magnet:
         return "magnet"
     if result.teller:

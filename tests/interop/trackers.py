@@ -1,7 +1,9 @@
 """Trackers as processes, and the one question that the harness asks them: is a seeder there?"""
 import os
 import re
+import signal
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 
@@ -53,6 +55,36 @@ class TaipeiTracker(Tracker):
         return _started(Child("tracker", argv, folder), ip, port)
 
 
+class NoTracker(Tracker):
+    """A DHT in its place, of so many nodes of libtorrent and of ours."""
+    ipv6 = False
+
+    def __init__(self, name, libtorrent, taipei):
+        self.name, self.libtorrent, self.taipei = name, libtorrent, taipei
+
+    def missing(self):
+        return clients.FOREIGN["libtorrent"].missing() if self.libtorrent else None
+
+    def announce(self, ip, port):
+        return None
+
+    def start(self, ip, port, folder, info_hashes):
+        argv = [sys.executable, os.path.join(clients.HERE, "dht_nodes.py"), "--ip", ip, "--port", port, "--folder", folder,
+                "--libtorrent", self.libtorrent, "--taipei", self.taipei]
+        child = Child("tracker", argv, folder, stop_signal=signal.SIGTERM)
+        if not eventually(lambda: "ready" in child.log() or not child.is_running(), 20) or not child.is_running():
+            raise RuntimeError(f"no DHT:\n{child.log()}")
+        return child
+
+    @staticmethod
+    def ports(folder):
+        """Of its nodes."""
+        with open(os.path.join(folder, "ports")) as file:
+            return tuple(map(int, file.read().split()))
+
+
+DHTS = {dht.name: dht for dht in (
+    NoTracker("dht-libtorrent", 12, 0), NoTracker("dht-taipei", 0, 10), NoTracker("dht-mixed", 6, 6))}
 TRACKERS = {tracker.name: tracker for tracker in (
     TaipeiTracker(), Opentracker(), Opentracker("-udp", "udp"), TaipeiTracker("-udp", "udp"), TaipeiTracker("-6", ipv6=True))}
 

@@ -17,6 +17,7 @@ from processes import Child, eventually, listens, logs_of
 from relay import Relay
 
 SEEDER_READY_SECONDS = 45
+SEEDER_IN_DHT_SECONDS = 120       # Transmission asks one node after another, with pauses
 SOURCES = ("sources", "padded")     # folders of payloads, without pad files and with
 STOP_SECONDS = 15
 TRACKER, SEEDER, RELAY, LEECHER = 2, 3, 4, 5        # numbers of addresses, the first leecher's last
@@ -140,6 +141,7 @@ class _Swarm:
         self.cell, self.payloads, self.work = cell, payloads, work
         self.shape = payload.SHAPES[cell.shape]
         self.children, self.relay, self.seconds = [], None, 0.0
+        self.is_dht, self.dht = isinstance(cell.tracker, trackers.NoTracker), {}
 
     def run(self):
         """What is wrong; nothing when all is well."""
@@ -155,17 +157,21 @@ class _Swarm:
         info_hash = self.payloads.torrent(cell.shape, announce, torrent, cell.create)
         self.children.append(cell.tracker.start(ip, port, self._folder("tracker"), [info_hash]))
 
+        if self.is_dht:
+            self.dht = {"dht": namespace.host_port(ip, port), "dht_ports": cell.tracker.ports(self._folder("tracker"))}
         seeder_job = self._job(torrent, source, "seeder", SEEDER, trust=cell.spoil_source is not None,
                                up=cell.seeder_up)
         seeder = self._start("seeder", cell.seeder, cell.seeder.seed(seeder_job), seeder_job)
-        if not eventually(lambda: trackers.seeders(ip, port, info_hash) or not seeder.is_running(), SEEDER_READY_SECONDS) \
-                or not seeder.is_running():
+        if not eventually(lambda: self._is_announced(ip, port, info_hash) or not seeder.is_running(),
+                          SEEDER_IN_DHT_SECONDS if self.is_dht else SEEDER_READY_SECONDS) or not seeder.is_running():
             return "the seeder never announced itself as whole"
         if not eventually(lambda: listens(seeder_job.ip, seeder_job.port), STOP_SECONDS):
             return "the seeder does not listen"
 
         began = time.monotonic()
-        link = f"magnet:?xt=urn:btih:{info_hash.hex()}&tr={urllib.parse.quote(announce, safe='')}"
+        link = f"magnet:?xt=urn:btih:{info_hash.hex()}"
+        if announce:
+            link += f"&tr={urllib.parse.quote(announce, safe='')}"
         leechers = self._start_leechers(link if cell.is_magnet else torrent, seeder_job)
         problems = []
         for number, (client, child, arrived) in enumerate(leechers):
@@ -179,6 +185,13 @@ class _Swarm:
             if not problems and child.is_running() and child.stop(STOP_SECONDS) is None:
                 problems.append(f"{child.name} did not stop within {STOP_SECONDS} s of SIGINT")
         return "; ".join(problems) or self._judge_relay() or self._judge_exchange(seeder)
+
+    def _is_announced(self, ip, port, info_hash):
+        """Whether somebody else can learn of the seeder."""
+        if not self.is_dht:
+            return trackers.seeders(ip, port, info_hash)
+        asker = clients.Job("", "", self.work, self._address(RELAY), 0, dht=namespace.host_port(ip, port))
+        return clients.TAIPEI.dht_peers(asker, info_hash.hex())
 
     def end(self):
         """Ends what still runs, the tracker last."""
@@ -268,7 +281,7 @@ class _Swarm:
     def _job(self, torrent, data, name, number, **more):
         os.makedirs(self._folder(name))
         ip = self._address(number)
-        return clients.Job(torrent, data, self._folder(name), ip, namespace.free_port(ip), **more)
+        return clients.Job(torrent, data, self._folder(name), ip, namespace.free_port(ip), **self.dht, **more)
 
     def _folder(self, name):
         return os.path.join(self.work, name)
