@@ -233,9 +233,18 @@ async fn add_saved(session: &Session) {
 /// Keeps nodes for the next run. Without it the next one begins with the usual nodes: no more than a pity.
 pub(crate) fn save(nodes: &[SocketAddr]) {
     let Some(path) = saved_file() else { return };
-    if let Err(error) = replace(&path, &saved::encode(nodes)) {
+    let before = saved::parse(&fs::read(&path).unwrap_or_default());
+    if let Err(error) = replace(&path, &saved::encode(&by_family(nodes, before))) {
         tracing::info!(%error, "the nodes of the DHT are not saved");
     }
+}
+
+/// The nodes of this run; of a family that it had none of, those of earlier ones.
+fn by_family(nodes: &[SocketAddr], before: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_new = |ipv6| nodes.iter().any(|node| node.is_ipv6() == ipv6);
+    let has_new = [is_new(false), is_new(true)];
+    let kept = before.into_iter().filter(|node| !has_new[usize::from(node.is_ipv6())]);
+    nodes.iter().copied().chain(kept).collect()
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -280,6 +289,16 @@ const ROUTERS: [(&str, u16); 5] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_over_one_family_keeps_what_is_known_of_the_other() {
+        let nodes = |text: &str| -> Vec<SocketAddr> {
+            text.split_whitespace().map(|node| node.parse().unwrap()).collect()
+        };
+        let before = || nodes("203.0.113.1:1 [2001:db8::1]:1");
+        assert_eq!(by_family(&nodes("203.0.113.2:1"), before()), nodes("203.0.113.2:1 [2001:db8::1]:1"));
+        assert_eq!(by_family(&nodes("[2001:db8::2]:1"), before()), nodes("[2001:db8::2]:1 203.0.113.1:1"));
+    }
 
     #[test]
     fn nodes_are_given_by_name_or_address() {
