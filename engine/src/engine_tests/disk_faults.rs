@@ -209,6 +209,27 @@ fn whichever_call_fails_the_download_completes_by_itself() {
     }
 }
 
+/// Fuzz-small, seed 1614.
+#[test]
+fn who_stops_a_torrent_while_it_is_opened_hears_of_no_trouble_that_passes() {
+    use StorageErrorKind::{Denied, Exhausted, ReadOnly};
+    for (kind, told) in [(Exhausted, false), (ReadOnly, false), (Denied, true)] {
+        let mut world = World::new(
+            |_| {},
+            MemoryStorage {
+                now_ns: 1_000_000_000_000,
+                fail_from: Some((0, kind)),
+                ..MemoryStorage::default()
+            },
+        );
+        world.inputs.push_back(Input::Command(Command::Shutdown));
+        let stopped = |world: &World| world.alerts.iter().any(|alert| matches!(alert, Alert::Stopped));
+        assert!(world.run(Duration::from_secs(60), stopped), "{kind:?}");
+        let failed = world.alerts.iter().any(|alert| matches!(alert, Alert::AddFailed { .. }));
+        assert_eq!(failed, told, "{kind:?}");
+    }
+}
+
 fn disk_alerts(alerts: &[Alert]) -> Vec<Option<u64>> {
     let needed = |alert: &Alert| match alert {
         Alert::DiskFailed { needed_bytes, .. } => Some(*needed_bytes),

@@ -98,11 +98,15 @@ impl Torrent {
     ) {
         use StorageErrorKind::{Exhausted, Full, Io, Other, ReadOnly, ShortRead};
         let passes = matches!(error.kind, Exhausted | Full | Io | Other(_) | ReadOnly | ShortRead);
-        if passes && self.state != TorrentState::Stopping {
+        let stops = self.state == TorrentState::Stopping;
+        if passes && !stops {
             return self.on_disk_error(context, error, Purpose::Open { resume }, Work::Open { resume });
         }
         warn!(torrent = %self.info_hash.short(), %error, "cannot be opened");
-        context.alert(Alert::AddFailed { torrent: self.id, error: AddError::Storage(error) });
+        // Who stopped it meanwhile need not hear that it would have had to wait.
+        if !passes {
+            context.alert(Alert::AddFailed { torrent: self.id, error: AddError::Storage(error) });
+        }
         self.state = TorrentState::Stopping;
         self.closed = true;
     }
