@@ -125,6 +125,17 @@ impl Watch {
         sums
     }
 
+    fn bad_pieces(&self) -> BTreeMap<String, u32> {
+        let mut sums = BTreeMap::new();
+        for (victim, watch) in self.plan.hosts.iter().zip(&self.hosts) {
+            for (liar, count) in watch.liars.bad_pieces() {
+                let name = format!("{} by {}", victim.name, self.plan.hosts[liar].name);
+                *sums.entry(name).or_default() += count;
+            }
+        }
+        sums
+    }
+
     /// What a family of faults did that its world counts, not the watch.
     pub fn on_effects(&mut self, family: &'static str, count: u64) {
         *self.other_effects.entry(family).or_default() += count;
@@ -167,16 +178,7 @@ impl Watch {
                 .map(|(plan, bytes)| (plan.name.clone(), bytes))
                 .collect(),
             worst_loss_ns: self.hosts.iter().map(|watch| watch.loss.worst()).max().unwrap_or(0),
-            bad_pieces: self
-                .plan
-                .hosts
-                .iter()
-                .zip(&self.hosts)
-                .flat_map(|(plan, watch)| {
-                    let name = |liar: usize| format!("{} by {}", plan.name, self.plan.hosts[liar].name);
-                    watch.liars.bad_pieces().map(move |(liar, count)| (name(liar), count))
-                })
-                .collect(),
+            bad_pieces: self.bad_pieces(),
         }
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct ProcessWatch {
     pub(super) udp: BTreeMap<(SocketAddr, u32), AskedByUdp>,
     /// Since when trackers are asked for a connection id, for what is then asked first.
     pub(super) greeted: BTreeMap<SocketAddr, u64>,
+    /// Whose connection id came with the last input.
+    pub(super) greeted_by: Option<SocketAddr>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
     pub(super) tiers: BTreeMap<usize, TierWatch>,
     /// Where dials that are under way lead to.
@@ -118,6 +120,9 @@ pub(super) struct AskedByUdp {
     pub(super) torrent: usize,
     pub(super) tracker: String,
     pub(super) announce: Announce,
+    /// It was refused since its last copy left. Unless who asked goes on with another connection id, what comes then is no
+    /// answer any more.
+    pub(super) is_refused: bool,
 }
 
 /// What a job is for.

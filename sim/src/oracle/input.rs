@@ -55,6 +55,15 @@ impl Watch {
         process.batch = None;
         process.batch_blocks.clear();
         let begins_anew = std::mem::take(&mut process.begins_anew);
+        if begins_anew {
+            // What is under way over UDP is given up without a word.
+            process.udp.clear();
+            process.greeted.clear();
+        }
+        // All that waited for its connection id has gone out.
+        if let Some(tracker) = process.greeted_by.take() {
+            process.greeted.remove(&tracker);
+        }
         process.is_timeout = matches!(input, Input::Timeout);
         match input {
             Input::Timeout | Input::Resolved { .. } => self.minute.wakes += 1,
@@ -203,19 +212,32 @@ impl Watch {
             }
             Input::Datagram { remote, payload } => {
                 let answer = UdpAnswer::parse(payload, remote.is_ipv6());
-                let Some(UdpAnswer::Announced { transaction, interval, peers, .. }) = answer else {
-                    return Ok(());
+                let (transaction, interval, peers) = match answer {
+                    Some(UdpAnswer::Announced { transaction, interval, peers, .. }) => {
+                        (transaction, interval, peers)
+                    }
+                    Some(UdpAnswer::Failed { transaction, .. }) => {
+                        if let Some(asked) = process.udp.get_mut(&(*remote, transaction)) {
+                            asked.is_refused = true;
+                        }
+                        return Ok(());
+                    }
+                    Some(UdpAnswer::Connected { .. }) => {
+                        process.greeted_by = Some(*remote);
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
                 };
                 let Some(asked) = process.udp.remove(&(*remote, transaction)) else { return Ok(()) };
-                let AskedByUdp { at: asked_at, since, torrent, tracker, announce } = asked;
+                let AskedByUdp { at: asked_at, since, torrent, tracker, announce, is_refused } = asked;
                 let watch = process.announces.entry((torrent, tracker.clone())).or_default();
                 // Later it is none any more to who asked. Nobody knows when whose question began that waited for another's
                 // connection id.
-                if begins_anew || now >= asked_at + UDP_PATIENCE {
+                if now >= asked_at + UDP_PATIENCE {
                     return Ok(());
                 }
                 *was_heard = true;
-                if now >= since + UDP_PATIENCE {
+                if is_refused || now >= since + UDP_PATIENCE {
                     watch.on_unsure(&announce);
                 } else {
                     watch.on_taken(now, &announce, u64::from(interval).min(ANNOUNCE_MIN_INTERVAL.as_secs()));

@@ -16,9 +16,10 @@ pub(super) struct LiarWatch {
     written: BTreeMap<(usize, u32), BTreeMap<u32, usize>>,
     /// By torrent, piece and liar: when a block of it was last asked for.
     asked: BTreeMap<(usize, u32, usize), u64>,
-    /// Since when a liar's first spoiled piece is known.
-    known: BTreeMap<usize, u64>,
-    bad_pieces: BTreeMap<usize, u32>,
+    /// By torrent and liar: since when the first piece that it spoiled there is known.
+    known: BTreeMap<(usize, usize), u64>,
+    /// By torrent and liar. Torrents have nothing in common but the ban: who is not known yet may spoil as many in each.
+    bad_pieces: BTreeMap<(usize, usize), u32>,
     /// By torrent and piece: who spoiled it, until it is good.
     spoiled: BTreeMap<(usize, u32), BTreeSet<usize>>,
     /// Who spoiled a piece that was then found good: the difference tells.
@@ -62,8 +63,8 @@ impl LiarWatch {
         self.exposed.extend(self.spoiled.remove(&(torrent, piece)).unwrap_or_default());
     }
 
-    /// A piece was bad. Gives the liars who had a part in it, each with how many it has spoiled by now. What was asked
-    /// for before the first of them was known does not count: nobody could know better.
+    /// A piece was bad. Gives the liars who had a part in it, each with how many of the torrent it has spoiled by now. What
+    /// was asked for before the first of them was known does not count: nobody could know better.
     pub(super) fn on_bad(&mut self, now: u64, torrent: usize, piece: u32) -> Vec<(usize, u32)> {
         self.told.remove(&(torrent, piece));
         let written = self.written.remove(&(torrent, piece)).unwrap_or_default();
@@ -71,10 +72,9 @@ impl LiarWatch {
         self.spoiled.entry((torrent, piece)).or_default().extend(&liars);
         let count = |liar| {
             let asked_at = self.asked.get(&(torrent, piece, liar)).copied().unwrap_or(0);
-            let is_first = !self.known.contains_key(&liar);
-            let counts = is_first || asked_at > *self.known.entry(liar).or_insert(now);
-            self.known.entry(liar).or_insert(now);
-            let count = self.bad_pieces.entry(liar).or_default();
+            let counts = self.known.get(&(torrent, liar)).is_none_or(|known_at| asked_at > *known_at);
+            self.known.entry((torrent, liar)).or_insert(now);
+            let count = self.bad_pieces.entry((torrent, liar)).or_default();
             *count += u32::from(counts);
             (liar, *count)
         };
@@ -86,9 +86,9 @@ impl LiarWatch {
         self.exposed.iter().copied()
     }
 
-    /// By liar: pieces that it has spoiled.
+    /// By liar, once for each torrent: pieces that it has spoiled.
     pub(super) fn bad_pieces(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.bad_pieces.iter().map(|(liar, count)| (*liar, *count))
+        self.bad_pieces.iter().map(|((_, liar), count)| (*liar, *count))
     }
 }
 
@@ -129,10 +129,16 @@ mod tests {
         assert_eq!(watch.on_bad(12, 0, 8), [(2, 1)], "asked for before anything was known");
         lie(&mut watch, 7, 2, 11);
         assert_eq!(watch.on_bad(13, 0, 7), [(2, 2)]);
+        watch.on_asked(11, 1, 7, 2);
+        watch.on_lie(1, 7, 0, &data(), 2);
+        let other = data();
+        watch.on_lie(1, 7, 0, &other, 2);
+        watch.on_write(1, 7, 0, &other);
+        assert_eq!(watch.on_bad(13, 1, 7), [(2, 1)], "another torrent");
         assert_eq!(watch.exposed().count(), 0, "nothing that was spoiled is good");
         watch.on_good(0, 5);
         assert_eq!(watch.exposed().collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(watch.bad_pieces().collect::<Vec<_>>(), [(2, 2), (3, 1)]);
+        assert_eq!(watch.bad_pieces().collect::<Vec<_>>(), [(2, 2), (3, 1), (2, 1)]);
     }
 
     #[test]

@@ -73,7 +73,16 @@ impl Watch {
     }
 
     fn check_cut_off(&mut self, now: u64) {
-        let (late, wait) = std::mem::take(&mut self.cut_off).into_iter().partition(|cut| cut.by < now);
+        // Who waits for its disk takes no part in a torrent.
+        let waits = |host: usize| {
+            let process = self.hosts[host].process.as_ref();
+            process.is_some_and(|process| !process.waits_for_disk.is_empty())
+        };
+        let mut cut_off = std::mem::take(&mut self.cut_off);
+        for cut in cut_off.iter_mut().filter(|cut| waits(cut.a) || waits(cut.b)) {
+            cut.by = cut.by.max(now + BACK_WITHIN);
+        }
+        let (late, wait) = cut_off.into_iter().partition(|cut| cut.by < now);
         self.cut_off = wait;
         let late: Vec<CutOff> = late;
         for cut in late {

@@ -224,7 +224,8 @@ impl Watch {
                     return Err(("S9", "an announce of an unknown torrent".to_owned()));
                 };
                 // A copy says nothing new.
-                if process.udp.contains_key(&(*remote, transaction)) {
+                if let Some(asked) = process.udp.get_mut(&(*remote, transaction)) {
+                    asked.is_refused = false;
                     return Ok(());
                 }
                 let tracker = self.plan.tracker_name(*remote);
@@ -235,8 +236,10 @@ impl Watch {
                     self.marks.insert("tier_changed");
                 }
                 self.marks.insert("udp_announce");
-                let since = process.greeted.remove(remote).unwrap_or(now);
-                let asked_by_udp = AskedByUdp { at: now, since, torrent, tracker: tracker.clone(), announce };
+                let since = process.greeted.get(remote).copied().unwrap_or(now);
+                let tracker = tracker.clone();
+                let asked_by_udp =
+                    AskedByUdp { at: now, since, torrent, tracker, announce, is_refused: false };
                 process.udp.insert((*remote, transaction), asked_by_udp);
                 asked?;
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use taipei_engine::disk::{Job, JobResult, Place, StorageError, StorageErrorKind, Work};
 use taipei_engine::metainfo::{Metainfo, PathRules};
+use taipei_engine::wire::tracker_http::{AnnounceEvent, AnnounceRequest};
+use taipei_engine::wire::tracker_udp::{UdpAnswer, UdpRequest};
 use taipei_engine::wire::{Handshake, Message, Request, Reserved};
 use taipei_engine::{Alert, BlockData, Config, ConnectionId, Engine, JobId, PeerId, PieceIndex, TorrentId};
 
@@ -339,6 +341,111 @@ fn s23_is_to_wait_for_more_than_was_asked_for() {
     assert_eq!(stage.broken(), Some("S23"));
 }
 
+/// What a tracker over UDP answers: S9 when `started` may be said again after it.
+fn told_by_udp(
+    again_at: u64,
+    sends: impl Fn(&mut Stage, SocketAddr, &dyn Fn(u32) -> Output),
+) -> Option<&'static str> {
+    let tracker = "[[actor]]\nkind = \"tracker\"\nname = \"t\"\nproto = \"udp\"";
+    let mut stage = Stage::new(tracker);
+    let remote = stage.watch.plan.trackers[0].address;
+    let info_hash = stage.watch.materials.torrents[0].info_hash;
+    let announce = |transaction| {
+        let announce = AnnounceRequest {
+            info_hash,
+            peer_id: PeerId([b'x'; 20]),
+            port: PEER_PORT,
+            uploaded: 0,
+            downloaded: 0,
+            left: 1,
+            event: Some(AnnounceEvent::Started),
+            numwant: None,
+            key: Some(1),
+            compact: Some(true),
+            no_peer_id: true,
+            tracker_id: None,
+            ip: None,
+        };
+        let request = UdpRequest::Announce {
+            connection_id: 1,
+            transaction,
+            announce: Box::new(announce),
+            url_data: Vec::new(),
+        };
+        Output::SendDatagram { remote, payload: request.encode().into() }
+    };
+    sends(&mut stage, remote, &announce);
+    stage.now = again_at;
+    stage.says(announce(99));
+    stage.broken()
+}
+
+fn connect(remote: SocketAddr) -> Output {
+    Output::SendDatagram { remote, payload: UdpRequest::Connect { transaction: 1 }.encode().into() }
+}
+
+fn answers(remote: SocketAddr, answer: &UdpAnswer) -> Input {
+    Input::Datagram { remote, payload: answer.encode(remote.is_ipv6()).into() }
+}
+
+fn taken(transaction: u32) -> UdpAnswer {
+    UdpAnswer::Announced { transaction, interval: 60, leechers: 0, seeders: 0, peers: Vec::new() }
+}
+
+#[test]
+fn s9_is_started_again_after_it_was_taken_over_udp() {
+    let broken = told_by_udp(9 * SECOND, |stage, remote, announce| {
+        stage.says(announce(2));
+        stage.takes(answers(remote, &taken(2)));
+    });
+    assert_eq!(broken, Some("S9"));
+}
+
+/// Seeds 1629, 4206: two copies of one packet, one refused and one taken.
+#[test]
+fn what_was_refused_over_udp_is_taken_no_more_unless_it_is_asked_again() {
+    for asked_again in [false, true] {
+        let broken = told_by_udp(9 * SECOND, |stage, remote, announce| {
+            stage.says(announce(2));
+            stage.takes(answers(remote, &UdpAnswer::Failed { transaction: 2, message: "no".to_owned() }));
+            if asked_again {
+                stage.says(announce(2));
+            }
+            stage.takes(answers(remote, &taken(2)));
+        });
+        assert_eq!(broken, asked_again.then_some("S9"));
+    }
+}
+
+/// Seed 3137: all that was under way is given up, whatever comes first.
+#[test]
+fn who_slept_takes_no_answer_over_udp_to_what_was_asked_before() {
+    let broken = told_by_udp(40 * SECOND, |stage, remote, announce| {
+        stage.says(announce(2));
+        stage.watch.on_slept(LEECH);
+        stage.takes(Input::Timeout);
+        stage.takes(answers(remote, &taken(2)));
+    });
+    assert_eq!(broken, None);
+}
+
+/// Seed 379: of two torrents that wait for one connection id each began when it was asked for, at the earliest.
+#[test]
+fn patience_over_udp_counts_the_wait_for_a_connection_id_of_all_that_wait() {
+    for (at, unsure) in [(46, true), (44, false)] {
+        let broken = told_by_udp(60 * SECOND, |stage, remote, announce| {
+            stage.says(connect(remote));
+            stage.now = 30 * SECOND;
+            stage.takes(answers(remote, &UdpAnswer::Connected { transaction: 1, connection_id: 1 }));
+            stage.says(announce(2));
+            stage.says(announce(3));
+            stage.now = at * SECOND;
+            stage.takes(answers(remote, &taken(3)));
+        });
+        assert_eq!(broken, (!unsure).then_some("S9"));
+    }
+}
+
 #[test]
 fn l2_is_nothing_from_a_peer_that_has_it() {
     for fed in [true, false] {
@@ -393,6 +500,24 @@ fn l6_is_not_to_be_back_long_after_a_silence() {
         stage.watch.pulse(89 * SECOND);
         assert_eq!(stage.broken(), (!heard).then_some("L6"));
     }
+}
+
+/// Seed 558.
+#[test]
+fn who_waits_for_its_disk_need_not_be_back_until_that_is_over() {
+    let fault = "[[fault]]\nat = \"1 s\"\nkind = \"silence\"\npick = \"leech\"\nfor = \"9 s\"";
+    let mut stage = Stage::new(fault).connected(SEED);
+    stage.watch.on_start(0, SEED);
+    stage.watch.hosts[SEED].have.insert(0, (0..8).collect());
+    stage.watch.on_fault_begun(SECOND, 0);
+    stage.watch.on_fault_over(10 * SECOND, 0, 1);
+    stage.watch.hosts[LEECH].process.as_mut().expect("runs").waits_for_disk.insert(0);
+    stage.watch.pulse(300 * SECOND);
+    stage.watch.hosts[LEECH].process.as_mut().expect("runs").waits_for_disk.clear();
+    stage.watch.pulse(359 * SECOND);
+    assert_eq!(stage.broken(), None);
+    stage.watch.pulse(361 * SECOND);
+    assert_eq!(stage.broken(), Some("L6"));
 }
 
 #[test]

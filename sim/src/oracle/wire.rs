@@ -194,9 +194,10 @@ impl ConnectionWatch {
             }
             Message::Piece { piece, begin, data } => {
                 let request = Request { piece: *piece, begin: *begin, length: data.len() };
-                // Asked for anew since: the block will do for that as well, and another answer is owed.
-                if self.asked.remove(&request).is_none() {
-                    self.settle_owed(now, request);
+                let is_owed = self.settle_owed(now, request);
+                // Asked for anew since: the block will do for that as well, and from now on another answer is owed.
+                if self.asked.remove(&request).is_some() && is_owed {
+                    self.owed.push_back((request, now));
                 }
             }
             // An answer is to the oldest request for its block (BEP 6).
@@ -480,6 +481,42 @@ mod tests {
         // The reject is that of the request that was taken back: the other one still waits.
         assert_eq!(after(vec![ask, cancel, again(), reject(), again()]), Some("S4"));
         assert_eq!(after(vec![again(), reject(), again()]), None);
+    }
+
+    /// Fuzz-small, seed 343.
+    #[test]
+    fn a_block_that_crossed_with_a_cancel_leaves_an_answer_owed_from_then_on() {
+        let asked = request(0, 0, 16_384);
+        let materials = materials();
+        let mut watch = ConnectionWatch::new(0, 0, IpAddr::from([9, 9, 9, 9]), None, false);
+        let info_hash = materials.torrents[0].info_hash;
+        let reserved = Reserved::OURS;
+        let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
+        let block = Message::Piece { piece: 0, begin: 0, data: taipei_engine::BlockData::absent(16_384) };
+        let (ask, cancel) = (Message::Request(asked), Message::Cancel(asked));
+        for (at, step) in [
+            (0, Out(hello.clone())),
+            (0, In(hello)),
+            (0, In(Message::HaveAll)),
+            (0, In(Message::Unchoke)),
+            (0, Out(ask.clone())),
+            (1, Out(cancel.clone())),
+            (50, Out(ask.clone())),
+            (55, In(block)),
+            (55, Out(cancel)),
+            (56, Out(ask)),
+            // To the second request, not the third.
+            (70, In(Message::RejectRequest(asked))),
+        ] {
+            let at = at * 1_000_000_000;
+            match step {
+                In(message) => watch.on_received(at, &message, &materials),
+                Out(message) => watch.on_sent(at, &message, &materials).map(|_| ()).expect("fine"),
+            }
+        }
+        assert_eq!(watch.asked_count(), 1);
+        watch.on_received(71_000_000_000, &Message::RejectRequest(asked), &materials);
+        assert_eq!(watch.asked_count(), 0);
     }
 
     #[test]
