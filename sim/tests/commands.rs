@@ -98,12 +98,12 @@ const LATE: &str = r#"
 fn a_failing_run_shrinks_to_what_it_needs_and_replays_from_its_file() {
     let folder = Folder::new("shrink");
     let file = folder.write("late.toml", LATE);
-    let out = folder.0.display().to_string();
+    let out = folder.path("made/for/it");
     let (status, text, error) = said(&["shrink", &file, "--seed", "3", "--out", &out]);
     assert_eq!(status, 1, "{text}{error}");
     let size: Vec<u32> = text.split(' ').filter_map(|word| word.parse().ok()).take(3).collect();
     assert!(size[0] <= 4 && size[1..] == [1, 1], "{text}");
-    let smaller = folder.path("late-l1-3.toml");
+    let smaller = folder.path("made/for/it/late-l1-3.toml");
     let made = std::fs::read_to_string(&smaller).expect("it was written");
     assert!(
         made.contains("[found]") && made.contains("oracle = \"L1\"") && made.contains("only = ["),

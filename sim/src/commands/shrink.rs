@@ -39,7 +39,8 @@ pub(crate) fn shrink(args: &ShrinkArgs) -> Result<u8, String> {
         return Ok(0);
     };
     let path = args.out.join(format!("{}.toml", shrunk.scenario.scenario.id));
-    std::fs::write(&path, shrunk.scenario.to_toml())
+    std::fs::create_dir_all(&args.out)
+        .and_then(|()| std::fs::write(&path, shrunk.scenario.to_toml()))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     say(format_args!(
         "{}, from {}, in {} runs and {:.1} s: {}",
