@@ -146,7 +146,9 @@ impl Watch {
                                 if !watch.serves() {
                                     self.marks.insert("fast_block");
                                 }
-                                if let Some(torrent) = watch.torrent() {
+                                if let Some(torrent) =
+                                    watch.torrent().filter(|_| watch.counts_on(now, &request))
+                                {
                                     process.tiers.entry(torrent).or_default().on_fed(now);
                                 }
                             }

@@ -133,6 +133,12 @@ impl ConnectionWatch {
         self.asked.contains_key(request)
     }
 
+    /// Whether a request of ours waits for an answer and cannot be taken for lost yet: who forgot it takes its block for one
+    /// that nobody asked for.
+    pub(super) fn counts_on(&self, now: u64, request: &Request) -> bool {
+        self.asked.get(request).is_some_and(|at| now < at + LOST)
+    }
+
     /// Bytes went out to the socket.
     pub(super) fn on_written(&mut self, bytes: u64) {
         self.unsent = self.unsent.saturating_sub(bytes);
@@ -515,6 +521,7 @@ mod tests {
             }
         }
         assert_eq!(watch.asked_count(), 1);
+        assert!(watch.counts_on(85_000_000_000, &asked) && !watch.counts_on(86_000_000_000, &asked));
         watch.on_received(71_000_000_000, &Message::RejectRequest(asked), &materials);
         assert_eq!(watch.asked_count(), 0);
     }
