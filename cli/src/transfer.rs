@@ -241,6 +241,8 @@ impl Transfer {
                 }
                 alert = session.alerts.next() => match alert {
                     None | Some(Alert::Stopped) => break,
+                    // Who begins elsewhere may be in another network, whose nodes are of no use in this one.
+                    Some(Alert::DhtNodes { nodes }) if args.dht.dht_bootstrap.is_empty() => dht::save(&nodes),
                     Some(alert) => changed = self.on_alert(alert),
                 },
                 () = tokio::time::sleep_until(next_look) => {
@@ -366,7 +368,6 @@ impl Transfer {
                 self.on_tracker_warning(torrent, &url, warning);
                 self.on_tracker(torrent, &url, result);
             }
-            Alert::DhtNodes { nodes } => dht::save(&nodes),
             Alert::Dht(stats) => {
                 let nodes = dht::nodes(stats);
                 self.views.iter_mut().for_each(|view| view.dht_nodes = nodes);

@@ -32,6 +32,10 @@ fn a_swarm_without_a_tracker_finds_itself_and_can_be_asked_about() {
     let mut download = Running::with_dht(&place, &download);
     let end = download.until(|event| event["event"] == "finished");
     assert_eq!(end["status"], 0, "{end}");
+    assert!(
+        !place.0.join(".local/state/taipei/dht-nodes").exists(),
+        "nodes of a network that was named are not kept"
+    );
     assert_eq!(
         fs::read(place.0.join("got/data.bin")).unwrap(),
         fs::read(place.0.join("seed/data.bin")).unwrap()
