@@ -435,6 +435,26 @@ fn a_peer_that_rejects_everything_does_not_loop() {
     assert!(rejected <= 12, "each block once: {rejected}");
 }
 
+// Seen with a file that was cut under a seed, by tests/disk: the block of the last reject was asked of nobody ever after.
+#[test]
+fn who_is_dropped_for_its_rejects_keeps_no_block_from_others() {
+    let pieces = 256;
+    let mut bench = Bench::new(pieces, &[], &[1]);
+    let useless = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    loop {
+        let requests = bench.take_requests(useless);
+        if requests.is_empty() {
+            break;
+        }
+        bench.say(useless, requests.into_iter().map(Message::RejectRequest).collect());
+    }
+    assert!(bench.closed.contains(&useless), "a thousand rejects in a row");
+    bench.input(Input::Command(Command::AddPeers { torrent: TORRENT, peers: vec![address(2)] }));
+    let other = bench.answer(1, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(other);
+    assert_eq!(bench.have(), pieces);
+}
+
 #[test]
 fn what_was_rejected_is_asked_for_again_later() {
     let mut bench = Bench::new(1, &[], &[1]);

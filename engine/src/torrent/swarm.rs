@@ -501,9 +501,7 @@ impl Torrent {
         }
         let Some(out) = peer.requests.take(piece, block) else { return Ok(()) };
         peer.rejects += 1;
-        if peer.rejects > REJECTS_MAX {
-            return Err(Fault::Rejects);
-        }
+        let is_of_no_use = peer.rejects > REJECTS_MAX;
         if !peer.peer_choking {
             peer.rejected.insert(piece);
             peer.rejected_at.get_or_insert(context.now);
@@ -511,7 +509,7 @@ impl Torrent {
         }
         peer.allowed_fast.retain(|allowed| *allowed != piece);
         self.release(connection, &[out]);
-        Ok(())
+        if is_of_no_use { Err(Fault::Rejects) } else { Ok(()) }
     }
 
     /// With a peer that fetches nothing (BEP 21) there is nothing to do for one who wants nothing.
