@@ -241,7 +241,7 @@ fn copy_payload(metainfo: &Metainfo, from: &Path, to: &Path) -> Result<(), Failu
 /// A seeder with sockets of its own, whose uplink is as fast as asked for.
 async fn start_seeder(root: &Path, torrent_file: Bytes, speed: u64) -> Result<Session, Failure> {
     let transport = PacedTransport::new(TcpTransport::new(Bind::Address(Ipv4Addr::LOCALHOST.into())), speed);
-    let jobs = ThreadJobs::new(FileStorage::new(), 1);
+    let jobs = ThreadJobs::on_files(FileStorage::new(), Some(1));
     let options = driver::Options { ports: Some(0..=0), recorder: None };
     let started =
         driver::start(transport, BootClock::new(), jobs, taipei_net::config(), start_values(None), options)

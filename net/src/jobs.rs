@@ -12,12 +12,15 @@ use taipei_engine::driver::Jobs;
 use tokio::sync::mpsc;
 use tracing::error;
 
+use crate::FileStorage;
 use crate::sha1_many;
 
 /// Threads that take jobs in order. They end when this is dropped, each after the job it is at.
 pub struct ThreadJobs {
     queue: Arc<Queue>,
     thread_count: usize,
+    /// For reads that need no thread, because the system holds in memory what they ask for.
+    at_once: Option<FileStorage>,
 }
 
 impl ThreadJobs {
@@ -36,17 +39,38 @@ impl ThreadJobs {
             }
         }
         assert!(thread_count > 0, "a process can have one more thread");
-        Self { queue, thread_count }
+        Self { queue, thread_count, at_once: None }
     }
 
-    /// With a thread a core, two at least: one may be waiting for the disk.
-    pub fn per_core<S: Storage + Clone + Send + 'static>(storage: S) -> Self {
-        Self::new(storage, thread::available_parallelism().map_or(2, usize::from).max(2))
+    /// On files: what need not wait for a disk is read by who asks for it, which is cheaper than to wake a thread. The rest
+    /// is for this many threads; without a number for one a core, two at least, as one may be waiting for the disk.
+    pub fn on_files(storage: FileStorage, threads: Option<usize>) -> Self {
+        let per_core = || thread::available_parallelism().map_or(2, usize::from).max(2);
+        let at_once = storage.without_waiting();
+        let mut jobs = Self::new(storage, threads.unwrap_or_else(per_core));
+        jobs.at_once = Some(at_once);
+        jobs
+    }
+
+    fn read_at_once(&mut self, job: &Job) -> Option<JobResult> {
+        let storage = self.at_once.as_mut().filter(|_| matches!(job.work, Work::Read { .. }))?;
+        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(job, storage, sha1_many))).ok()?;
+        // Whatever failed is tried again by a thread, which may wait.
+        matches!(result, JobResult::Read(Ok(_))).then_some(result)
     }
 }
 
 impl Jobs for ThreadJobs {
     fn submit(&mut self, id: JobId, job: Job, done: &mpsc::Sender<(JobId, JobResult)>) {
+        if let Some(result) = self.read_at_once(&job) {
+            // There is room for every job that may be under way.
+            let told = done.try_send((id, result));
+            assert!(
+                !matches!(told, Err(mpsc::error::TrySendError::Full(_))),
+                "no more jobs than the engine may have"
+            );
+            return;
+        }
         let mut state = self.queue.state();
         state.waiting.push_back(Waiting { id, job, done: done.clone() });
         // Waking costs a system call: not when all are busy.
@@ -205,18 +229,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_panics_leaves_the_pool_alive() {
-        let mut jobs = ThreadJobs::new(Broken, 1);
+    async fn reads_that_fail_at_once_are_for_the_threads() {
+        let root = std::env::temp_dir().join(format!("taipei-jobs-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::write(root.join("f"), "x").unwrap();
+        let place = place(root.to_str().unwrap());
+        let mut jobs = ThreadJobs::on_files(FileStorage::new(), Some(1));
         let (sender, mut done) = mpsc::channel(4);
+        let piece = place.layout.piece(0).unwrap();
+        // At first the file is not open yet; then it is, and in memory.
+        for id in 0..3 {
+            let work = Work::Read { blocks: vec![ReadBlock { piece, begin: 0, length: 1 }] };
+            jobs.submit(JobId(id), Job { place: Arc::clone(&place), work }, &sender);
+            let (job, result) = done.recv().await.unwrap();
+            assert_eq!(job, JobId(id));
+            let JobResult::Read(Ok(blocks)) = result else { panic!("{result:?}") };
+            assert_eq!(blocks.len(), 1);
+        }
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    fn place(root: &str) -> Arc<Place> {
         let file = ListedFile::plain(StoragePath::from_names(["f"]), 1);
-        let place = Arc::new(Place {
+        Arc::new(Place {
             info_hash: InfoHash([0; 20]),
-            root: "/nowhere".to_owned(),
+            root: root.to_owned(),
             state_root: String::new(),
             layout: Layout::new(1 << 14, vec![file]).unwrap(),
             piece_hashes: vec![[0; 20]],
             boot_id: [0; 16],
-        });
+        })
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_leaves_the_pool_alive() {
+        let mut jobs = ThreadJobs::new(Broken, 1);
+        let (sender, mut done) = mpsc::channel(4);
+        let place = place("/nowhere");
         let piece = place.layout.piece(0).unwrap();
         let read = || Work::Read { blocks: vec![ReadBlock { piece, begin: 0, length: 1 }] };
         let check = Work::Check { pieces: vec![piece] };

@@ -99,11 +99,7 @@ pub enum StartError {
 /// When it cannot use the address asked for, or cannot listen.
 pub async fn start(options: Options) -> Result<Session, StartError> {
     let bind = options.bind.as_deref().map_or(Ok(Bind::Any), str::parse)?;
-    let storage = FileStorage::new();
-    let jobs = match options.threads {
-        Some(threads) => ThreadJobs::new(storage, threads),
-        None => ThreadJobs::per_core(storage),
-    };
+    let jobs = ThreadJobs::on_files(FileStorage::new(), options.threads);
     let (handle, alerts, owner) = driver::start(
         TcpTransport::new(bind),
         BootClock::new(),

@@ -21,6 +21,8 @@ use crate::platform::{self, Access, LockOutcome};
 #[derive(Clone, Debug)]
 pub struct FileStorage {
     shared: Arc<Shared>,
+    /// False: reads of what is not in memory, or in a file that is not open, fail at once.
+    may_wait: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,13 @@ impl FileStorage {
                 buffers: Buffers::default(),
                 locks: Mutex::default(),
             }),
+            may_wait: true,
         }
+    }
+
+    /// The same disk, for reads that must not wait for it: what the system does not hold in memory fails.
+    pub(crate) fn without_waiting(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), may_wait: false }
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -111,10 +119,15 @@ impl Storage for FileStorage {
 
     fn read_at(&mut self, at: At<'_>, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
         named(at, || {
-            let file = self.open(at, Access::Read)?;
+            let file = if self.may_wait {
+                self.open(at, Access::Read)?
+            } else {
+                self.pool().find(at, Access::Read).ok_or(io::ErrorKind::WouldBlock)?
+            };
+            let read = if self.may_wait { platform::read_at } else { platform::read_at_once };
             let mut done = 0;
             while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-                match platform::read_at(&file, rest, offset.saturating_add(done as u64)) {
+                match read(&file, rest, offset.saturating_add(done as u64)) {
                     Ok(0) => break,
                     Ok(bytes) => done += bytes,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -254,3 +254,23 @@ fn a_pipe_where_a_file_should_be_does_not_block() {
     assert_eq!(read(&mut storage, at, 0, 1), Err(StorageErrorKind::WrongKind));
     assert_eq!(storage.write_at(at, 0, &[b"x"]).unwrap_err().kind, StorageErrorKind::WrongKind);
 }
+
+#[test]
+fn who_must_not_wait_reads_what_is_open_and_in_memory() {
+    let root = Root::new();
+    let name = path("a");
+    let at = At { root: root.root(), path: &name };
+    let mut storage = FileStorage::new();
+    let mut at_once = storage.without_waiting();
+    storage.write_at(at, 0, &[b"hello"]).unwrap();
+    // Not every system and file system says what is in memory.
+    let told = read(&mut at_once, at, 1, 9);
+    assert!(told.is_err() || told == Ok(b"ello".to_vec()), "{told:?}");
+    let closed = path("b");
+    fs::write(root.0.join("b"), "hello").unwrap();
+    assert!(
+        read(&mut at_once, At { root: root.root(), path: &closed }, 0, 5).is_err(),
+        "it would have to be opened"
+    );
+    assert_eq!(read(&mut storage, At { root: root.root(), path: &closed }, 0, 5), Ok(b"hello".to_vec()));
+}
