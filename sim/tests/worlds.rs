@@ -1,7 +1,7 @@
 //! Whole runs: both worlds pass and agree, seeds repeat, and what is broken on purpose is found by the rule that it breaks.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use taipei_sim::plan::Materials;
 use taipei_sim::recording;
@@ -67,24 +67,32 @@ fn verdict(outcome: &Outcome) -> (Verdict, Option<&str>) {
 
 #[test]
 fn every_scenario_passes_in_every_world_it_names_with_equal_ends() {
-    for file in scenario_files() {
-        let mut cells = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
-        // Those of a matrix run by themselves.
-        if cells.len() > 1 {
-            continue;
+    let files = Mutex::new(scenario_files().into_iter());
+    let next = || files.lock().expect("nobody panics with it").next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| std::iter::from_fn(next).for_each(|file| passes_with_equal_ends(&file)));
         }
-        let materials = Materials::new(cells.remove(0));
-        let id = &materials.scenario.scenario.id;
-        let outcomes: Vec<Outcome> =
-            materials.scenario.scenario.worlds.iter().map(|world| once(&materials, 1, *world)).collect();
-        for outcome in &outcomes {
-            assert_eq!(verdict(outcome), (Verdict::Pass, None), "{id}: {:?}", outcome.violation);
-            assert_eq!(outcome.end_state, outcomes[0].end_state, "{id}: the worlds end differently");
-            let name = format!("{id}-{}", outcome.world.name());
-            insta::assert_snapshot!(name, pretty(&outcome.summary));
-        }
-        insta::assert_snapshot!(format!("{id}-end"), pretty(&outcomes[0].end_state));
+    });
+}
+
+fn passes_with_equal_ends(file: &Path) {
+    let mut cells = Scenario::load(file).unwrap_or_else(|error| panic!("{error}"));
+    // Those of a matrix run by themselves.
+    if cells.len() > 1 {
+        return;
     }
+    let materials = Materials::new(cells.remove(0));
+    let id = &materials.scenario.scenario.id;
+    let outcomes: Vec<Outcome> =
+        materials.scenario.scenario.worlds.iter().map(|world| once(&materials, 1, *world)).collect();
+    for outcome in &outcomes {
+        assert_eq!(verdict(outcome), (Verdict::Pass, None), "{id}: {:?}", outcome.violation);
+        assert_eq!(outcome.end_state, outcomes[0].end_state, "{id}: the worlds end differently");
+        let name = format!("{id}-{}", outcome.world.name());
+        insta::assert_snapshot!(name, pretty(&outcome.summary));
+    }
+    insta::assert_snapshot!(format!("{id}-end"), pretty(&outcomes[0].end_state));
 }
 
 #[test]
