@@ -104,6 +104,9 @@ async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
             print_json(&json!({ "error": "no answer" }));
         } else {
             eprintln!("error: no node of the DHT answered within {} s", args.timeout.as_secs());
+            eprintln!(
+                "hint: is UDP let out? name a node you know by --dht-bootstrap, or wait longer by --timeout"
+            );
         }
         Exit::Failed
     }))

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+pub(crate) use self::node::BUCKET_NODES;
 use self::node::{Node, NodeEvent};
 use self::server::{Asked, FACTOR_MAX, Server};
 use crate::address::is_dialable;

@@ -64,6 +64,8 @@ def main():
             return 2
         print(" | ".join(f"{client.name}: {client.version()}" for client in ([] if args.self_test else [clients.TAIPEI]) + foreign),
               flush=True)
+        # What takes its time first, so that nobody waits for it alone at the end.
+        cells.sort(key=lambda cell: -cell.seconds)
         results = run(cells, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -150,9 +152,7 @@ def real_cells(args, foreign, used_trackers, shapes):
             # Transmission takes its time, so once.
             names = ("libtorrent", "transmission") if dht.name == "dht-mixed" else ("libtorrent",)
             nodes = [by_name[name] for name in names if name in by_name]
-            # libtorrent sometimes does not find us in 100 s among nodes of one kind, and why is not known: not shown there.
-            pairs = [(ours, ours)] + [pair for client in nodes for pair in both_ways(client)
-                                      if pair[0] is not ours or dht.name == "dht-mixed"]
+            pairs = [(ours, ours)] + [pair for client in nodes for pair in both_ways(client)]
             cells += [Cell(seeder, (leecher,), dht, "multi", is_magnet=True, seconds=100) for seeder, leecher in pairs]
     if "swarm" in parts:
         for name in ("libtorrent", "transmission"):

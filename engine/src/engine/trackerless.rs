@@ -1,8 +1,8 @@
 //! Between torrents and the DHT: which swarms are looked up and announced when, whom the DHT begins with, and answers to
 //! the embedder's questions.
 //!
-//! A torrent is looked up when it opens to the DHT, then every 15 minutes, and sooner while it has nobody; a private one
-//! never is.
+//! A torrent is looked up when it opens to the DHT, then every 15 minutes, and sooner while it has nobody or few nodes know
+//! of it; a private one never is.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::Engine;
 use crate::alert::{Alert, DhtStats};
 use crate::context::{Asker, Wake};
-use crate::dht::{Announce, Dht, Event, Goal, Report, SearchId};
+use crate::dht::{Announce, BUCKET_NODES, Dht, Event, Goal, Report, SearchId};
 use crate::ids::{InfoHash, ResolveId, TorrentId};
 use crate::input::NetError;
 use crate::limits::DHT_NODES_MAX;
@@ -28,7 +28,7 @@ pub(super) struct Trackerless {
     /// None: switched off, or we do not listen yet.
     dht: Option<Dht>,
     rng: Rng,
-    torrents: BTreeMap<TorrentId, Option<SearchId>>,
+    torrents: BTreeMap<TorrentId, LookedFor>,
     due: BTreeSet<(Instant, TorrentId)>,
     searches: BTreeMap<SearchId, Purpose>,
     /// Nodes told of before we listened.
@@ -38,6 +38,14 @@ pub(super) struct Trackerless {
     to_resolve: VecDeque<(String, u16)>,
     resolving: BTreeMap<ResolveId, u16>,
     save_at: Option<Instant>,
+}
+
+/// A torrent that is open to the DHT.
+#[derive(Debug, Default)]
+struct LookedFor {
+    under_way: Option<SearchId>,
+    /// Look-ups in a row after which fewer nodes than there should be knew that we are in the swarm.
+    thin: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +80,11 @@ impl Trackerless {
     /// A torrent is open to the DHT, or no longer.
     pub(super) fn set_open(&mut self, now: Instant, torrent: TorrentId, is_open: bool) {
         if is_open && !self.torrents.contains_key(&torrent) {
-            self.torrents.insert(torrent, None);
+            self.torrents.insert(torrent, LookedFor::default());
             self.due.insert((now, torrent));
-        } else if !is_open && let Some(search) = self.torrents.remove(&torrent) {
+        } else if !is_open && let Some(looked_for) = self.torrents.remove(&torrent) {
             self.due.retain(|(_, other)| *other != torrent);
-            if let (Some(dht), Some(search)) = (&mut self.dht, search) {
+            if let (Some(dht), Some(search)) = (&mut self.dht, looked_for.under_way) {
                 dht.cancel(now, search);
                 self.searches.remove(&search);
             }
@@ -95,6 +103,16 @@ impl Trackerless {
         let dht = self.dht.as_ref()?;
         let due = self.due.first().map(|(at, _)| *at);
         [dht.poll_timeout(), due, self.save_at].into_iter().flatten().min()
+    }
+}
+
+impl LookedFor {
+    /// Until the next look-up: a DHT that few have joined yet is likely to grow, and who joins has not heard of us.
+    fn interval(&self) -> Duration {
+        match self.thin {
+            0 => LOOK_AGAIN,
+            thin => (LOOK_AGAIN_THIN * 2_u32.saturating_pow(thin - 1)).min(LOOK_AGAIN),
+        }
     }
 }
 
@@ -252,12 +270,10 @@ impl Engine {
         let Some(torrent) = self.torrents.get(&id).filter(|torrent| torrent.is_open_to_dht()) else { return };
         let announce = self.port.map(|port| Announce { port, implied_port: false, seed: torrent.is_seed() });
         let goal = Goal::Peers { info_hash: torrent.info_hash(), announce };
-        let (Some(dht), Some(search)) = (&mut self.trackerless.dht, self.trackerless.torrents.get_mut(&id))
-        else {
-            return;
-        };
+        let Trackerless { dht: Some(dht), torrents, .. } = &mut self.trackerless else { return };
+        let Some(looked_for) = torrents.get_mut(&id) else { return };
         let issued = dht.search(self.now, goal);
-        *search = Some(issued);
+        looked_for.under_way = Some(issued);
         self.trackerless.searches.insert(issued, Purpose::Torrent(id));
     }
 
@@ -276,9 +292,9 @@ impl Engine {
             Event::Joined => {
                 info!("the DHT has nodes");
                 // Whoever looked before found nobody to ask.
-                let idle: Vec<_> =
-                    self.trackerless.torrents.iter().filter(|(_, search)| search.is_none()).collect();
-                let idle: Vec<_> = idle.into_iter().map(|(id, _)| *id).collect();
+                let idle =
+                    self.trackerless.torrents.iter().filter(|(_, torrent)| torrent.under_way.is_none());
+                let idle: Vec<_> = idle.map(|(id, _)| *id).collect();
                 idle.into_iter().for_each(|id| self.set_due(id, self.now + AFTER_JOINING));
             }
             Event::Lonely => {
@@ -294,12 +310,17 @@ impl Engine {
             Some(Purpose::Torrent(id)) => {
                 debug!(asked = report.asked, peers = report.peers, announced = report.announced, "looked up");
                 let Some(torrent) = self.torrents.get(&id) else { return };
-                let Some(under_way) = self.trackerless.torrents.get_mut(&id) else { return };
-                *under_way = None;
-                let wait = match (report.nearest.is_empty(), torrent.is_alone()) {
+                let Some(looked_for) = self.trackerless.torrents.get_mut(&id) else { return };
+                looked_for.under_way = None;
+                let is_unreached = report.nearest.is_empty();
+                looked_for.thin = match report.announced {
+                    announced if announced >= BUCKET_NODES as u32 => 0,
+                    _ => looked_for.thin + u32::from(!is_unreached),
+                };
+                let wait = match (is_unreached, torrent.is_alone()) {
                     (true, _) => LOOK_AGAIN_UNREACHED,
                     (false, true) => LOOK_AGAIN_ALONE,
-                    (false, false) => LOOK_AGAIN,
+                    (false, false) => looked_for.interval(),
                 };
                 let jitter = self.trackerless.rng.below(wait.as_nanos() as u64 / 5);
                 self.set_due(id, self.now + wait + Duration::from_nanos(jitter));
@@ -334,6 +355,8 @@ impl Engine {
 const LOOK_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The same while there is nobody to fetch from.
 const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(60);
+/// The same after the first announce that few nodes took; then twice as long each time.
+const LOOK_AGAIN_THIN: Duration = Duration::from_secs(60);
 /// The same when no node answered.
 const LOOK_AGAIN_UNREACHED: Duration = Duration::from_secs(30);
 /// From the first node to the first look-up: its neighbours should be known.
