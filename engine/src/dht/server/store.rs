@@ -19,6 +19,8 @@ pub(crate) struct Store {
     /// How many entries each public host has.
     hosts: BTreeMap<IpAddr, usize>,
     rng: Rng,
+    /// When the expired are looked for again in all swarms.
+    sweep_at: Instant,
     /// Where the samples of this interval begin, and until when.
     sampled: ([u8; 20], Instant),
 }
@@ -43,6 +45,7 @@ impl Store {
             peers: 0,
             hosts: BTreeMap::new(),
             rng,
+            sweep_at: Instant::START,
             sampled: ([0; 20], Instant::START),
         }
     }
@@ -130,7 +133,8 @@ impl Store {
     fn make_room(&mut self, now: Instant, info_hash: InfoHash) {
         let is_new = !self.swarms.contains_key(&info_hash);
         let is_full = |this: &Self| (is_new && this.swarms.len() >= SWARMS_MAX) || this.peers >= PEERS_MAX;
-        if is_full(self) {
+        if is_full(self) && self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_TIME;
             let all: Vec<_> = self.swarms.keys().copied().collect();
             all.into_iter().for_each(|hash| self.expire(now, hash));
         }
@@ -191,6 +195,8 @@ const PEERS_MAX: usize = 20_000;
 const ENTRIES_PER_HOST_MAX: usize = 64;
 /// How long an announce is believed; others come again after 15 to 30 minutes.
 const PEER_TIME: Duration = Duration::from_secs(45 * 60);
+/// A full store looks at everything it has no oftener, however much is announced.
+const SWEEP_TIME: Duration = Duration::from_secs(60);
 /// Info-hashes given at once, and for how long the same (BEP 51: at most six hours).
 const SAMPLES: usize = 20;
 const SAMPLE_TIME: Duration = Duration::from_secs(15 * 60);
