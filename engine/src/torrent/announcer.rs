@@ -596,17 +596,25 @@ impl Announcer {
         }
         let interval = clamp(announced.interval, ANNOUNCE_INTERVAL);
         let least = clamp(announced.min_interval, ANNOUNCE_MIN_INTERVAL.min(interval));
-        let port = self.port;
+        // A lone entry with our port is most likely ourselves.
+        let barren =
+            announced.peers.len() <= 1 && announced.peers.iter().all(|peer| peer.address.port() == self.port);
+        let wait = if self.seeking && barren {
+            // A tracker that wants to be asked once a day is not believed to know nobody for hours.
+            let soon = ANNOUNCE_ALONE.max((interval / 15).min(ANNOUNCE_MIN_INTERVAL));
+            least.max(soon).min(interval.max(least))
+        } else {
+            interval.max(least)
+        };
+        self.due_at = now + wait;
         let tracker = self.tracker_mut(attempt.tracker);
         tracker.failures = 0;
         let was_unreachable = std::mem::take(&mut tracker.unreachable);
         tracker.retry_at = now;
         tracker.barred_until = now;
         tracker.welcome_at = now + least;
-        tracker.due_at = now + interval.max(least);
-        // A lone entry with our port is most likely ourselves.
-        tracker.barren =
-            announced.peers.len() <= 1 && announced.peers.iter().all(|peer| peer.address.port() == port);
+        tracker.due_at = now + wait;
+        tracker.barren = barren;
         if announced.tracker_id.is_some() {
             tracker.tracker_id.clone_from(&announced.tracker_id);
         }
@@ -620,13 +628,6 @@ impl Announcer {
             assert_eq!(self.completed, Completed::Pending, "completed is told once");
             self.completed = Completed::Told;
         }
-        let alone = self.seeking && self.tracker(attempt.tracker).barren;
-        self.due_at = now
-            + if alone {
-                least.max(ANNOUNCE_ALONE).max(interval / 15).min(interval.max(least))
-            } else {
-                interval.max(least)
-            };
         self.on_fed(now);
         if was_unreachable {
             self.retry_soon(now);
@@ -762,7 +763,8 @@ fn announced(answer: UdpAnswer) -> Announced {
         return Announced::default();
     };
     Announced {
-        interval: Some(i64::from(interval)),
+        // Signed (BEP 15).
+        interval: Some(i64::from(interval.cast_signed())),
         // BEP 15 has no minimum of its own: who needs peers asks no sooner than where a tracker over HTTP says none.
         min_interval: None,
         complete: Some(i64::from(seeders)),
@@ -772,9 +774,9 @@ fn announced(answer: UdpAnswer) -> Announced {
     }
 }
 
-/// Seconds from outside, within what is believed.
+/// Seconds from outside, within what is believed; less than none says nothing.
 fn clamp(seconds: Option<i64>, default: Duration) -> Duration {
-    let asked = seconds.map_or(default, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    let asked = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(default, Duration::from_secs);
     asked.clamp(ANNOUNCE_INTERVAL_MIN, ANNOUNCE_INTERVAL_MAX)
 }
 

@@ -436,6 +436,30 @@ fn who_is_alone_asks_again_soon() {
 }
 
 #[test]
+fn who_is_alone_everywhere_asks_everywhere_again_soon() {
+    let mut world = World::started(&[&["http://a/announce"], &["http://b/announce"]], barren);
+    world.run(250);
+    assert_eq!(world.log, ["0 a started", "0 b started", "120 a -", "120 b -", "240 a -", "240 b -"]);
+}
+
+// Found by fuzz-small, seed 525 with boxes: a tracker that wants to be asked once in 136 years, or in less than no time.
+#[test]
+fn an_interval_beyond_reason_keeps_nobody_alone_for_hours() {
+    for seconds in ["86400", "-1"] {
+        let answer = move |_: Instant, _: &HttpGet| body(200, format!("d8:intervali{seconds}e5:peers0:e"));
+        let mut world = World::started(&[&["http://a/announce"]], answer);
+        world.run(700);
+        assert_eq!(world.log, ["0 a started", "300 a -", "600 a -"], "{seconds}");
+    }
+    let mut world = World::new(&[&["udp://a:6969/announce"]], good);
+    world.udp_script = Box::new(|_, _, _| udp_answer(u32::MAX, &[]));
+    world.announcer.start(Instant::START);
+    world.drain();
+    world.run(400);
+    assert_eq!(world.log, ["0 9.9.9.9:6969 started", "300 9.9.9.9:6969 -"]);
+}
+
+#[test]
 fn an_outage_is_over_within_the_back_off() {
     let mut world = World::started(&[&["http://a/announce"]], |now, get| {
         let seconds = now.0 / 1_000_000_000;
@@ -539,7 +563,7 @@ fn junk_answers_are_failures_and_are_named() {
 #[test]
 fn absurd_intervals_are_clamped() {
     for (interval, seconds) in
-        [("-1", 30), ("0", 30), ("5", 30), ("2147483648", 86_400), ("9223372036854775807", 86_400)]
+        [("-1", 1800), ("0", 30), ("5", 30), ("2147483648", 86_400), ("9223372036854775807", 86_400)]
     {
         let mut world = World::started(&[&["http://a/announce"]], move |_, _| {
             // With peers: who is alone asks again sooner.
@@ -773,7 +797,7 @@ fn a_udp_tracker_has_the_same_life_cycle() {
 
 #[test]
 fn intervals_over_udp_are_clamped_too() {
-    for (interval, seconds) in [(0, 30), (5, 30), (u32::MAX, 86_400)] {
+    for (interval, seconds) in [(0, 30), (5, 30), (i32::MAX as u32, 86_400), (u32::MAX, 1800)] {
         let mut world = World::new(&[&["udp://a:1"]], good);
         // With peers: who is alone asks again sooner.
         world.udp_script = Box::new(move |_, _, _| udp_answer(interval, &["8.8.8.8:1", "8.8.4.4:1"]));
