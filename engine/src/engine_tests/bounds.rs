@@ -126,6 +126,26 @@ fn who_comes_while_a_file_is_in_doubt_is_told_of_its_pieces_only_when_they_are_f
     assert!(bench.alerts.contains(&state), "what is lost is fetched again");
 }
 
+/// Its router forgot the connection, say: it was reset, and we never heard of it.
+#[test]
+fn who_dials_again_when_its_connection_has_long_been_silent_takes_its_own_place() {
+    let mut bench = Bench::new(3, &[0, 1, 2], &[]);
+    let come = |bench: &mut Bench, n: u64, remote| {
+        let connection = ConnectionId::accepted(n);
+        bench.input(Input::Accepted { connection, remote });
+        bench.say(connection, vec![bench.handshake(PeerId([7; 20])), Message::HaveNone, Message::Interested]);
+        !bench.take_sent(connection).is_empty()
+    };
+    let from = |port| SocketAddr::new(address(1).ip(), port);
+    assert!(come(&mut bench, 1, from(1001)));
+    bench.pass(Duration::from_secs(9));
+    assert!(!come(&mut bench, 2, from(1002)), "one of a kind");
+    bench.pass(Duration::from_secs(2));
+    assert!(!come(&mut bench, 3, address(2)), "from elsewhere: anybody may say that it is somebody else");
+    assert!(come(&mut bench, 4, from(1004)), "it began anew");
+    assert!(!come(&mut bench, 5, from(1005)), "the new one is not silent");
+}
+
 /// The counts themselves are looked at after every input of every test here (`Torrent::assert_counts`).
 #[test]
 fn what_peers_say_they_have_is_counted_right_whatever_they_say() {

@@ -1,6 +1,7 @@
 //! Connections of one torrent: dialled, greeted, listened to, dropped.
 
 use core::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
 use tracing::{debug, trace};
@@ -379,10 +380,18 @@ impl Torrent {
         peer.enter(context.now, Stage::Up);
         self.pex.on_changed(context.now);
         if let Some(twin) = twin {
-            // Both sides keep the same one: dialled by whoever has the greater peer id.
-            let keep_dialled = context.our_id.0 > theirs.peer_id.0;
-            let same_way = twin.is_accepted() == connection.is_accepted();
-            if same_way || connection.is_accepted() == keep_dialled {
+            let remote = peer.remote;
+            let is_silent = self.peers.get(&twin).is_some_and(|twin| {
+                twin.remote.ip() == remote.ip() && context.now.since(twin.heard_at()) >= TWIN_SILENT
+            });
+            let keeps_this = match (twin.is_accepted(), connection.is_accepted()) {
+                // Nobody dials whom it has already: it lost the first, by a router that forgot it, and we never heard.
+                (true, true) => is_silent,
+                (false, false) => false,
+                // Both sides keep the same one: dialled by whoever has the greater peer id.
+                (_, accepted) => accepted != (context.our_id.0 > theirs.peer_id.0),
+            };
+            if !keeps_this {
                 return Err(Fault::Twice);
             }
             self.drop_peer(context, twin, &Fault::Twice);
@@ -674,3 +683,5 @@ const ALLOWED_FAST_GIVEN: usize = 10;
 const ALLOWED_FAST_TAKEN_MAX: usize = 64;
 /// Rejects in a row, without a block between, after which a peer is of no use.
 const REJECTS_MAX: u32 = 2 * crate::limits::REQUESTS_OUT_MAX;
+/// After which silence a connection is taken for lost when whoever dialled it dials again.
+const TWIN_SILENT: Duration = Duration::from_secs(10);
