@@ -54,7 +54,7 @@ impl ThreadJobs {
 
     fn read_at_once(&mut self, job: &Job) -> Option<JobResult> {
         let storage = self.at_once.as_mut().filter(|_| matches!(job.work, Work::Read { .. }))?;
-        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(job, storage, sha1_many))).ok()?;
+        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(job, storage, &sha1_many))).ok()?;
         // Whatever failed is tried again by a thread, which may wait.
         matches!(result, JobResult::Read(Ok(_))).then_some(result)
     }
@@ -141,7 +141,7 @@ impl Queue {
 
 fn work<S: Storage>(queue: &Queue, mut storage: S) {
     while let Some(Waiting { id, job, done }) = queue.take() {
-        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, sha1_many)))
+        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, &sha1_many)))
             .unwrap_or_else(|_| panicked(&job));
         drop(job);
         // An owner that is gone needs no result.

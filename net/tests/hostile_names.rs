@@ -142,7 +142,7 @@ fn whatever_a_torrent_names_lies_below_the_download_directory_each_by_itself() {
             boot_id: [1; 16],
         });
         let mut storage = FileStorage::new();
-        let mut run = |work| execute(&Job { place: Arc::clone(&place), work }, &mut storage, sha1_each);
+        let mut run = |work| execute(&Job { place: Arc::clone(&place), work }, &mut storage, &sha1_each);
         let opened = run(Work::Open { resume: ResumeMode::Resume });
         assert!(matches!(opened, JobResult::Opened(Ok(_))), "{opened:?}");
         for piece in metainfo.layout.pieces() {

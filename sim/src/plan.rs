@@ -6,11 +6,12 @@ mod fault;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
-use taipei_engine::disk::{Job, JobResult, Work};
+use taipei_engine::disk::{Job, JobResult, Work, sha1_each};
 use taipei_engine::metainfo::create::{self, CreateError, CreateOptions, CreatePlan, SourceFile};
 use taipei_engine::metainfo::{Magnet, Metainfo, PathRules};
 use taipei_engine::rng::Rng;
@@ -54,10 +55,21 @@ pub struct Material {
     pub content: Content,
     /// Bytes in each piece but the last.
     pub piece_bytes: u64,
+    /// Pieces by how they begin.
+    pieces: BTreeMap<[u8; 8], KnownPiece>,
     /// Files: name on disk below the root, offset, length, SHA-1.
     pub files: Vec<MaterialFile>,
     /// Trackers by their place in the plan, in tiers.
     pub tiers: Vec<Vec<usize>>,
+}
+
+/// A piece whose hash needs no computing.
+#[derive(Debug)]
+struct KnownPiece {
+    /// In the payload.
+    offset: u64,
+    length: u64,
+    sha1: [u8; 20],
 }
 
 /// A file of a torrent.
@@ -202,6 +214,16 @@ impl Materials {
         self.torrents.iter().position(|torrent| torrent.info_hash == info_hash)
     }
 
+    /// [`sha1_each`], but for what is a piece of the payload, byte for byte: that was hashed when it was made.
+    pub(crate) fn sha1_known(&self, messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>) {
+        for message in messages {
+            match self.torrents.iter().find_map(|torrent| torrent.sha1_known(message)) {
+                Some(known) => digests.push(known),
+                None => sha1_each(slice::from_ref(message), digests),
+            }
+        }
+    }
+
     /// What a job read, as slices of the payload where it is that: from then on nobody copies or compares it.
     pub(crate) fn share(&self, job: &Job, result: JobResult) -> JobResult {
         let (Work::Read { blocks }, JobResult::Read(Ok(read))) = (&job.work, &result) else { return result };
@@ -279,10 +301,32 @@ impl Material {
             info: torrent_file.slice_ref(info),
             torrent_file,
             piece_bytes,
+            pieces: (0..)
+                .step_by(piece_bytes as usize)
+                .zip(content.as_slice().chunks(piece_bytes as usize))
+                .zip(&hashes)
+                .filter_map(|((offset, piece), sha1)| {
+                    Some((
+                        *piece.first_chunk()?,
+                        KnownPiece { offset, length: piece.len() as u64, sha1: *sha1 },
+                    ))
+                })
+                .collect(),
             files: files.collect(),
             content,
             tiers,
         }
+    }
+
+    fn sha1_known(&self, message: &[&[u8]]) -> Option<[u8; 20]> {
+        let known = self.pieces.get(message.first()?.first_chunk()?)?;
+        let mut at = known.offset;
+        let is_right = message.iter().all(|part| {
+            let right = self.content.is_at(at, part);
+            at += part.len() as u64;
+            right
+        });
+        (is_right && at == known.offset + known.length).then_some(known.sha1)
     }
 
     /// How many pieces.

@@ -425,7 +425,7 @@ pub enum StorageErrorKind {
 
 /// Hashes several messages side by side. Each message is a list of slices, one after the other; digests go to
 /// `digests` in the same order. SHA-1 is bound by latency, so `net` brings one that interleaves them.
-pub type Sha1Many = fn(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>);
+pub type Sha1Many<'a> = &'a dyn Fn(&[Vec<&[u8]>], &mut Vec<[u8; 20]>);
 
 /// One after the other, with the `sha1` crate: for worlds that bring nothing faster.
 pub fn sha1_each(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>) {

@@ -18,7 +18,7 @@ pub(super) fn check<S: Storage>(
     place: &Place,
     pieces: &[PieceIndex],
     storage: &mut S,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
 ) -> Result<Vec<bool>, StorageError> {
     if pieces.is_empty() {
         return Ok(Vec::new());
@@ -52,7 +52,7 @@ fn check_batch<S: Storage>(
     place: &Place,
     pieces: &[PieceIndex],
     storage: &mut S,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
     buffer: &mut [u8],
     good: &mut Vec<bool>,
 ) -> Result<(), StorageError> {
@@ -110,7 +110,7 @@ pub(super) fn write<S: Storage>(
     runs: &[Run],
     digests: bool,
     storage: &mut S,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
 ) -> Result<Written, StorageError> {
     let mut anew = Vec::new();
     for run in runs {
@@ -150,7 +150,7 @@ pub(super) fn hash<S: Storage>(
     place: &Place,
     pieces: &[HashPiece],
     storage: &mut S,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
 ) -> Result<Vec<PieceHash>, StorageError> {
     let stored: Vec<_> =
         pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
@@ -182,7 +182,7 @@ fn digests_of<S: Storage>(
     place: &Place,
     asked: &HashPiece,
     storage: &mut S,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
 ) -> Result<Vec<BlockDigest>, StorageError> {
     let mut digests = Vec::new();
     if is_in_memory(asked) {
@@ -209,7 +209,7 @@ fn digests_of<S: Storage>(
 
 fn digests_of_blocks<'a>(
     blocks: impl Iterator<Item = &'a BlockData>,
-    sha1_many: Sha1Many,
+    sha1_many: Sha1Many<'_>,
 ) -> Vec<BlockDigest> {
     let parts = |block: &'a BlockData| block.parts().iter().map(|part| &part[..]).collect();
     let messages: Vec<Vec<&[u8]>> = blocks.map(parts).collect();

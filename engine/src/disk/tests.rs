@@ -89,7 +89,7 @@ impl Desk {
 
     fn run(&mut self, work: Work) -> JobResult {
         let job = Job { place: Arc::clone(&self.place), work };
-        execute(&job, &mut self.storage, sha1_each)
+        execute(&job, &mut self.storage, &sha1_each)
     }
 
     fn open(&mut self, resume: ResumeMode) -> Result<Opened, StorageError> {

@@ -95,7 +95,7 @@ impl World {
         match output {
             Output::Job { job, work } => {
                 self.place = Some(Arc::clone(&work.place));
-                let result = execute(&work, &mut self.storage, sha1_each);
+                let result = execute(&work, &mut self.storage, &sha1_each);
                 self.inputs.push_back(Input::JobDone { job, result });
             }
             Output::Connect { connection, .. } => {
@@ -154,7 +154,7 @@ impl World {
     fn believed(&mut self) -> Bitfield {
         let place = Arc::clone(self.place.as_ref().unwrap());
         let job = Job { place, work: Work::Open { resume: ResumeMode::Resume } };
-        match execute(&job, &mut self.storage, sha1_each) {
+        match execute(&job, &mut self.storage, &sha1_each) {
             JobResult::Opened(Ok(opened)) => opened.have,
             other => panic!("{other:?}"),
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
-use taipei_engine::disk::{self, Job, JobResult, Work, sha1_each};
+use taipei_engine::disk::{self, Job, JobResult, Work};
 use taipei_engine::input::NetError;
 use taipei_engine::record::Recording;
 use taipei_engine::rng::Rng;
@@ -357,7 +357,8 @@ impl World {
             }
             let Some((job, work)) = process.jobs_waiting.pop_front() else { return };
             process.jobs_running += 1;
-            let (cost, result) = this.execute(&work, now, self.plan.hosts[host].disk.latency);
+            let (cost, result) =
+                this.execute(&work, now, &self.materials, self.plan.hosts[host].disk.latency);
             let result = self.materials.share(&work, result);
             let result = lies::tell(&self.plan, host, &work, result);
             self.on_struck(host);
@@ -400,10 +401,18 @@ impl Host {
         }
     }
 
-    fn execute(&mut self, job: &Job, now: u64, latency: crate::units::TimeRange) -> (u64, JobResult) {
+    fn execute(
+        &mut self,
+        job: &Job,
+        now: u64,
+        materials: &Materials,
+        latency: crate::units::TimeRange,
+    ) -> (u64, JobResult) {
         self.misdated += u64::from(self.clock_error_ns != 0);
         self.disk.set_time(now, wall_ns(now).saturating_add(self.clock_error_ns));
-        let result = disk::execute(job, &mut self.disk, sha1_each);
+        let result = disk::execute(job, &mut self.disk, &|messages: &[Vec<&[u8]>], digests: &mut Vec<_>| {
+            materials.sha1_known(messages, digests)
+        });
         let work = self.disk.take_work();
         let latency = draw(&mut self.disk_rng, latency) + self.disk.slowness(&mut self.disk_rng);
         (job_cost(job, work, latency), result)

@@ -13,11 +13,11 @@ mod host;
 mod http;
 mod packet;
 mod puppet;
+mod queue;
 mod stream;
 
 use core::net::{IpAddr, SocketAddr};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use taipei_engine::{Command, HttpId, Input, JobId, ResolveId};
 use self::host::Host;
 pub(crate) use self::host::{RESOLVER_PATIENCE, begin_commands, job_cost, start_values, wall_ns};
 use self::http::Reply;
+use self::queue::{Queue, When};
 use self::stream::{Segment, Side, Streams};
 use crate::disk::SimDisk;
 use crate::network::cuts::Cuts;
@@ -68,7 +69,7 @@ struct World {
     sequence: u64,
     /// What decides between things that happen at once; none where the order of asking does.
     order_rng: Option<Rng>,
-    queue: BinaryHeap<Reverse<Queued>>,
+    queue: Queue<Event>,
     hosts: Vec<Host>,
     streams: Streams,
     trackers: Vec<TrackerActor>,
@@ -88,15 +89,6 @@ struct World {
     /// Set once everybody was asked to end.
     stop_by: Option<u64>,
     over: bool,
-}
-
-struct Queued {
-    at: u64,
-    /// When it was to happen, if its machine slept then: what was put off happens first, and as it would have.
-    since: u64,
-    draw: u32,
-    sequence: u64,
-    event: Event,
 }
 
 enum Event {
@@ -220,7 +212,7 @@ impl World {
             now: 0,
             sequence: 0,
             order_rng: (plan.order == Order::Seeded).then(|| Rng::stream(plan.seed, "order", 0)),
-            queue: BinaryHeap::new(),
+            queue: Queue::new(),
             streams: Streams::default(),
             latencies: BTreeMap::new(),
             senders: plan.senders(),
@@ -268,31 +260,31 @@ impl World {
             Some(rng) if !is_fault => rng.next_u32() | 1,
             _ => u32::from(!is_fault),
         };
-        self.queue.push(Reverse(Queued { at, since: at, draw, sequence: self.sequence, event }));
+        self.queue.push(When { at, since: at, draw, sequence: self.sequence }, event);
     }
 
     fn run(&mut self) {
         while !self.over && self.watch.violation().is_none() {
-            let Some(Reverse(next)) = self.queue.pop() else {
+            let Some((when, event)) = self.queue.pop() else {
                 self.watch.break_rule("L8", self.now, None, "nothing is left to happen".to_owned());
                 break;
             };
-            self.now = next.at;
-            if let Some(host) = self.host_of(&next.event).and_then(|host| self.hosts.get_mut(host))
-                && host.asleep_until > next.at
+            self.now = when.at;
+            if let Some(host) = self.host_of(&event).and_then(|host| self.hosts.get_mut(host))
+                && host.asleep_until > when.at
             {
                 host.put_off += 1;
                 let at = host.asleep_until;
-                if let (Event::Wake { incarnation, .. }, Some(process)) = (&next.event, &mut host.process)
+                if let (Event::Wake { incarnation, .. }, Some(process)) = (&event, &mut host.process)
                     && *incarnation == host.incarnation
-                    && process.wake_at == Some(next.at)
+                    && process.wake_at == Some(when.at)
                 {
                     process.wake_at = Some(at);
                 }
-                self.queue.push(Reverse(Queued { at, ..next }));
+                self.queue.push(When { at, ..when }, event);
                 continue;
             }
-            self.handle(next.event);
+            self.handle(event);
             self.settle();
             while let Some(number) = self.watch.take_triggered(self.now) {
                 self.fault(number);
@@ -457,32 +449,6 @@ impl World {
         }
         let plan = self.plan.clone();
         *self.latencies.entry((a.min(b), a.max(b))).or_insert_with(|| plan.latency(a, b))
-    }
-}
-
-impl Queued {
-    fn key(&self) -> (u64, u64, u32, u64) {
-        (self.at, self.since, self.draw, self.sequence)
-    }
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
     }
 }
 

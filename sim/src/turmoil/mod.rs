@@ -511,7 +511,7 @@ impl Jobs for InlineJobs {
         let (cost, result) = {
             let mut disk = lock(&self.shared.disks[self.host]);
             disk.set_time(now, wall_ns(now).saturating_add(error_ns));
-            let result = disk::execute(&job, &mut *disk, sha1_each);
+            let result = disk::execute(&job, &mut *disk, &sha1_each);
             let result = lies::tell(&self.shared.plan, self.host, &job, result);
             lock(&self.shared.struck).extend(disk.take_struck());
             let latency = draw(&mut self.rng, self.latency) + disk.slowness(&mut self.rng);
