@@ -46,6 +46,11 @@ impl Content {
         std::ptr::eq(here.as_ptr(), part.as_ptr()) || here == part
     }
 
+    /// Where parts end that are, one after the other, what lies at `offset`; none when they are not.
+    pub fn end_of<'a>(&self, offset: u64, mut parts: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
+        parts.try_fold(offset, |at, part| self.is_at(at, part).then_some(at + part.len() as u64))
+    }
+
     /// The bytes themselves.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes

@@ -55,21 +55,12 @@ pub struct Material {
     pub content: Content,
     /// Bytes in each piece but the last.
     pub piece_bytes: u64,
-    /// Pieces by how they begin.
-    pieces: BTreeMap<[u8; 8], KnownPiece>,
+    /// Pieces and their hashes, by how they begin.
+    pieces: BTreeMap<[u8; 8], (u32, [u8; 20])>,
     /// Files: name on disk below the root, offset, length, SHA-1.
     pub files: Vec<MaterialFile>,
     /// Trackers by their place in the plan, in tiers.
     pub tiers: Vec<Vec<usize>>,
-}
-
-/// A piece whose hash needs no computing.
-#[derive(Debug)]
-struct KnownPiece {
-    /// In the payload.
-    offset: u64,
-    length: u64,
-    sha1: [u8; 20],
 }
 
 /// A file of a torrent.
@@ -291,6 +282,9 @@ impl Material {
         let hashes: Vec<[u8; 20]> =
             content.as_slice().chunks(piece_bytes as usize).map(|piece| Sha1::digest(piece).into()).collect();
         let torrent_file = plan.encode(&hashes);
+        let beginnings = content.as_slice().chunks(piece_bytes as usize).map(<[u8]>::first_chunk);
+        let pieces = (0..).zip(beginnings).zip(hashes);
+        let pieces = pieces.filter_map(|((piece, begins), sha1)| Some((*begins?, (piece, sha1)))).collect();
         let metainfo = Metainfo::parse(&torrent_file, PathRules::Unix).expect("we read what we make");
         let torrent_file = Bytes::from(torrent_file);
         let info = bencode::raw_entry(&torrent_file, b"info").ok().flatten().expect("it was read");
@@ -301,17 +295,7 @@ impl Material {
             info: torrent_file.slice_ref(info),
             torrent_file,
             piece_bytes,
-            pieces: (0..)
-                .step_by(piece_bytes as usize)
-                .zip(content.as_slice().chunks(piece_bytes as usize))
-                .zip(&hashes)
-                .filter_map(|((offset, piece), sha1)| {
-                    Some((
-                        *piece.first_chunk()?,
-                        KnownPiece { offset, length: piece.len() as u64, sha1: *sha1 },
-                    ))
-                })
-                .collect(),
+            pieces,
             files: files.collect(),
             content,
             tiers,
@@ -319,14 +303,10 @@ impl Material {
     }
 
     fn sha1_known(&self, message: &[&[u8]]) -> Option<[u8; 20]> {
-        let known = self.pieces.get(message.first()?.first_chunk()?)?;
-        let mut at = known.offset;
-        let is_right = message.iter().all(|part| {
-            let right = self.content.is_at(at, part);
-            at += part.len() as u64;
-            right
-        });
-        (is_right && at == known.offset + known.length).then_some(known.sha1)
+        let (piece, sha1) = self.pieces.get(message.first()?.first_chunk()?)?;
+        let (begin, length) = self.piece(*piece);
+        let end = self.content.end_of(begin, message.iter().copied())?;
+        (end == begin + length).then_some(*sha1)
     }
 
     /// How many pieces.
@@ -336,12 +316,8 @@ impl Material {
 
     /// Whether a block of a piece is what it should be.
     pub fn is_right(&self, piece: u32, begin: u32, block: &BlockData) -> bool {
-        let mut at = u64::from(piece) * self.piece_bytes + u64::from(begin);
-        block.parts().iter().all(|part| {
-            let right = self.content.is_at(at, part);
-            at += part.len() as u64;
-            right
-        })
+        let at = u64::from(piece) * self.piece_bytes + u64::from(begin);
+        self.content.end_of(at, block.parts().iter().map(|part| &part[..])).is_some()
     }
 
     /// Offset and length of a piece.
@@ -784,6 +760,28 @@ const NOT_OURS: &[u8] = b"nobody may touch this";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_has_the_hash_that_it_would_have() {
+        let materials = Materials::new(scenario(""));
+        let torrent = &materials.torrents[0];
+        let (begin, length) = torrent.piece(1);
+        let piece = torrent.content.slice(begin, length);
+        let mut spoilt = piece.to_vec();
+        *spoilt.last_mut().unwrap() ^= 1;
+        let (last, last_length) = torrent.piece(torrent.piece_count() - 1);
+        let last = torrent.content.slice(last, last_length);
+        let messages: [Vec<&[u8]>; 5] =
+            [vec![&piece[..100], &piece[100..]], vec![&spoilt], vec![&piece[..100]], vec![&last], vec![]];
+        assert_eq!(
+            messages.each_ref().map(|message| torrent.sha1_known(message).is_some()),
+            [true, false, false, true, false]
+        );
+        let (mut known, mut computed) = (Vec::new(), Vec::new());
+        materials.sha1_known(&messages, &mut known);
+        sha1_each(&messages, &mut computed);
+        assert_eq!(known, computed);
+    }
 
     fn scenario(faults: &str) -> Scenario {
         let text = format!(
