@@ -1,12 +1,9 @@
 """A DHT of nodes that have no torrent to fetch: some of libtorrent, some of ours, on neighbouring ports of one address.
 
-The first is at `--port`; the others begin with it. Says `ready` once libtorrent's know each other (who asks a node that
-knows nobody has seen the whole DHT), and runs until SIGTERM or SIGINT.
+The first is at `--port`; the others begin with it. Says `ready` and runs until SIGTERM or SIGINT.
 """
 import argparse
-import ast
 import os
-import re
 import signal
 import sys
 import time
@@ -14,9 +11,8 @@ import time
 sys.dont_write_bytecode = True
 import clients                              # noqa: E402
 from namespace import free_port, host_port  # noqa: E402
-from processes import Child, eventually     # noqa: E402
+from processes import Child                 # noqa: E402
 
-ACQUAINTED_SECONDS = 30
 
 def main():
     ap = argparse.ArgumentParser()
@@ -46,23 +42,14 @@ def main():
         children.append(Child(f"node-{number}", clients.TAIPEI.seed(job), folder, clients.TAIPEI.env(job)))
     with open(os.path.join(args.folder, "ports"), "w") as file:
         file.write(" ".join(map(str, ports)))
-    is_ready = not args.libtorrent or eventually(lambda: stopping or are_acquainted(children[0]), ACQUAINTED_SECONDS)
-    if is_ready:
-        print("ready", flush=True)
-    while is_ready and not stopping and all(child.is_running() for child in children):
+    print("ready", flush=True)
+    while not stopping and all(child.is_running() for child in children):
         time.sleep(0.1)
     for child in children:
         child.kill()
         if not stopping:
             print(child.log(), flush=True)
     return 0 if stopping else 1
-
-
-def are_acquainted(nodes):
-    """Whether each of libtorrent's nodes knows two others at least, or the only other."""
-    told = re.findall(r"nodes known: (\[.*\])", nodes.log())
-    known = ast.literal_eval(told[-1]) if told else [0]
-    return min(known) >= min(2, len(known) - 1)
 
 
 if __name__ == "__main__":

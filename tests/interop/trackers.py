@@ -11,8 +11,6 @@ import clients
 from namespace import host_port
 from processes import Child, eventually, listens
 
-DHT_READY_SECONDS = 40
-
 
 class Tracker:
     """A program at one address, and how peers ask it. TCP and UDP have the same port; ours looks at the TCP one."""
@@ -74,7 +72,7 @@ class NoTracker(Tracker):
         argv = [sys.executable, os.path.join(clients.HERE, "dht_nodes.py"), "--ip", ip, "--port", port, "--folder", folder,
                 "--libtorrent", self.libtorrent, "--taipei", self.taipei]
         child = Child("tracker", argv, folder, stop_signal=signal.SIGTERM)
-        if not eventually(lambda: "ready" in child.log() or not child.is_running(), DHT_READY_SECONDS) or not child.is_running():
+        if not eventually(lambda: "ready" in child.log() or not child.is_running(), 20) or not child.is_running():
             raise RuntimeError(f"no DHT:\n{child.log()}")
         return child
 
