@@ -347,7 +347,7 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
 
 const MAGIC: &[u8] = b"taipeitr\x01";
 /// Kept in memory of every run, so that failures explain themselves.
-const RING_EVENTS: usize = 65_536;
+const RING_EVENTS: usize = 4096;
 
 #[cfg(test)]
 mod tests {

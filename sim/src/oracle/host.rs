@@ -55,7 +55,8 @@ pub(super) struct HostWatch {
 pub(super) struct ProcessWatch {
     /// By job: of which torrent, what, and at which step it was asked for.
     pub(super) jobs: BTreeMap<JobId, (usize, Pending, u64)>,
-    pub(super) connections: BTreeMap<ConnectionId, ConnectionWatch>,
+    /// In boxes: they are looked up far more often than looked through.
+    pub(super) connections: BTreeMap<ConnectionId, Box<ConnectionWatch>>,
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
     /// Where announces were redirected to, and whose they are.
     pub(super) redirects: Vec<((usize, String, Announce), String)>,
@@ -75,8 +76,10 @@ pub(super) struct ProcessWatch {
     pub(super) rates: Rates,
     /// The most connections at once since there was last no more in memory than the budget.
     pub(super) windows: u64,
-    /// A connection came, went or changed since limits were last looked at.
+    /// A connection came, or was named, since limits were last looked at.
     pub(super) is_changed: bool,
+    /// A peer was unchoked since then.
+    pub(super) serves_more: bool,
     /// By torrent.
     pub(super) counted: BTreeMap<usize, Counted>,
     /// What came with the input of this step: from whom, and payload of which torrent.

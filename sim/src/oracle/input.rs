@@ -39,7 +39,7 @@ impl Watch {
         }
         self.is_news |=
             matches!(input, Input::HttpDone { .. } | Input::Datagram { .. } | Input::JobDone { .. });
-        let materials = self.materials.clone();
+        let materials = &*self.materials;
         let HostWatch {
             process: Some(process),
             received_bytes,
@@ -70,25 +70,25 @@ impl Watch {
             Input::Accepted { connection, remote } => {
                 self.connections_opened += 1;
                 let (end, from) = (self.ledger.open(), self.plan.host_at(remote.ip()));
-                process
-                    .connections
-                    .insert(*connection, ConnectionWatch::new(now, end, remote.ip(), from, true));
+                if self.pairs_by_address {
+                    self.ledger.pair_by(*remote, end.number);
+                }
+                let watch = ConnectionWatch::new(now, end, remote.ip(), from, true);
+                process.connections.insert(*connection, Box::new(watch));
                 process.rates.on_changed(now);
                 process.is_changed = true;
-                if self.pairs_by_address {
-                    self.ledger.pair_by(*remote, end);
-                }
             }
             Input::Connected { connection, local } => {
                 self.connections_opened += 1;
                 let Some(remote) = process.dials.remove(connection) else { return Ok(()) };
                 let (end, from) = (self.ledger.open(), self.plan.host_at(remote));
-                process.connections.insert(*connection, ConnectionWatch::new(now, end, remote, from, false));
+                if self.pairs_by_address {
+                    self.ledger.pair_by(*local, end.number);
+                }
+                let watch = ConnectionWatch::new(now, end, remote, from, false);
+                process.connections.insert(*connection, Box::new(watch));
                 process.rates.on_changed(now);
                 process.is_changed = true;
-                if self.pairs_by_address {
-                    self.ledger.pair_by(*local, end);
-                }
             }
             Input::Closed { connection, reason } => {
                 if process.dials.remove(connection).is_some() {
@@ -97,20 +97,20 @@ impl Watch {
                 let Some(watch) = process.connections.remove(connection) else { return Ok(()) };
                 process.rates.on_changed(now);
                 let ended = match reason {
-                    CloseReason::EndOfStream => self.ledger.on_end_of_stream(watch.end),
+                    CloseReason::EndOfStream => self.ledger.on_end_of_stream(&watch.end),
                     CloseReason::Network(_) => {
                         self.marks.insert("connection_lost");
                         Ok(())
                     }
                     _ => Ok(()),
                 };
-                self.ledger.close(watch.end);
+                self.ledger.close(watch.end.number);
                 ended.map_err(|message| ("S3", message))?;
             }
             Input::Sent { connection, written_bytes } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 watch.on_written(u64::from(*written_bytes));
-                let written = self.ledger.on_written(watch.end, u64::from(*written_bytes));
+                let written = self.ledger.on_written(&watch.end, u64::from(*written_bytes));
                 written.map_err(|message| ("S3", message))?;
                 let (config, count) = (&self.plan.hosts[host].config, process.connections.len());
                 let moved = process.rates.on_moved(now, config, (0, u64::from(*written_bytes)), count);
@@ -121,7 +121,7 @@ impl Watch {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
                 watch.heard_at = now;
                 if self.is_looking {
-                    let read = self.ledger.on_read(watch.end, u64::from(*read_bytes), &self.digests);
+                    let read = self.ledger.on_read(&mut watch.end, u64::from(*read_bytes), &self.digests);
                     read.map_err(|message| ("S3", message))?;
                     let config = &self.plan.hosts[host].config;
                     let moved = process.rates.on_moved(now, config, (u64::from(*read_bytes), 0), count);
@@ -178,7 +178,7 @@ impl Watch {
                         }
                         _ => {}
                     }
-                    watch.on_received(now, message, &materials);
+                    watch.on_received(now, message, materials);
                 }
                 if let Some(torrent) = watch.torrent() {
                     let counted = process.counted.entry(torrent).or_default();

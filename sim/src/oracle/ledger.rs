@@ -10,20 +10,29 @@ use std::collections::{BTreeMap, VecDeque};
 /// All ends of all streams, by number.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    ends: Vec<End>,
+    ways: Vec<Way>,
     /// Ends that wait for their other end, by the dialler's address; where the world does not say it.
     waiting: BTreeMap<SocketAddr, usize>,
     /// Streams of which both ends are known.
     pub(super) paired: u64,
 }
 
+/// One end of a stream, for who watches it to keep.
+#[derive(Debug)]
+pub(super) struct End {
+    /// Its number in the ledger.
+    pub(super) number: usize,
+    granted: (u64, u64),
+    read_bytes: u64,
+}
+
+/// From one end to the other: what both look at, in one line of the cache.
 #[derive(Debug, Default)]
-struct End {
+#[repr(align(64))]
+struct Way {
     other: Other,
     /// Digests of messages that were given and not read over there.
     on_way: VecDeque<u64>,
-    granted: (u64, u64),
-    read_bytes: u64,
     written_bytes: u64,
 }
 
@@ -39,18 +48,26 @@ enum Other {
     None,
 }
 
+impl End {
+    /// An engine grants bytes.
+    pub(super) fn on_granted(&mut self, read_bytes: u64, write_bytes: u64) {
+        let granted = &mut self.granted;
+        *granted = (granted.0.saturating_add(read_bytes), granted.1.saturating_add(write_bytes));
+    }
+}
+
 impl Ledger {
     /// An end is open.
-    pub(super) fn open(&mut self) -> usize {
-        self.ends.push(End::default());
-        self.ends.len() - 1
+    pub(super) fn open(&mut self) -> End {
+        self.ways.push(Way::default());
+        End { number: self.ways.len() - 1, granted: (0, 0), read_bytes: 0 }
     }
 
     /// Two ends are of one stream.
     pub(super) fn pair(&mut self, a: usize, b: usize, exact: bool) {
         self.paired += 1;
-        self.ends[a].other = Other::Known(b, exact);
-        self.ends[b].other = Other::Known(a, exact);
+        self.ways[a].other = Other::Known(b, exact);
+        self.ways[b].other = Other::Known(a, exact);
     }
 
     /// The same, by the address of who dialled, when the second of them is told.
@@ -65,7 +82,7 @@ impl Ledger {
 
     /// The other end, while both are open.
     pub(super) fn other(&self, end: usize) -> Option<usize> {
-        match self.ends[end].other {
+        match self.ways[end].other {
             Other::Known(other, _) => Some(other),
             _ => None,
         }
@@ -74,51 +91,48 @@ impl Ledger {
     /// This end reads no more.
     pub(super) fn close(&mut self, end: usize) {
         self.waiting.retain(|_, waits| *waits != end);
-        if let Other::Known(other, _) = self.ends[end].other {
-            self.ends[other].other = Other::None;
-            self.ends[other].on_way = VecDeque::new();
+        if let Other::Known(other, _) = self.ways[end].other {
+            self.ways[other].other = Other::None;
+            self.ways[other].on_way = VecDeque::new();
         }
     }
 
     /// The other side ended the stream in order, and this end has read all there was.
-    pub(super) fn on_end_of_stream(&self, end: usize) -> Result<(), String> {
-        let this = &self.ends[end];
-        match this.other {
-            Other::Known(other, true) if self.ends[other].written_bytes != this.read_bytes => Err(format!(
-                "{} bytes were written and {} read when the stream ended",
-                self.ends[other].written_bytes, this.read_bytes
-            )),
-            _ => Ok(()),
+    pub(super) fn on_end_of_stream(&self, end: &End) -> Result<(), String> {
+        let Other::Known(other, true) = self.ways[end.number].other else { return Ok(()) };
+        let (written, read) = (self.ways[other].written_bytes, end.read_bytes);
+        if read == written {
+            return Ok(());
         }
+        Err(format!("{written} bytes were written and {read} read when the stream ended"))
     }
 
     /// An engine sends messages, of these digests.
     pub(super) fn on_given(&mut self, end: usize, digests: &[u64]) {
-        let this = &mut self.ends[end];
-        if this.other == Other::Unknown && this.on_way.len() > ON_WAY_UNKNOWN_MAX {
-            this.other = Other::None;
-            this.on_way = VecDeque::new();
+        let way = &mut self.ways[end];
+        if way.other == Other::Unknown && way.on_way.len() > ON_WAY_UNKNOWN_MAX {
+            way.other = Other::None;
+            way.on_way = VecDeque::new();
         }
-        if this.other != Other::None {
-            this.on_way.extend(digests);
+        if way.other != Other::None {
+            way.on_way.extend(digests);
         }
     }
 
     /// An engine reads messages, of these digests.
-    pub(super) fn on_read(&mut self, end: usize, bytes: u64, digests: &[u64]) -> Result<(), String> {
-        let this = &mut self.ends[end];
-        this.read_bytes += bytes;
-        let (read, granted) = (this.read_bytes, this.granted.0);
+    pub(super) fn on_read(&mut self, end: &mut End, bytes: u64, digests: &[u64]) -> Result<(), String> {
+        end.read_bytes += bytes;
+        let (read, granted) = (end.read_bytes, end.granted.0);
         if read > granted {
             return Err(format!("{read} bytes were read of {granted} that were granted"));
         }
-        let Other::Known(other, exact) = this.other else { return Ok(()) };
-        let other = &mut self.ends[other];
-        if exact && read > other.written_bytes {
-            return Err(format!("{read} bytes were read of {} that were written", other.written_bytes));
+        let Other::Known(other, exact) = self.ways[end.number].other else { return Ok(()) };
+        let way = &mut self.ways[other];
+        if exact && read > way.written_bytes {
+            return Err(format!("{read} bytes were read of {} that were written", way.written_bytes));
         }
         for digest in digests {
-            match other.on_way.pop_front() {
+            match way.on_way.pop_front() {
                 Some(given) if given == *digest => {}
                 Some(_) => return Err("a message is not the one that was sent".to_owned()),
                 None => return Err("a message that was never sent".to_owned()),
@@ -128,22 +142,13 @@ impl Ledger {
     }
 
     /// Bytes went out.
-    pub(super) fn on_written(&mut self, end: usize, bytes: u64) -> Result<(), String> {
-        let this = &mut self.ends[end];
-        this.written_bytes += bytes;
-        if this.written_bytes > this.granted.1 {
-            return Err(format!(
-                "{} bytes were written of {} that were granted",
-                this.written_bytes, this.granted.1
-            ));
+    pub(super) fn on_written(&mut self, end: &End, bytes: u64) -> Result<(), String> {
+        let written = &mut self.ways[end.number].written_bytes;
+        *written += bytes;
+        if *written > end.granted.1 {
+            return Err(format!("{written} bytes were written of {} that were granted", end.granted.1));
         }
         Ok(())
-    }
-
-    /// An engine grants bytes.
-    pub(super) fn on_granted(&mut self, end: usize, read_bytes: u64, write_bytes: u64) {
-        let granted = &mut self.ends[end].granted;
-        *granted = (granted.0.saturating_add(read_bytes), granted.1.saturating_add(write_bytes));
     }
 }
 
@@ -186,51 +191,51 @@ const ON_WAY_UNKNOWN_MAX: usize = 256;
 mod tests {
     use super::*;
 
-    fn pair() -> (Ledger, usize, usize) {
+    fn pair() -> (Ledger, End, End) {
         let mut ledger = Ledger::default();
-        let (a, b) = (ledger.open(), ledger.open());
-        ledger.pair(a, b, true);
-        for end in [a, b] {
-            ledger.on_granted(end, 100, 100);
+        let (mut a, mut b) = (ledger.open(), ledger.open());
+        ledger.pair(a.number, b.number, true);
+        for end in [&mut a, &mut b] {
+            end.on_granted(100, 100);
         }
         (ledger, a, b)
     }
 
     #[test]
     fn what_is_read_is_what_was_sent() {
-        let (mut ledger, a, b) = pair();
-        ledger.on_given(a, &[1, 2, 3]);
-        ledger.on_written(a, 30).expect("granted");
-        assert_eq!(ledger.on_read(b, 20, &[1, 2]), Ok(()));
-        assert!(ledger.on_end_of_stream(b).is_err(), "ten bytes are lost");
-        assert_eq!(ledger.on_read(b, 10, &[3]), Ok(()));
-        assert_eq!(ledger.on_end_of_stream(b), Ok(()));
-        assert!(ledger.on_read(b, 0, &[4]).is_err(), "never sent");
+        let (mut ledger, a, mut b) = pair();
+        ledger.on_given(a.number, &[1, 2, 3]);
+        ledger.on_written(&a, 30).expect("granted");
+        assert_eq!(ledger.on_read(&mut b, 20, &[1, 2]), Ok(()));
+        assert!(ledger.on_end_of_stream(&b).is_err(), "ten bytes are lost");
+        assert_eq!(ledger.on_read(&mut b, 10, &[3]), Ok(()));
+        assert_eq!(ledger.on_end_of_stream(&b), Ok(()));
+        assert!(ledger.on_read(&mut b, 0, &[4]).is_err(), "never sent");
     }
 
     #[test]
     fn another_order_or_more_bytes_are_seen() {
-        let (mut ledger, a, b) = pair();
-        ledger.on_given(a, &[1, 2]);
-        ledger.on_written(a, 20).expect("granted");
-        assert!(ledger.on_read(b, 20, &[2, 1]).is_err());
-        let (mut ledger, _, b) = pair();
-        assert!(ledger.on_read(b, 1, &[]).is_err(), "never written");
+        let (mut ledger, a, mut b) = pair();
+        ledger.on_given(a.number, &[1, 2]);
+        ledger.on_written(&a, 20).expect("granted");
+        assert!(ledger.on_read(&mut b, 20, &[2, 1]).is_err());
+        let (mut ledger, _, mut b) = pair();
+        assert!(ledger.on_read(&mut b, 1, &[]).is_err(), "never written");
     }
 
     #[test]
     fn nobody_spends_more_than_it_was_granted() {
-        let (mut ledger, a, b) = pair();
-        assert_eq!(ledger.on_written(a, 100), Ok(()));
-        assert_eq!(ledger.on_read(b, 100, &[]), Ok(()));
-        assert!(ledger.on_written(a, 1).is_err());
-        assert!(ledger.on_read(b, 1, &[]).is_err());
+        let (mut ledger, a, mut b) = pair();
+        assert_eq!(ledger.on_written(&a, 100), Ok(()));
+        assert_eq!(ledger.on_read(&mut b, 100, &[]), Ok(()));
+        assert!(ledger.on_written(&a, 1).is_err());
+        assert!(ledger.on_read(&mut b, 1, &[]).is_err());
     }
 
     #[test]
     fn ends_find_each_other_by_address() {
         let mut ledger = Ledger::default();
-        let (a, b, c) = (ledger.open(), ledger.open(), ledger.open());
+        let [a, b, c] = [(); 3].map(|()| ledger.open().number);
         let address = |port| SocketAddr::from(([9, 9, 9, 9], port));
         ledger.pair_by(address(1), a);
         ledger.pair_by(address(2), c);

@@ -94,21 +94,29 @@ pub(super) fn check(process: &ProcessWatch, config: &Config, torrents: usize) ->
     };
     at_most(process.jobs.len(), JOBS_MAX, "jobs under way")?;
     at_most(process.http.len(), TRACKER_REQUESTS_MAX, "requests to trackers under way")?;
-    if !process.is_changed {
+    // So few may be open that only who is served has to be counted.
+    let open = process.connections.len();
+    let is_few = open <= STRANGERS_MAX.min(config.peers_per_torrent_max as usize)
+        && open + process.dials.len() <= config.peers_max as usize;
+    if !process.serves_more && (!process.is_changed || is_few) {
         return Ok(());
     }
-    let open = process.connections.values();
-    let strangers = open.filter(|connection| connection.is_stranger()).count();
+    let (mut strangers, mut named, mut served) = (0, vec![0; torrents], vec![0; torrents]);
+    for connection in process.connections.values() {
+        strangers += usize::from(connection.is_stranger());
+        if let Some(torrent) = connection.torrent() {
+            named[torrent] += usize::from(!connection.is_stranger());
+            served[torrent] += usize::from(connection.is_served());
+        }
+    }
     at_most(strangers, STRANGERS_MAX, "strangers")?;
     // Dials under way are among those that lead somewhere, and not among those that are open.
-    let peers = process.connections.len() - strangers + process.dials.len();
+    let peers = open - strangers + process.dials.len();
     at_most(peers, config.peers_max as usize, "peers")?;
-    for torrent in 0..torrents {
-        let of = || process.connections.values().filter(|connection| connection.torrent() == Some(torrent));
-        let named = of().filter(|connection| !connection.is_stranger()).count();
+    let slots = config.limits.upload.map_or(UPLOAD_SLOTS_MAX, slots);
+    for (named, served) in named.into_iter().zip(served) {
         at_most(named, config.peers_per_torrent_max as usize, "peers of one torrent")?;
-        let slots = config.limits.upload.map_or(UPLOAD_SLOTS_MAX, slots);
-        at_most(of().filter(|connection| connection.is_served()).count(), slots as usize, "peers served")?;
+        at_most(served, slots as usize, "peers served")?;
     }
     Ok(())
 }

@@ -154,7 +154,7 @@ impl Watch {
             };
             let have = watch.have.get(&torrent).unwrap_or(&none);
             let count = self.materials.torrents[torrent].piece_count();
-            self.ledger.other(connection.end).is_some()
+            self.ledger.other(connection.end.number).is_some()
                 && (have.len() as u32) < count
                 && (0..count).any(|piece| !have.contains(&piece) && connection.has(piece))
         });

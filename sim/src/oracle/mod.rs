@@ -156,7 +156,7 @@ impl Watch {
     /// Two hosts' ends are of one stream; what one writes is told before the other can read it.
     pub fn on_paired(&mut self, a: (usize, ConnectionId), b: (usize, ConnectionId)) {
         let end = |(host, connection): (usize, ConnectionId)| {
-            Some(self.hosts[host].process.as_ref()?.connections.get(&connection)?.end)
+            Some(self.hosts[host].process.as_ref()?.connections.get(&connection)?.end.number)
         };
         if let (Some(a), Some(b)) = (end(a), end(b)) {
             self.ledger.pair(a, b, true);
@@ -200,7 +200,7 @@ impl Watch {
         self.on_cut_off(now, fault);
         let watch = &mut self.hosts[host];
         for connection in watch.process.iter().flat_map(|process| process.connections.values()) {
-            self.ledger.close(connection.end);
+            self.ledger.close(connection.end.number);
         }
         // What strikes a machine that is down already changes only what a power cut takes.
         if watch.process.take().is_some() || kind == FaultKind::PowerCut {
@@ -355,7 +355,7 @@ impl Watch {
         let Some(process) = &mut self.hosts[host].process else { return };
         let config = &self.plan.hosts[host].config;
         let result = limits::check(process, config, self.materials.torrents.len());
-        process.is_changed = false;
+        (process.is_changed, process.serves_more) = (false, false);
         if let Err(message) = result {
             self.break_rule("S7", now, Some(host), message);
         }

@@ -27,7 +27,7 @@ impl Watch {
         output: &Output,
         disk: &SimDisk,
     ) -> Result<(), Broken> {
-        let materials = self.materials.clone();
+        let materials = &*self.materials;
         let HostWatch { process: Some(process), liars, damage, .. } = &mut self.hosts[host] else {
             return Ok(());
         };
@@ -41,11 +41,11 @@ impl Watch {
         if is_wire && !self.is_looking {
             return Ok(());
         }
-        private::check(process, &materials, output).map_err(|message| ("S10", message))?;
+        private::check(process, materials, output).map_err(|message| ("S10", message))?;
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
-                self.ledger.on_given(watch.end, &self.digests);
+                self.ledger.on_given(watch.end.number, &self.digests);
                 let lies = self.plan.hosts[host].lies.is_some();
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
                 let liar = watch.host.filter(|host| self.plan.hosts[*host].poisons());
@@ -64,7 +64,8 @@ impl Watch {
                             payload += u64::from(data.len());
                             *self.uploaded.entry(watch.host).or_default() += u64::from(data.len());
                         }
-                        Message::Handshake(_) | Message::Unchoke => process.is_changed = true,
+                        Message::Handshake(_) => process.is_changed = true,
+                        Message::Unchoke => process.serves_more = true,
                         Message::KeepAlive => {
                             self.marks.insert("keep_alive");
                         }
@@ -73,11 +74,11 @@ impl Watch {
                         }
                         _ => {}
                     }
-                    let claim = watch.on_sent(now, message, &materials)?;
-                    check_claim(claim, &materials, disk, damage)?;
+                    let claim = watch.on_sent(now, message, materials)?;
+                    check_claim(claim, materials, disk, damage)?;
                 }
                 if let Some(torrent) = watch.torrent().filter(|_| !lies) {
-                    check_served(torrent, messages, &materials, damage)?;
+                    check_served(torrent, messages, materials, damage)?;
                 }
                 if process.banned.contains(&watch.remote) {
                     return Err(("S8", format!("answers {}, which it banned", watch.remote)));
@@ -90,8 +91,8 @@ impl Watch {
                 self.mark_turns(host, *connection, messages);
             }
             Output::Grant { connection, read_bytes, write_bytes } => {
-                if let Some(watch) = process.connections.get(connection) {
-                    self.ledger.on_granted(watch.end, *read_bytes, *write_bytes);
+                if let Some(watch) = process.connections.get_mut(connection) {
+                    watch.end.on_granted(*read_bytes, *write_bytes);
                 }
             }
             Output::Connect { connection, remote } => {
@@ -110,7 +111,7 @@ impl Watch {
                 process.dials.remove(connection);
                 if let Some(watch) = process.connections.remove(connection) {
                     process.rates.on_changed(now);
-                    self.ledger.close(watch.end);
+                    self.ledger.close(watch.end.number);
                 }
                 // Of what came with the message that ended it, nobody knows how much counts.
                 if let Some((from, torrent, payload)) = process.batch.filter(|batch| batch.0 == *connection) {
@@ -195,7 +196,7 @@ impl Watch {
                 }
                 let spoiled = damage.has_spoiled(torrent);
                 let asked =
-                    asked(process, &materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
+                    asked(process, materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
                 if let Ok(true) = asked {
                     self.marks.insert("tier_changed");
                 }
@@ -231,7 +232,7 @@ impl Watch {
                 let tracker = self.plan.tracker_name(*remote);
                 let spoiled = damage.has_spoiled(torrent);
                 let asked =
-                    asked(process, &materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
+                    asked(process, materials, &self.plan, (now, torrent, spoiled), &tracker, &announce);
                 if let Ok(true) = asked {
                     self.marks.insert("tier_changed");
                 }

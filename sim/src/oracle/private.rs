@@ -23,14 +23,13 @@ pub(super) fn check(process: &ProcessWatch, materials: &Materials, output: &Outp
             }
         }
         Output::Send { connection, messages } => {
-            let watch = process.connections.get(connection);
-            let of_torrent = watch.and_then(|watch| watch.torrent()).is_some_and(is_private);
+            let torrent = || process.connections.get(connection)?.torrent();
             for message in messages {
                 let shows = match message {
                     Message::Handshake(Handshake { reserved, info_hash, .. }) => {
                         reserved.dht() && materials.by_info_hash(*info_hash).is_some_and(is_private)
                     }
-                    Message::Port(_) => of_torrent,
+                    Message::Port(_) => torrent().is_some_and(is_private),
                     _ => false,
                 };
                 if shows {

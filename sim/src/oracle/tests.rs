@@ -96,8 +96,8 @@ impl Stage {
 
     /// The other end of its connection is an engine's.
     fn is_in_pair(&mut self) {
-        let other = self.watch.ledger.open();
-        let end = self.watch.hosts[LEECH].process.as_ref().expect("runs").connections[&CONNECTION].end;
+        let other = self.watch.ledger.open().number;
+        let end = self.watch.hosts[LEECH].process.as_ref().expect("runs").connections[&CONNECTION].end.number;
         self.watch.ledger.pair(end, other, false);
     }
 

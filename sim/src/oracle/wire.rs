@@ -7,22 +7,23 @@ use taipei_engine::limits::{BLOCK_BYTES, PIECES_MAX, REQQ_DEFAULT, REQUESTS_OUT_
 use taipei_engine::wire::{Message, Request};
 
 use super::Broken;
+use super::ledger::End;
 use crate::plan::{Material, Materials};
 
-/// One end of a connection, as its messages tell it.
+/// One end of a connection, as its messages tell it. What every message touches is in one line of the cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct ConnectionWatch {
-    /// Its number in the ledger.
-    pub(super) end: usize,
-    /// Where it leads to.
-    pub(super) remote: IpAddr,
-    /// Whose address that is.
-    pub(super) host: Option<usize>,
-    is_accepted: bool,
+    pub(super) end: End,
     /// When it was last heard of.
     pub(super) heard_at: u64,
     /// Payload that waits for the socket.
     unsent: u64,
+    /// Whose address that is where it leads to.
+    pub(super) host: Option<usize>,
+    /// Where it leads to.
+    pub(super) remote: IpAddr,
+    is_accepted: bool,
     am_choking: bool,
     peer_interested: bool,
     /// Since when the peer is interested and choked.
@@ -61,7 +62,7 @@ pub(super) enum Claim {
 }
 
 impl ConnectionWatch {
-    pub(super) fn new(now: u64, end: usize, remote: IpAddr, host: Option<usize>, is_accepted: bool) -> Self {
+    pub(super) fn new(now: u64, end: End, remote: IpAddr, host: Option<usize>, is_accepted: bool) -> Self {
         Self {
             end,
             remote,
@@ -387,6 +388,7 @@ mod tests {
     use taipei_engine::PeerId;
     use taipei_engine::wire::{Handshake, Reserved};
 
+    use super::super::ledger::Ledger;
     use super::*;
     use crate::scenario::Scenario;
 
@@ -418,7 +420,7 @@ mod tests {
         let reserved = if fast { Reserved::OURS } else { Reserved::default() };
         let info_hash = materials.torrents[0].info_hash;
         let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
-        let mut watch = ConnectionWatch::new(0, 0, IpAddr::from([9, 9, 9, 9]), None, false);
+        let mut watch = ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
         watch.on_sent(0, &hello, &materials).expect("a handshake is fine");
         watch.on_received(0, &hello, &materials);
         let count = steps.len();
@@ -494,7 +496,7 @@ mod tests {
     fn a_block_that_crossed_with_a_cancel_leaves_an_answer_owed_from_then_on() {
         let asked = request(0, 0, 16_384);
         let materials = materials();
-        let mut watch = ConnectionWatch::new(0, 0, IpAddr::from([9, 9, 9, 9]), None, false);
+        let mut watch = ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
         let info_hash = materials.torrents[0].info_hash;
         let reserved = Reserved::OURS;
         let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
