@@ -291,6 +291,7 @@ impl TrackerServer {
             incomplete: count(stats.incomplete),
             downloaded: count(stats.downloaded),
             peers,
+            external_ip: Some(source),
             ..Announced::default()
         })
     }

@@ -87,6 +87,17 @@ fn both_families_come_in_lists_of_their_own() {
     assert!(!String::from_utf8_lossy(&body).contains("peer id"));
 }
 
+/// BEP 24; a mapped address is shown as what it is.
+#[test]
+fn everybody_is_told_its_own_address() {
+    let mut world = world();
+    for (from, shown) in
+        [("1.1.1.1:1", "1.1.1.1"), ("[::ffff:1.1.1.2]:1", "1.1.1.2"), ("[2001:db8::2]:2", "2001:db8::2")]
+    {
+        assert_eq!(world.taken(from, 9, "").external_ip, Some(shown.parse().unwrap()));
+    }
+}
+
 #[test]
 fn a_seed_gets_no_seeds() {
     let mut world = world();

@@ -420,7 +420,8 @@ mod tests {
         let reserved = if fast { Reserved::OURS } else { Reserved::default() };
         let info_hash = materials.torrents[0].info_hash;
         let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
-        let mut watch = ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
+        let mut watch =
+            ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
         watch.on_sent(0, &hello, &materials).expect("a handshake is fine");
         watch.on_received(0, &hello, &materials);
         let count = steps.len();
@@ -496,7 +497,8 @@ mod tests {
     fn a_block_that_crossed_with_a_cancel_leaves_an_answer_owed_from_then_on() {
         let asked = request(0, 0, 16_384);
         let materials = materials();
-        let mut watch = ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
+        let mut watch =
+            ConnectionWatch::new(0, Ledger::default().open(), IpAddr::from([9, 9, 9, 9]), None, false);
         let info_hash = materials.torrents[0].info_hash;
         let reserved = Reserved::OURS;
         let hello = Message::Handshake(Handshake { reserved, info_hash, peer_id: PeerId([b'x'; 20]) });
