@@ -1,14 +1,14 @@
 //! Disk and hash jobs on a bounded pool of threads.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use taipei_engine::JobId;
 use taipei_engine::disk::{self, Job, JobResult, Storage, StorageError, StorageErrorKind, Work};
 use taipei_engine::driver::Jobs;
+use taipei_engine::{InfoHash, JobId};
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -72,9 +72,10 @@ impl Jobs for ThreadJobs {
             return;
         }
         let mut state = self.queue.state();
+        let may_begin = state.may_begin(&job);
         state.waiting.push_back(Waiting { id, job, done: done.clone() });
-        // Waking costs a system call: not when all are busy.
-        if state.idle_count > 0 {
+        // Waking costs a system call: not when all are busy, nor for what has to wait its turn.
+        if state.idle_count > 0 && may_begin {
             drop(state);
             self.queue.came.notify_one();
         }
@@ -113,6 +114,8 @@ struct Waiting {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
+    /// Torrents that a thread is writing to.
+    written: HashSet<InfoHash>,
     idle_count: usize,
     closed: bool,
 }
@@ -129,7 +132,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if let Some(next) = state.waiting.pop_front() {
+            if let Some(next) = state.next() {
                 return Some(next);
             }
             state.idle_count += 1;
@@ -139,10 +142,36 @@ impl Queue {
     }
 }
 
+impl State {
+    /// Whether a thread may begin with it: a torrent is written to by one at a time. A file system lets one writer of a
+    /// file wait for the other, and meanwhile this thread can hash.
+    fn may_begin(&self, job: &Job) -> bool {
+        !(is_write(job) && self.written.contains(&job.place.info_hash))
+    }
+
+    /// The first that may begin.
+    fn next(&mut self) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|waiting| self.may_begin(&waiting.job))?;
+        let next = self.waiting.remove(at)?;
+        if is_write(&next.job) {
+            self.written.insert(next.job.place.info_hash);
+        }
+        Some(next)
+    }
+}
+
+fn is_write(job: &Job) -> bool {
+    matches!(job.work, Work::Write { .. })
+}
+
 fn work<S: Storage>(queue: &Queue, mut storage: S) {
     while let Some(Waiting { id, job, done }) = queue.take() {
         let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, &sha1_many)))
             .unwrap_or_else(|_| panicked(&job));
+        if is_write(&job) {
+            // What waits for this is taken by this thread, unless another does.
+            queue.state().written.remove(&job.place.info_hash);
+        }
         drop(job);
         // An owner that is gone needs no result.
         let _ = done.blocking_send((id, result));
@@ -250,15 +279,41 @@ mod tests {
     }
 
     fn place(root: &str) -> Arc<Place> {
+        place_of(0, root)
+    }
+
+    fn place_of(torrent: u8, root: &str) -> Arc<Place> {
         let file = ListedFile::plain(StoragePath::from_names(["f"]), 1);
         Arc::new(Place {
-            info_hash: InfoHash([0; 20]),
+            info_hash: InfoHash([torrent; 20]),
             root: root.to_owned(),
             state_root: String::new(),
             layout: Layout::new(1 << 14, vec![file]).unwrap(),
             piece_hashes: vec![[0; 20]],
             boot_id: [0; 16],
         })
+    }
+
+    #[test]
+    fn a_torrent_is_written_to_by_one_at_a_time() {
+        let (one, other) = (place("/one"), place_of(1, "/other"));
+        let piece = one.layout.piece(0).unwrap();
+        let write = || Work::Write { piece, runs: Vec::new(), digests: false };
+        let (done, _results) = mpsc::channel(1);
+        let mut state = State::default();
+        let works =
+            [(&one, write()), (&one, write()), (&other, write()), (&one, Work::Look), (&one, write())];
+        for (id, (place, work)) in (0..).zip(works) {
+            let job = Job { place: Arc::clone(place), work };
+            state.waiting.push_back(Waiting { id: JobId(id), job, done: done.clone() });
+        }
+        let mut next = |is_written: Option<&Place>| {
+            is_written.iter().for_each(|place| assert!(state.written.remove(&place.info_hash)));
+            state.next().map(|next| next.id.0)
+        };
+        assert_eq!([(); 4].map(|()| next(None)), [Some(0), Some(2), Some(3), None]);
+        assert_eq!([next(Some(&other)), next(Some(&one)), next(None)], [None, Some(1), None]);
+        assert_eq!([next(Some(&one)), next(None)], [Some(4), None]);
     }
 
     #[tokio::test]

@@ -238,7 +238,7 @@ impl Torrent {
         if !whole.runs.is_empty() {
             self.write(context, piece, whole.runs, 0, whole.blocks.is_none());
         }
-        self.verify.begin(piece, whole.blocks, whole.senders, whole.bytes);
+        self.verify.begin(context.now, piece, whole.blocks, whole.senders, whole.bytes);
     }
 
     /// With `digests` if it will be read back.

@@ -471,7 +471,7 @@ impl Torrent {
         self.flush_excess(context);
         self.confirm_doubted(context);
         while self.may_write()
-            && let Some(pieces) = self.verify.next_batch()
+            && let Some(pieces) = self.verify.next_batch(context.now, self.pieces.buffered_bytes() > 0)
         {
             let purpose = Purpose::Hash { pieces: pieces.iter().map(|hash| hash.piece).collect() };
             self.submit(context, purpose, Work::Hash { pieces });
@@ -501,6 +501,7 @@ impl Torrent {
         [
             self.choker.deadline(),
             self.disk.deadline(),
+            if self.may_write() { self.verify.deadline() } else { None },
             self.metadata_deadline(context.now),
             self.pex.deadline(),
             self.turnover_at,

@@ -1,21 +1,28 @@
 //! Pieces on their way from received to have: hashed and written, in either order, then judged.
 //!
-//! Hashes go out in batches: while one is under way the next gathers, so several pieces are hashed side by side when
-//! they come fast, and none waits when they come slowly. Who lied when a piece failed is for `smart_ban` to say.
+//! Hashes go out in batches: several pieces side by side cost a processor a third of what they cost one by one. When
+//! pieces come fast the next few are waited for, and none waits when they come slowly. Who lied when a piece failed is
+//! for `smart_ban` to say.
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::smart_ban::{Senders, Shares, SmartBan};
 use crate::disk::{BlockDigest, HashPiece, PieceHash, Run};
 use crate::ids::{BlockIndex, PieceIndex};
 use crate::limits::BLOCK_BYTES;
+use crate::time::Instant;
 
 /// The pieces under way, and those that failed before.
 #[derive(Debug, Default)]
 pub(crate) struct Verify {
     under_way: BTreeMap<PieceIndex, Progress>,
     waiting: Vec<HashPiece>,
+    /// When the last piece became whole.
+    whole_at: Option<Instant>,
+    /// Until then pieces that wait may go on waiting for others.
+    gather_until: Option<Instant>,
     batches_out: u32,
     /// Writes not yet returned, early ones included, and the bytes of the early ones.
     writes_out: BTreeMap<PieceIndex, (u32, u64)>,
@@ -52,12 +59,17 @@ impl Verify {
     /// A whole piece comes in. Its blocks, if all are in memory; else it is read back after its last write.
     pub(crate) fn begin(
         &mut self,
+        now: Instant,
         piece: PieceIndex,
         blocks: Option<Vec<crate::block::BlockData>>,
         senders: Senders,
         bytes: u64,
     ) {
         let read_back = blocks.is_none();
+        let comes_fast = self.whole_at.replace(now).is_some_and(|before| now.since(before) < GATHER_TIME);
+        if self.waiting.is_empty() {
+            self.gather_until = comes_fast.then(|| now + GATHER_TIME);
+        }
         if let Some(blocks) = blocks {
             self.wait(piece, blocks);
         }
@@ -118,14 +130,36 @@ impl Verify {
         self.read_back_if_written(piece);
     }
 
-    /// The next pieces to hash side by side, while fewer than enough batches are out.
-    pub(crate) fn next_batch(&mut self) -> Option<Vec<HashPiece>> {
+    /// The next pieces to hash side by side, while fewer than enough batches are out. With `more` to come, a batch waits
+    /// for it a little.
+    pub(crate) fn next_batch(&mut self, now: Instant, more: bool) -> Option<Vec<HashPiece>> {
         if self.batches_out >= BATCHES_OUT_MAX || self.waiting.is_empty() {
             return None;
         }
+        if more && self.gather_until.is_some_and(|until| now < until) && !self.has_gathered() {
+            return None;
+        }
+        self.gather_until = None;
         self.batches_out += 1;
         let count = self.waiting.len().min(BATCH_PIECES_MAX);
         Some(self.waiting.drain(..count).collect())
+    }
+
+    /// When a batch that gathers goes out as it is.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.gather_until.filter(|_| self.batches_out < BATCHES_OUT_MAX && !self.waiting.is_empty())
+    }
+
+    /// Whether what waits is worth hashing side by side.
+    fn has_gathered(&self) -> bool {
+        let bytes = || {
+            self.waiting
+                .iter()
+                .flat_map(|piece| &piece.blocks)
+                .map(|block| u64::from(block.len()))
+                .sum::<u64>()
+        };
+        self.waiting.len() >= LANES || bytes() >= GATHER_BYTES_MAX
     }
 
     pub(crate) fn on_batch_over(&mut self) {
@@ -198,6 +232,12 @@ impl Verify {
 /// With one batch hashing and one on its way there, both cores are busy and the next still gathers.
 const BATCHES_OUT_MAX: u32 = 2;
 const BATCH_PIECES_MAX: usize = 16;
+/// Pieces side by side that a processor hashes at its full speed.
+const LANES: usize = 4;
+/// More than this does not wait for other pieces.
+const GATHER_BYTES_MAX: u64 = 8 << 20;
+/// A piece that comes so soon after another may wait so long for the next: at less than 100 MB/s none waits.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -209,12 +249,16 @@ mod tests {
     }
 
     fn begin(verify: &mut Verify, n: u32, in_memory: bool, from: &[u16]) {
+        begin_at(Instant::START, verify, n, in_memory, from);
+    }
+
+    fn begin_at(now: Instant, verify: &mut Verify, n: u32, in_memory: bool, from: &[u16]) {
         let mut senders = Senders::new(from.len() as u32);
         for (block, port) in (0..).zip(from) {
             senders.add(BlockIndex(block), SocketAddr::from(([10, 0, 0, 1], *port)));
         }
         verify.on_write_out(piece(n), 0);
-        verify.begin(piece(n), in_memory.then(|| vec![BlockData::absent(5)]), senders, 5);
+        verify.begin(now, piece(n), in_memory.then(|| vec![BlockData::absent(5)]), senders, 5);
     }
 
     fn hash(good: bool) -> PieceHash {
@@ -226,7 +270,7 @@ mod tests {
         for hash_first in [true, false] {
             let mut verify = Verify::default();
             begin(&mut verify, 1, true, &[1]);
-            assert_eq!(verify.next_batch().map(|batch| batch.len()), Some(1));
+            assert_eq!(verify.next_batch(Instant::START, false).map(|batch| batch.len()), Some(1));
             let (first, second) = if hash_first {
                 (verify.on_hashed(piece(1), hash(true)), verify.on_written(piece(1)))
             } else {
@@ -243,10 +287,10 @@ mod tests {
         let mut verify = Verify::default();
         verify.on_write_out(piece(1), 0);
         begin(&mut verify, 1, false, &[1]);
-        assert_eq!((verify.on_written(piece(1)), verify.next_batch()), (None, None));
+        assert_eq!((verify.on_written(piece(1)), verify.next_batch(Instant::START, false)), (None, None));
         assert_eq!(verify.on_written(piece(1)), None);
         assert_eq!(
-            verify.next_batch(),
+            verify.next_batch(Instant::START, false),
             Some(vec![HashPiece { piece: piece(1), blocks: Vec::new(), digests: false }])
         );
     }
@@ -278,12 +322,35 @@ mod tests {
         let mut verify = Verify::default();
         (0..2).for_each(|n| {
             begin(&mut verify, n, true, &[1]);
-            assert!(verify.next_batch().is_some());
+            assert!(verify.next_batch(Instant::START, false).is_some());
         });
         (2..30).for_each(|n| begin(&mut verify, n, true, &[1]));
-        assert_eq!(verify.next_batch(), None);
+        assert_eq!(verify.next_batch(Instant::START, false), None);
         verify.on_batch_over();
-        assert_eq!(verify.next_batch().map(|batch| batch.len()), Some(16));
+        assert_eq!(verify.next_batch(Instant::START, false).map(|batch| batch.len()), Some(16));
+    }
+
+    #[test]
+    fn pieces_that_come_fast_wait_for_each_other_and_others_do_not() {
+        let at = |ms: u64| Instant::START + Duration::from_millis(ms);
+        let mut verify = Verify::default();
+        let mut next = |now: u64, came: Option<u32>, more: bool| {
+            came.iter().for_each(|n| begin_at(at(now), &mut verify, *n, true, &[1]));
+            let batch = verify.next_batch(at(now), more).map(|batch| batch.len());
+            batch.iter().for_each(|_| verify.on_batch_over());
+            (batch, verify.deadline())
+        };
+        assert_eq!(next(100, Some(0), true), (Some(1), None), "the first");
+        assert_eq!(next(110, Some(1), true), (Some(1), None), "comes slowly");
+        assert_eq!(next(119, Some(2), true), (None, Some(at(129))));
+        assert_eq!(next(121, Some(3), true), (None, Some(at(129))));
+        assert_eq!(next(129, None, true), (Some(2), None), "waited long enough");
+        assert_eq!(next(130, Some(4), true), (None, Some(at(140))));
+        assert_eq!(next(130, Some(5), true), (None, Some(at(140))));
+        assert_eq!(next(131, Some(6), true), (None, Some(at(140))));
+        assert_eq!(next(132, Some(7), true), (Some(4), None), "as many as go side by side");
+        assert_eq!(next(133, Some(8), true), (None, Some(at(143))));
+        assert_eq!(next(134, None, false), (Some(1), None), "nothing more comes");
     }
 
     #[test]
