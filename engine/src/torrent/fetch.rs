@@ -297,6 +297,7 @@ impl Torrent {
         if good {
             self.on_have(piece);
             self.resume.on_good(context.now, piece);
+            self.resume.on_unsynced(u64::from(self.place.layout.piece_bytes(piece)));
             context.alert(Alert::PieceFinished { torrent: self.id, piece });
             self.tell_have(piece);
         } else {

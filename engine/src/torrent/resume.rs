@@ -1,5 +1,5 @@
 //! When to write down what was done: a journal record for each good piece at once, a snapshot every five seconds of
-//! activity, one job at a time so that they stay in order.
+//! activity or when much was written, one job at a time so that they stay in order.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(crate) struct Resume {
     dirty_since: Option<Instant>,
     /// The same of what the snapshot under way holds.
     saving_since: Option<Instant>,
+    /// Bytes written that no snapshot has synced.
+    unsynced_bytes: u64,
 }
 
 /// Something to write down.
@@ -74,6 +76,11 @@ impl Resume {
         }
     }
 
+    /// So many bytes more are on their way to the disk.
+    pub(crate) fn on_unsynced(&mut self, bytes: u64) {
+        self.unsynced_bytes += bytes;
+    }
+
     /// A part of a piece was written; its file is newer than the journal knows.
     pub(crate) fn on_touched(&mut self, piece: PieceIndex) {
         if self.enabled {
@@ -95,6 +102,7 @@ impl Resume {
         }
         if self.deadline().is_some_and(|at| at <= now) {
             self.job_out = true;
+            self.unsynced_bytes = 0;
             self.saving_since = self.dirty_since.take();
             return Some(Save::Snapshot);
         }
@@ -129,12 +137,15 @@ impl Resume {
 
     /// When the next snapshot is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.dirty_since.filter(|_| self.enabled && !self.job_out).map(|since| since + SNAPSHOT_EVERY)
+        let since = self.dirty_since.filter(|_| self.enabled && !self.job_out)?;
+        Some(if self.unsynced_bytes < UNSYNCED_BYTES_MAX { since + SNAPSHOT_EVERY } else { since })
     }
 }
 
 /// With a second for the disk to sync what was written meanwhile, a power cut costs the last five seconds at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(4);
+/// More than this is not left to be synced at the end, when somebody waits for it.
+const UNSYNCED_BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -173,6 +184,24 @@ mod tests {
         assert_eq!(resume.poll(four), record(&[4], &[], &[]));
         resume.on_saved(None);
         assert_eq!(resume.deadline(), Some(Instant(8_000_000_000)));
+    }
+
+    #[test]
+    fn much_that_was_written_is_synced_at_once() {
+        let mut resume = Resume::default();
+        resume.enable();
+        resume.on_good(Instant(5), PieceIndex::new(1));
+        assert!(matches!(resume.poll(Instant(5)), Some(Save::Record { .. })));
+        resume.on_saved(None);
+        resume.on_unsynced(UNSYNCED_BYTES_MAX - 1);
+        assert_eq!(resume.poll(Instant(6)), None);
+        resume.on_unsynced(1);
+        assert_eq!((resume.deadline(), resume.poll(Instant(6))), (Some(Instant(5)), Some(Save::Snapshot)));
+        resume.on_saved(None);
+        resume.on_good(Instant(7), PieceIndex::new(2));
+        assert!(matches!(resume.poll(Instant(7)), Some(Save::Record { .. })));
+        resume.on_saved(None);
+        assert_eq!(resume.poll(Instant(8)), None, "what was synced counts no more");
     }
 
     #[test]
