@@ -282,7 +282,7 @@ pub(crate) struct TransferArgs {
     /// No peer exchange
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_pex: bool,
-    /// No port mapping (not there yet)
+    /// No port mapping by UPnP, NAT-PMP or PCP
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_upnp: bool,
     /// No uTP (not there yet)

@@ -247,7 +247,7 @@ async fn start_seeder(root: &Path, torrent_file: Bytes, speed: u64) -> Result<Se
         driver::start(transport, BootClock::new(), jobs, taipei_net::config(), start_values(None), options)
             .await;
     let (handle, alerts, owner) = started.map_err(taipei_net::StartError::from)?;
-    let session = Session { handle, alerts, owner: tokio::spawn(owner.run()) };
+    let session = Session { handle, alerts, port: None, owner: tokio::spawn(owner.run()) };
     let mut add = AddTorrent::new(TorrentId(0), torrent_file, root.to_string_lossy().into_owned());
     add.resume = ResumeMode::NoState;
     let _ = session.handle.command(Command::AddTorrent(Box::new(add))).await;

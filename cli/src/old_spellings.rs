@@ -214,9 +214,10 @@ const OLD: [(&str, Now); 23] = [
     ("useDHT", Now::Switch("", "--no-dht")),
     ("trackerlessMode", Now::Switch("--no-trackers", "")),
     ("useLPD", Now::Later("--no-lsd")),
-    ("useUPnP", Now::Later("--no-upnp")),
-    ("useNATPMP", Now::Later("")),
-    ("gateway", Now::Ignored { has_value: true, why: LATER }),
+    ("useUPnP", Now::Switch("", "--no-upnp")),
+    // Without it UPnP could still be used; now they are one.
+    ("useNATPMP", Now::Switch("", "")),
+    ("gateway", Now::Ignored { has_value: true, why: "the router is found by itself" }),
     (
         "proxyAddress",
         Now::Refused("proxies come with a later version, and nothing goes around one that was asked for"),

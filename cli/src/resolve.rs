@@ -37,7 +37,10 @@ async fn ask(
     stop_timeout: Option<Duration>,
 ) -> Result<Metainfo, Failure> {
     let mut signals = EndSignals::new().map_err(Failure::System)?;
-    let mut session = taipei_net::start(session_options(args, true)?).await?;
+    let mut options = session_options(args, true)?;
+    // Whoever only asks need not be found.
+    options.port_mapping = None;
+    let mut session = taipei_net::start(options).await?;
     dht::begin(&session, args).await;
     let mut add = add_torrent(0, torrent, args)?;
     (add.hold, add.resume) = (true, ResumeMode::NoState);

@@ -14,7 +14,7 @@ use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
 use taipei_engine::record::Recording;
 use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
-use taipei_net::{EndSignals, Options, Session, start_values};
+use taipei_net::{EndSignals, Options, PortMapping, PortStatus, PortWatch, Session, start_values};
 use tokio::runtime::Runtime;
 
 use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
@@ -160,9 +160,20 @@ pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Op
     }
     options.bind.clone_from(&args.bind.bind);
     options.ports = Some(args.port.clone());
+    options.port_mapping = (!args.no_upnp).then(PortMapping::default);
     options.config = config;
     options.start_values = start_values;
     Ok(options)
+}
+
+/// What becomes of the port at the router, when it is another thing than before.
+async fn port_changed(port: &mut Option<PortWatch>) -> PortStatus {
+    if let Some(port) = port
+        && let Some(status) = port.changed().await
+    {
+        return status;
+    }
+    std::future::pending().await
 }
 
 /// The user's state directory, for downloads into places where state cannot be written.
@@ -245,6 +256,7 @@ impl Transfer {
                     Some(Alert::DhtNodes { nodes }) if args.dht.dht_bootstrap.is_empty() => dht::save(&nodes),
                     Some(alert) => changed = self.on_alert(alert),
                 },
+                status = port_changed(&mut session.port) => self.on_port(status),
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + self.progress.interval();
                     self.ask_for_stats(&session).await;
@@ -515,6 +527,19 @@ impl Transfer {
         let port = session.handle.listening_port();
         self.progress
             .announce(&format!("listening on port {port}"), || json!({ "event": "listening", "port": port }));
+    }
+
+    /// In plain words it is in the log: whoever runs this need not know what a router is.
+    fn on_port(&self, status: PortStatus) {
+        if self.progress.is_json() {
+            print_json(&match status {
+                PortStatus::Mapped { way, port, external_ip } => json!({
+                    "event": "port", "status": "mapped", "by": way.to_string(), "port": port, "external_ip": external_ip,
+                }),
+                PortStatus::Unmapped => json!({ "event": "port", "status": "unmapped" }),
+                _ => json!({ "event": "port", "status": "looking" }),
+            });
+        }
     }
 
     async fn ask_for_stats(&self, session: &Session) {

@@ -1,6 +1,6 @@
 //! What an embedder asks of the engine.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,6 +79,14 @@ pub enum Command {
     },
     /// Remove all torrents, then [`crate::Alert::Stopped`].
     Shutdown,
+    /// What a router in front of us forwards to the port that we listen at, from now on. Trackers, peers and the DHT are
+    /// told of its port instead of ours.
+    Mapped {
+        /// The port of the router; none: nothing is forwarded, or it is not known.
+        port: Option<u16>,
+        /// The router's address towards the world, if it says so; none changes nothing.
+        external_ip: Option<IpAddr>,
+    },
 }
 
 /// A torrent to begin with. Made by [`AddTorrent::new`]; the rest has sensible defaults.

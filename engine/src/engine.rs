@@ -3,13 +3,14 @@
 mod trackerless;
 mod trackers;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tracing::{debug, info};
 
 use self::trackerless::Trackerless;
+use crate::address::{Scope, is_dialable};
 use crate::alert::{AddError, Alert};
 use crate::bandwidth::{Bandwidth, Dials};
 use crate::bitfield::Bitfield;
@@ -42,7 +43,10 @@ pub struct Engine {
     start: StartValues,
     our_id: PeerId,
     key: u32,
+    /// Where we listen.
     port: Option<u16>,
+    /// The port of a router that forwards to it.
+    mapped_port: Option<u16>,
     torrents: BTreeMap<TorrentId, Torrent>,
     by_info_hash: BTreeMap<InfoHash, TorrentId>,
     /// Who connected to us and has not named a torrent yet.
@@ -97,6 +101,7 @@ impl Engine {
             our_id: peer_id(&mut rng),
             key: rng.next_u32(),
             port: None,
+            mapped_port: None,
             torrents: BTreeMap::new(),
             by_info_hash: BTreeMap::new(),
             strangers: BTreeMap::new(),
@@ -268,6 +273,7 @@ impl Engine {
             Command::DhtPing { address } => self.ping_dht_node(address),
             Command::DhtLookup { info_hash, announce } => self.look_up_for_embedder(info_hash, announce),
             Command::ReportDht => self.report_dht(),
+            Command::Mapped { port, external_ip } => self.on_mapped(port, external_ip),
             Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),
             Command::ReportStats { torrent } => {
                 if let Some(torrent) = self.torrents.get(&torrent) {
@@ -493,6 +499,29 @@ impl Engine {
         }
     }
 
+    /// Where others reach us, if they do.
+    fn reachable_port(&self) -> Option<u16> {
+        self.port.map(|own| self.mapped_port.unwrap_or(own))
+    }
+
+    /// A router forwards to us, or does no more.
+    fn on_mapped(&mut self, port: Option<u16>, external_ip: Option<IpAddr>) {
+        // It is what some box in a local network said.
+        let is_public = |ip: &IpAddr| is_dialable(SocketAddr::new(*ip, 1)) && Scope::of(*ip) == Scope::Public;
+        if let Some(ip) = external_ip.map(|ip| ip.to_canonical()).filter(is_public) {
+            self.split(|_, context| context.learn_external(ip));
+        }
+        let before = self.reachable_port();
+        self.mapped_port = port.filter(|port| *port != 0);
+        if self.reachable_port() != before {
+            self.look_all_up(self.now);
+            let torrents: Vec<_> = self.torrents.keys().copied().collect();
+            for torrent in torrents {
+                self.with_torrent(torrent, |torrent, context| torrent.on_port_changed(context));
+            }
+        }
+    }
+
     fn close_stranger(&mut self, connection: ConnectionId) {
         self.strangers.remove(&connection);
         self.split(|_, context| context.close(connection));
@@ -553,7 +582,7 @@ impl Engine {
             config: &self.config,
             our_id: self.our_id,
             key: self.key,
-            port: self.port,
+            port: self.reachable_port(),
             outputs: &mut self.outputs,
             timers: &mut self.timers,
             bandwidth: &mut self.bandwidth,

@@ -1,4 +1,4 @@
-//! The real world for `taipei-engine`: sockets, files, threads, TLS.
+//! The real world for `taipei-engine`: sockets, files, threads, TLS, port mapping.
 //!
 //! [`start`] puts it together: an [`Options`] gives a running [`Session`]. Each door of the engine's driver has one
 //! module here: [`TcpTransport`], [`BootClock`], [`FileStorage`], [`ThreadJobs`]. They hold no policy: what to dial, how
@@ -12,6 +12,7 @@ mod clock;
 mod fetch;
 mod jobs;
 mod platform;
+mod port_mapper;
 mod session;
 mod sha1_many;
 mod storage;
@@ -23,6 +24,7 @@ pub use clock::{BootClock, boot_id, start_values};
 pub use fetch::{FetchError, fetch};
 pub use jobs::ThreadJobs;
 pub use platform::EndSignals;
+pub use port_mapper::{PortMapper, PortMapping, PortStatus, PortWatch, Way};
 pub use session::{Options, Session, StartError, config, fit, start};
 pub use sha1_many::sha1_many;
 pub use storage::FileStorage;

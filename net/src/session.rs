@@ -1,14 +1,18 @@
 //! A session on the real network and the real disk, in one call.
 
+use core::net::IpAddr;
 use core::ops::RangeInclusive;
 use std::fmt;
 
-use taipei_engine::driver::{self, Alerts, Handle, ListenError, Recorder};
-use taipei_engine::{Config, StartValues};
+use taipei_engine::driver::{self, Alerts, Handle, ListenError, Recorder, WeakHandle};
+use taipei_engine::{Command, Config, StartValues};
 use tokio::task::JoinHandle;
 
 use crate::platform;
-use crate::{Bind, BindError, BootClock, FileStorage, TcpTransport, ThreadJobs};
+use crate::{
+    Bind, BindError, BootClock, FileStorage, PortMapper, PortMapping, PortStatus, PortWatch, TcpTransport,
+    ThreadJobs,
+};
 
 /// How a session is to be.
 #[non_exhaustive]
@@ -18,6 +22,9 @@ pub struct Options {
     pub bind: Option<String>,
     /// Ports to try in turn for listening; 0 lets the system choose. None: nobody can connect to us.
     pub ports: Option<RangeInclusive<u16>>,
+    /// Whether and how a router is asked to forward the port to us. None: nobody is asked, which is the default, because it
+    /// opens a door to this machine and asks the whole local network for it.
+    pub port_mapping: Option<PortMapping>,
     /// The engine's own settings.
     pub config: Config,
     /// Seed, boot id and date.
@@ -29,11 +36,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Any address, ports 6881 to 6999, a random seed.
+    /// Any address, ports 6881 to 6999, no port mapping, a random seed.
     fn default() -> Self {
         Self {
             bind: None,
             ports: Some(6881..=6999),
+            port_mapping: None,
             config: config(),
             start_values: crate::start_values(None),
             threads: None,
@@ -47,6 +55,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("bind", &self.bind)
             .field("ports", &self.ports)
+            .field("port_mapping", &self.port_mapping)
             .field("config", &self.config)
             .field("start_values", &self.start_values)
             .field("threads", &self.threads)
@@ -77,7 +86,11 @@ pub struct Session {
     pub handle: Handle,
     /// What it tells.
     pub alerts: Alerts,
-    /// Ends after [`taipei_engine::Alert::Stopped`] was taken. Aborting it ends everything at once.
+    /// What becomes of the port at the router. None: nobody is asked, because it was not wanted, or because no router can
+    /// stand before the address that we listen at.
+    pub port: Option<PortWatch>,
+    /// Ends after [`taipei_engine::Alert::Stopped`] was taken and the router has its port back, which takes two seconds at
+    /// most. Aborting it ends everything at once.
     pub owner: JoinHandle<()>,
 }
 
@@ -101,7 +114,7 @@ pub async fn start(options: Options) -> Result<Session, StartError> {
     let bind = options.bind.as_deref().map_or(Ok(Bind::Any), str::parse)?;
     let jobs = ThreadJobs::on_files(FileStorage::new(), options.threads);
     let (handle, alerts, owner) = driver::start(
-        TcpTransport::new(bind),
+        TcpTransport::new(bind.clone()),
         BootClock::new(),
         jobs,
         options.config,
@@ -109,5 +122,37 @@ pub async fn start(options: Options) -> Result<Session, StartError> {
         driver::Options { ports: options.ports, recorder: options.recorder },
     )
     .await?;
-    Ok(Session { handle, alerts, owner: tokio::spawn(owner.run()) })
+    let mapping = options.port_mapping;
+    let mapper = mapping.and_then(|mapping| PortMapper::start(bind, handle.listening_addresses(), &mapping));
+    let port = mapper.as_ref().map(PortMapper::watch);
+    let weak = handle.downgrade();
+    let owner = tokio::spawn(async move {
+        let Some(mapper) = mapper else { return owner.run().await };
+        tokio::select! {
+            biased;
+            () = owner.run() => {}
+            () = pass_on(mapper.watch(), weak) => {}
+        }
+        mapper.release().await;
+    });
+    Ok(Session { handle, alerts, port, owner })
+}
+
+/// Tells the engine what routers do.
+async fn pass_on(mut port: PortWatch, handle: WeakHandle) {
+    let mut before = None;
+    while let Some(status) = port.changed().await {
+        let (port, external_ip) = match status {
+            PortStatus::Mapped { port, external_ip, .. } => (Some(port), external_ip.map(IpAddr::V4)),
+            PortStatus::Looking | PortStatus::Unmapped => (None, None),
+        };
+        if std::mem::replace(&mut before, port) == port && external_ip.is_none() {
+            continue;
+        }
+        let Some(handle) = handle.upgrade() else { break };
+        if handle.command(Command::Mapped { port, external_ip }).await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
 }

@@ -97,7 +97,8 @@ impl TcpTransport {
         Self { shared: Arc::new(Shared { bind, tls: Tls::default() }) }
     }
 
-    fn udp_socket(&self, ipv6: bool, port: u16) -> io::Result<Option<UdpSocket>> {
+    /// None where the family is not to be used.
+    pub(crate) fn udp_socket(&self, ipv6: bool, port: u16) -> io::Result<Option<UdpSocket>> {
         let bind = &self.shared.bind;
         let Some(address) = bind.address(ipv6) else { return Ok(None) };
         let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
 use taipei_engine::{AddTorrent, Alert, Command, RateLimits, TorrentId, TorrentState};
-use taipei_net::{Options, Session};
+use taipei_net::{Options, PortMapping, Session};
 
 const TORRENT: TorrentId = TorrentId(1);
 
@@ -143,6 +143,18 @@ async fn transfer(payload: Payload) {
     payload.assert_in(&here);
     stop(leecher).await;
     stop(seeder).await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_a_port_unless_it_is_wanted_and_of_use() {
+    let mut options = Options::default();
+    assert_eq!(options.port_mapping, None);
+    options.bind = Some("127.0.0.1".to_owned());
+    options.ports = Some(0..=0);
+    options.port_mapping = Some(PortMapping::default());
+    let session = taipei_net::start(options).await.unwrap();
+    assert!(session.port.is_none());
+    stop(session).await;
 }
 
 #[tokio::test]

@@ -88,7 +88,12 @@ impl Handle {
         self.commands.send(command).await.map_err(|_| SessionOver)
     }
 
-    /// The port at which peers can reach us; 0 when nobody can.
+    /// One that does not keep the session.
+    pub fn downgrade(&self) -> WeakHandle {
+        WeakHandle { commands: self.commands.downgrade(), listening: Arc::clone(&self.listening) }
+    }
+
+    /// The port that we listen at; 0 when nobody can reach us.
     pub fn listening_port(&self) -> u16 {
         self.listening.first().map_or(0, SocketAddr::port)
     }
@@ -96,6 +101,20 @@ impl Handle {
     /// Every address at which we listen.
     pub fn listening_addresses(&self) -> &[SocketAddr] {
         &self.listening
+    }
+}
+
+/// A [`Handle`] that does not keep the session: for whatever lives beside it.
+#[derive(Clone, Debug)]
+pub struct WeakHandle {
+    commands: mpsc::WeakSender<Command>,
+    listening: Arc<[SocketAddr]>,
+}
+
+impl WeakHandle {
+    /// The handle, while somebody else still has one.
+    pub fn upgrade(&self) -> Option<Handle> {
+        Some(Handle { commands: self.commands.upgrade()?, listening: Arc::clone(&self.listening) })
     }
 }
 

@@ -23,7 +23,7 @@ mod testing;
 use std::io;
 
 pub use doors::{Clock, Connection, Jobs, ListenError, ReadWrite, SecureStream, Transport};
-pub use handle::{Alerts, Handle, Options, SessionOver, start};
+pub use handle::{Alerts, Handle, Options, SessionOver, WeakHandle, start};
 pub use http::get as http_get;
 pub use owner::Owner;
 pub use recorder::Recorder;

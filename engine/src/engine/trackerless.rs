@@ -268,7 +268,8 @@ impl Engine {
 
     fn look_up(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(&id).filter(|torrent| torrent.is_open_to_dht()) else { return };
-        let announce = self.port.map(|port| Announce { port, implied_port: false, seed: torrent.is_seed() });
+        let announce =
+            self.reachable_port().map(|port| Announce { port, implied_port: false, seed: torrent.is_seed() });
         let goal = Goal::Peers { info_hash: torrent.info_hash(), announce };
         let Trackerless { dht: Some(dht), torrents, .. } = &mut self.trackerless else { return };
         let Some(looked_for) = torrents.get_mut(&id) else { return };
@@ -292,10 +293,7 @@ impl Engine {
             Event::Joined => {
                 info!("the DHT has nodes");
                 // Whoever looked before found nobody to ask.
-                let idle =
-                    self.trackerless.torrents.iter().filter(|(_, torrent)| torrent.under_way.is_none());
-                let idle: Vec<_> = idle.map(|(id, _)| *id).collect();
-                idle.into_iter().for_each(|id| self.set_due(id, self.now + AFTER_JOINING));
+                self.look_all_up(self.now + AFTER_JOINING);
             }
             Event::Lonely => {
                 let configured = self.config.dht.iter().flat_map(|settings| settings.bootstrap.clone());
@@ -336,6 +334,13 @@ impl Engine {
             }
             None => {}
         }
+    }
+
+    /// All torrents that are not looked up now are, then.
+    pub(super) fn look_all_up(&mut self, at: Instant) {
+        let idle = self.trackerless.torrents.iter().filter(|(_, torrent)| torrent.under_way.is_none());
+        let idle: Vec<_> = idle.map(|(id, _)| *id).collect();
+        idle.into_iter().for_each(|id| self.set_due(id, at));
     }
 
     fn set_due(&mut self, id: TorrentId, at: Instant) {

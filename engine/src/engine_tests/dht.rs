@@ -40,6 +40,11 @@ impl Bench {
 
     /// Lets time pass while the node answers. What it was asked about a swarm: who is in it, that we are.
     fn ask_node(&mut self, time: Duration) -> (usize, usize) {
+        self.ask_node_at(6881, time)
+    }
+
+    /// The same, when that is where others reach us.
+    fn ask_node_at(&mut self, our_port: u16, time: Duration) -> (usize, usize) {
         let (end, mut looked_up, mut announced) = (self.now + time, 0, 0);
         while self.now < end {
             self.pass(Duration::from_millis(100));
@@ -56,7 +61,7 @@ impl Bench {
                         response.peers = vec![address(NAMED)];
                     }
                     Ask::AnnouncePeer { info_hash, port, .. } => {
-                        assert_eq!((info_hash, port), (self.info_hash, 6881));
+                        assert_eq!((info_hash, port), (self.info_hash, our_port));
                         announced += 1;
                     }
                     _ => {}
@@ -91,6 +96,28 @@ fn a_swarm_is_looked_up_and_announced_again_and_again() {
     assert!((6..=8).contains(&announced), "ever more seldom, down to every 15 minutes: {announced}");
     let (_, announced) = bench.ask_node(Duration::from_secs(3600));
     assert!((3..=5).contains(&announced), "every 15 minutes: {announced}");
+}
+
+#[test]
+fn the_dht_and_peers_are_told_the_port_of_a_router() {
+    let mut add = AddTorrent::new(TORRENT, torrent_file(3), "/out".into());
+    add.peers = vec![address(1)];
+    let mut bench = Bench::in_dht(with_dht(), add);
+    bench.open(3, &[], &[]);
+    assert_eq!(bench.ask_node(Duration::from_secs(3)), (1, 1));
+    bench.input(Input::Command(Command::Mapped { port: Some(7000), external_ip: None }));
+    assert_eq!(bench.ask_node_at(7000, Duration::from_secs(3)), (1, 1), "at once");
+    let peer = bench.answer(0, vec![Message::HaveNone]);
+    let told = |message: &Message| match message {
+        Message::ExtendedHandshake(ours) => ours.p,
+        _ => None,
+    };
+    assert_eq!(bench.sent[&peer].iter().find_map(told), Some(7000));
+    // The same again changes nothing, and without it our own port is as good as before.
+    bench.input(Input::Command(Command::Mapped { port: Some(7000), external_ip: None }));
+    assert_eq!(bench.ask_node_at(7000, Duration::from_secs(3)), (0, 0));
+    bench.input(Input::Command(Command::Mapped { port: None, external_ip: None }));
+    assert_eq!(bench.ask_node_at(6881, Duration::from_secs(3)), (1, 1));
 }
 
 #[test]

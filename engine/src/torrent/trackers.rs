@@ -99,6 +99,12 @@ impl Torrent {
         self.settle(context);
     }
 
+    /// Others reach us at another port now: each tracker is told as soon as it wants to hear of us again.
+    pub(crate) fn on_port_changed(&mut self, context: &mut Context<'_>) {
+        self.announcer.need_peers(context.now);
+        self.settle(context);
+    }
+
     fn figures(&self, context: &Context<'_>) -> Figures {
         Figures {
             info_hash: self.info_hash,

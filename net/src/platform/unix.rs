@@ -216,6 +216,13 @@ pub(crate) fn boot_id_text() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
 }
 
+/// The system's table of IPv4 routes as Linux writes it, where it does.
+pub(crate) fn ipv4_routes() -> Option<String> {
+    let mut text = String::new();
+    File::open("/proc/net/route").ok()?.take(ROUTES_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// Whether the system ran out of descriptors or buffers.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
@@ -309,6 +316,8 @@ const SLICES_MAX: usize = 1024;
 /// Times to look again at a lock that changes hands.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// What is read of the table of routes: some ten thousand lines.
+const ROUTES_BYTES_MAX: u64 = 1 << 20;
 
 /// Signals that ask a process to end: SIGINT and SIGTERM. While this lives they do nothing else.
 #[derive(Debug)]

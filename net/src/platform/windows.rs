@@ -145,6 +145,11 @@ pub(crate) fn boot_id_text() -> Option<String> {
     None
 }
 
+/// There is none.
+pub(crate) fn ipv4_routes() -> Option<String> {
+    None
+}
+
 /// Whether the system ran out of handles or buffers.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(4 | 8 | 14 | 10024 | 10055))

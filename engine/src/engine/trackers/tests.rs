@@ -172,6 +172,37 @@ fn our_own_address_is_not_dialled_once_a_tracker_said_it() {
 }
 
 #[test]
+fn trackers_are_told_the_port_of_a_router_as_soon_as_they_want_to_hear_of_us() {
+    let mut bench = Bench::new();
+    let names = |bench: &Bench, port: &str| bench.gets.front().is_some_and(|get| get.path.contains(port));
+    bench.add(0, "http://9.9.9.9/announce");
+    assert!(names(&bench, "port=6881&"), "{:?}", bench.gets);
+    bench.answer(
+        b"d8:intervali3600e12:min intervali600e5:peers12:\x05\x02\x03\x04\x1a\xe1\x06\x02\x03\x04\x1a\xe2e",
+    );
+    let external_ip = Some("1.2.3.4".parse().unwrap());
+    bench.input(Input::Command(Command::Mapped { port: Some(7000), external_ip }));
+    bench.pass(Duration::from_secs(599));
+    assert_eq!(bench.gets.len(), 0);
+    bench.pass(Duration::from_secs(1));
+    assert!(names(&bench, "port=7000&"), "{:?}", bench.gets);
+    // There we are ourselves, and at our own port no more.
+    let before = bench.dialled.len();
+    bench.answer(b"d8:intervali3600e5:peers12:\x01\x02\x03\x04\x1b\x58\x01\x02\x03\x04\x1a\xe1e");
+    assert_eq!(bench.dialled[before..], ["1.2.3.4:6881".parse().unwrap()]);
+    // What a router says is no more believed than it can be right.
+    for wrong in ["10.0.0.1", "0.0.0.0", "127.0.0.1", "224.0.0.1"] {
+        let external_ip = Some(wrong.parse().unwrap());
+        bench.input(Input::Command(Command::Mapped { port: Some(0), external_ip }));
+    }
+    bench.add(1, "http://9.9.9.9/announce");
+    assert!(names(&bench, "port=6881&"), "a port of 0 is none: {:?}", bench.gets);
+    let before = bench.dialled.len();
+    bench.answer(b"d8:intervali3600e5:peers6:\x01\x02\x03\x04\x1a\xe1e");
+    assert_eq!(bench.dialled.len(), before, "the address is still known");
+}
+
+#[test]
 fn excluded_trackers_are_not_asked() {
     let mut bench = Bench::new();
     let file = format!(
