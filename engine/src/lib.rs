@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod alert;
+mod allowance;
 mod bandwidth;
 pub mod bencode;
 pub mod bitfield;
