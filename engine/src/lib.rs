@@ -29,6 +29,7 @@ mod exchange;
 pub mod ids;
 pub mod input;
 pub mod limits;
+mod lsd;
 pub mod metainfo;
 pub mod node_id;
 pub mod output;

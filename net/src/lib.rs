@@ -11,6 +11,7 @@ mod buffers;
 mod clock;
 mod fetch;
 mod jobs;
+mod multicast;
 mod platform;
 mod session;
 mod sha1_many;
