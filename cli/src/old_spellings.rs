@@ -213,7 +213,7 @@ const OLD: [(&str, Now); 23] = [
     ("memoryPerTorrent", Now::Ignored { has_value: true, why: NOT_NEEDED }),
     ("useDHT", Now::Switch("", "--no-dht")),
     ("trackerlessMode", Now::Switch("--no-trackers", "")),
-    ("useLPD", Now::Later("--no-lsd")),
+    ("useLPD", Now::Switch("", "--no-lsd")),
     ("useUPnP", Now::Later("--no-upnp")),
     ("useNATPMP", Now::Later("")),
     ("gateway", Now::Ignored { has_value: true, why: LATER }),
@@ -291,12 +291,12 @@ mod tests {
 
     #[test]
     fn the_hint_is_a_command_line_and_says_what_was_left_out() {
-        let args = ["t", "-fileDir", "my files", "-useLPD", "x.torrent"].map(OsString::from);
+        let args = ["t", "-fileDir", "my files", "-useRamCache", "5", "x.torrent"].map(OsString::from);
         let hint = translate(&args).unwrap().unwrap().hint;
         assert_eq!(
             hint,
-            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useLPD is left \
-             out: comes with a later version, and this goes on without"
+            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useRamCache is \
+             left out: what it was for needs no setting any more"
         );
     }
 }
