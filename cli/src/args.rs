@@ -276,7 +276,7 @@ pub(crate) struct TransferArgs {
     pub(crate) on_complete: Option<Words>,
     #[command(flatten)]
     pub(crate) dht: DhtUse,
-    /// No local service discovery (not there yet)
+    /// No local service discovery: the local network is neither told nor asked
     #[arg(long, help_heading = NETWORK)]
     pub(crate) no_lsd: bool,
     /// No peer exchange

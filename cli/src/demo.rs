@@ -191,7 +191,7 @@ fn quiet(display: DisplayArgs) -> DisplayArgs {
 fn download_args(display: DisplayArgs) -> TransferArgs {
     let bind = BindArgs { bind: Some("127.0.0.1".to_owned()) };
     let dht = DhtUse { no_dht: true, ..DhtUse::default() };
-    TransferArgs { port: 0..=0, bind, dht, ..TransferArgs::plain(display) }
+    TransferArgs { port: 0..=0, bind, dht, no_lsd: true, ..TransferArgs::plain(display) }
 }
 
 /// Random files below a directory: a large one, a smaller one, a small one, an empty one.

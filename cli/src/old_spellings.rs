@@ -23,9 +23,7 @@ enum Now {
     Value(&'static str),
     /// A switch: what it is when on, and when off; nothing: as it is anyway.
     Switch(&'static str, &'static str),
-    /// A switch for what is not there yet; when off: this.
-    Later(&'static str),
-    /// Left out, because it is not needed or not there yet.
+    /// Left out, because it is not needed.
     Ignored { has_value: bool, why: &'static str },
     /// Not to be left out, because ...
     Refused(&'static str),
@@ -70,10 +68,6 @@ pub(crate) fn translate(args: &[OsString]) -> Result<Option<Translated>, String>
                     old.notes.push(format!("-{name} is left out: {why}"));
                 }
             }
-            Now::Later(off) => match is_on(name, value)? {
-                true => old.notes.push(format!("-{name} is left out: {LATER}")),
-                false => old.flags.extend((!off.is_empty()).then(|| OsString::from(off))),
-            },
             Now::Refused(why) => return Err(format!("-{name}: {why}")),
             Now::SeedRatio => {
                 let ratio = value_or_next()?;
@@ -199,7 +193,6 @@ fn quoted(word: &str) -> String {
 const COMMANDS: [&str; 9] =
     ["download", "seed", "create", "info", "show", "verify", "tracker", "scrape", "demo"];
 
-const LATER: &str = "comes with a later version, and this goes on without";
 const NOT_NEEDED: &str = "what it was for needs no setting any more";
 
 /// The flags of Taipei-Torrent.
@@ -213,7 +206,7 @@ const OLD: [(&str, Now); 23] = [
     ("memoryPerTorrent", Now::Ignored { has_value: true, why: NOT_NEEDED }),
     ("useDHT", Now::Switch("", "--no-dht")),
     ("trackerlessMode", Now::Switch("--no-trackers", "")),
-    ("useLPD", Now::Later("--no-lsd")),
+    ("useLPD", Now::Switch("", "--no-lsd")),
     ("useUPnP", Now::Switch("", "--no-upnp")),
     // Without it UPnP could still be used; now they are one.
     ("useNATPMP", Now::Switch("", "")),
@@ -292,12 +285,12 @@ mod tests {
 
     #[test]
     fn the_hint_is_a_command_line_and_says_what_was_left_out() {
-        let args = ["t", "-fileDir", "my files", "-useLPD", "x.torrent"].map(OsString::from);
+        let args = ["t", "-fileDir", "my files", "-useRamCache", "5", "x.torrent"].map(OsString::from);
         let hint = translate(&args).unwrap().unwrap().hint;
         assert_eq!(
             hint,
-            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useLPD is left \
-             out: comes with a later version, and this goes on without"
+            "these are flags of Taipei-Torrent; now: taipei-cli download --output 'my files' x.torrent; -useRamCache is \
+             left out: what it was for needs no setting any more"
         );
     }
 }

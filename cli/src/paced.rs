@@ -79,6 +79,14 @@ impl Transport for PacedTransport {
         self.tcp.send_datagram(socket, remote, payload);
     }
 
+    async fn open_group(&self, group: SocketAddr) -> Option<Self::Datagrams> {
+        self.tcp.open_group(group).await
+    }
+
+    fn send_to_group(&self, group: SocketAddr, payload: &[u8]) {
+        self.tcp.send_to_group(group, payload);
+    }
+
     async fn receive_datagram(
         &self,
         socket: &Self::Datagrams,

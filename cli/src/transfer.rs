@@ -146,6 +146,7 @@ pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Op
     config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
     config.active_max = args.max_active;
     config.pex = !args.no_pex;
+    config.lsd = !args.no_lsd;
     if !args.dht.no_dht {
         dht::configure(&mut config, &args.dht.dht_bootstrap, read_only);
     }

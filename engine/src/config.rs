@@ -45,6 +45,9 @@ pub struct Config {
     pub pex: bool,
     /// The DHT (BEP 5); none: it is not used.
     pub dht: Option<DhtSettings>,
+    /// Whether the local network is told in which swarms we are, and believed about others (BEP 14). Nothing is said of
+    /// private torrents anyhow.
+    pub lsd: bool,
 }
 
 /// How the DHT is used.
@@ -80,6 +83,7 @@ impl Default for Config {
             active_max: 16,
             pex: true,
             dht: None,
+            lsd: false,
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) enum Wake {
     Scraper,
     UdpTrackers,
     Dht,
+    Lsd,
 }
 
 /// Which torrent everything under way belongs to.

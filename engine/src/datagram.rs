@@ -1,4 +1,7 @@
-//! Whose datagram is it? One socket a family carries the DHT, uTP and UDP trackers.
+//! Whose datagram is it? One socket a family carries the DHT, uTP and UDP trackers; another hears the local network, and
+//! what comes there is told by the same look.
+
+use crate::wire::lsd;
 
 /// A protocol over UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,12 +12,15 @@ pub(crate) enum Protocol {
     Utp,
     /// An action from 0 to 3 in the first four bytes (BEP 15).
     Tracker,
+    /// Text that begins with a word of its own (BEP 14).
+    Lsd,
 }
 
 /// Tells by the first bytes, which no two protocols share; none when it is of none of them.
 pub(crate) fn classify(payload: &[u8]) -> Option<Protocol> {
     match payload {
         [b'd', .., b'e'] => Some(Protocol::Dht),
+        [b'B', ..] if lsd::is_announce(payload) => Some(Protocol::Lsd),
         [0, 0, 0, 0..=3, ..] if payload.len() >= 8 => Some(Protocol::Tracker),
         [0x01 | 0x11 | 0x21 | 0x31 | 0x41, ..] if payload.len() >= UTP_HEADER_BYTES => Some(Protocol::Utp),
         _ => None,
@@ -43,10 +49,13 @@ mod tests {
         for answer in answers {
             assert_eq!(classify(&answer.encode(false)), Some(Protocol::Tracker));
         }
+        assert_eq!(classify(b"BT-SEARCH * HTTP/1.1\r\n"), Some(Protocol::Lsd));
         let mut syn = [0; 20];
         syn[0] = 0x41;
         assert_eq!((classify(&syn), classify(&syn[..19])), (Some(Protocol::Utp), None));
-        for junk in [&b""[..], b"d", b"\0\0\0\x04\0\0\0\0", b"\0\0\0\0\0\0\0", &[0x51; 30], &[0x42; 30]] {
+        for junk in
+            [&b""[..], b"d", b"BT-", b"\0\0\0\x04\0\0\0\0", b"\0\0\0\0\0\0\0", &[0x51; 30], &[0x42; 30]]
+        {
             assert_eq!(classify(junk), None, "{junk:?}");
         }
     }

@@ -7,7 +7,6 @@
 //! What it never does: read a clock, draw from anything but its seed, resolve a name (whoever owns it is asked by
 //! [`Event::Lonely`]), or send more than five bytes for one to an address that has not proved itself.
 
-mod allowance;
 mod node;
 pub mod saved;
 mod server;

@@ -1,5 +1,6 @@
 //! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
 
+mod local;
 mod trackerless;
 mod trackers;
 
@@ -21,6 +22,7 @@ use crate::disk::{JobResult, Place, files_to_allocate};
 use crate::ids::{ConnectionId, InfoHash, JobId, PeerId, TorrentId};
 use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_RANGE_MAX};
+use crate::lsd::Lsd;
 use crate::metainfo::{Layout, Magnet, MagnetError, Metainfo, MetainfoError, PathRules};
 use crate::output::Output;
 use crate::queue::Queue;
@@ -60,6 +62,8 @@ pub struct Engine {
     udp_trackers: UdpTrackers,
     scraper: Scraper,
     trackerless: Trackerless,
+    /// None: switched off, or we do not listen yet.
+    lsd: Option<Lsd>,
     external: External,
     silence: Silence,
     /// Who is not talked to in any torrent, and those of them that not every torrent knows of yet.
@@ -114,6 +118,7 @@ impl Engine {
             udp_trackers: UdpTrackers::new(Rng::stream(start.seed, "udp trackers", 0)),
             scraper: Scraper::default(),
             trackerless: Trackerless::new(start.seed),
+            lsd: None,
             external: External::default(),
             silence: Silence::default(),
             bans: BTreeSet::new(),
@@ -134,13 +139,14 @@ impl Engine {
         if has_slept {
             self.renew();
         }
-        let is_heard = silence::is_heard(&input);
+        let is_heard = silence::is_heard(&input) && !local::is_local(&input);
         match input {
             Input::Timeout => self.handle_timeout(),
             Input::Command(command) => self.handle_command(command),
             Input::Listening { port, families } => {
                 self.port = Some(port);
                 self.start_dht(families);
+                self.start_lsd(families);
             }
             Input::Accepted { connection, remote } => self.handle_accepted(connection, remote),
             Input::Connected { connection, local } => {
@@ -175,6 +181,7 @@ impl Engine {
         }
         self.spread_bans();
         self.settle_dht();
+        self.settle_lsd();
         self.send_datagrams();
         self.begin_queued();
         self.bandwidth.settle(self.now, &mut self.outputs);
@@ -233,6 +240,7 @@ impl Engine {
                 Wake::Scraper => self.with_scraper(Scraper::handle_timeout),
                 Wake::UdpTrackers => self.handle_udp_timeout(),
                 Wake::Dht => self.handle_dht_timeout(),
+                Wake::Lsd => self.handle_lsd_timeout(),
                 Wake::Connection(connection) if self.strangers.contains_key(&connection) => {
                     self.close_stranger(connection);
                 }
@@ -288,6 +296,7 @@ impl Engine {
                 self.stopping = true;
                 self.with_scraper(Scraper::stop);
                 self.stop_dht();
+                self.stop_lsd();
                 let torrents: Vec<_> = self.torrents.keys().copied().collect();
                 for torrent in torrents {
                     self.with_torrent(torrent, |torrent, context| torrent.stop(context));
@@ -470,6 +479,7 @@ impl Engine {
     fn renew(&mut self) {
         info!("nobody ran for a while: beginning anew with all peers and trackers");
         self.renew_dht();
+        self.renew_lsd();
         let strangers: Vec<_> = self.strangers.keys().copied().collect();
         strangers.into_iter().for_each(|connection| self.close_stranger(connection));
         let torrents: Vec<_> = self.torrents.keys().copied().collect();
@@ -536,6 +546,9 @@ impl Engine {
         self.queue.remove(id);
         self.routes.unreached.remove(&id);
         self.trackerless.set_open(self.now, id, false);
+        if let Some(lsd) = &mut self.lsd {
+            lsd.set_open(self.now, id, torrent.info_hash(), false);
+        }
         self.outputs.push_back(Output::Alert(Alert::Removed { torrent: id }));
     }
 
@@ -570,6 +583,7 @@ impl Engine {
         if self.trackerless.is_on() {
             self.note_open(id);
         }
+        self.note_local(id);
         if closed {
             self.drop_closed(id);
         }

@@ -22,6 +22,8 @@ mod dht;
 mod disk_faults;
 #[path = "engine_tests/fetching.rs"]
 mod fetching;
+#[path = "engine_tests/lsd.rs"]
+mod lsd;
 #[path = "engine_tests/magnet.rs"]
 mod magnet;
 #[path = "engine_tests/pex.rs"]

@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod alert;
+mod allowance;
 mod bandwidth;
 pub mod bencode;
 pub mod bitfield;
@@ -28,6 +29,7 @@ mod exchange;
 pub mod ids;
 pub mod input;
 pub mod limits;
+mod lsd;
 pub mod metainfo;
 pub mod node_id;
 pub mod output;

@@ -193,3 +193,13 @@ pub const DHT_ITEM_BYTES_MAX: usize = 1000;
 pub const DHT_SALT_BYTES_MAX: usize = 64;
 /// Nodes of a family that are kept from one run to the next.
 pub const DHT_SAVED_NODES_MAX: usize = 300;
+/// An announce of local discovery, sent or read (BEP 14).
+pub const LSD_DATAGRAM_BYTES_MAX: usize = 1400;
+/// Info-hashes in one: as many as fit beside the longest other headers.
+pub const LSD_HASHES_MAX: usize = 25;
+/// What others know their own announces by; a longer one is nobody's of ours.
+pub const LSD_COOKIE_BYTES_MAX: usize = 64;
+/// Hosts on local networks whose announces are counted at once.
+pub const LSD_HOSTS_MAX: usize = 256;
+/// Clients on local networks that are known to have heard us.
+pub const LSD_GREETED_MAX: usize = 512;

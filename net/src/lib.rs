@@ -11,6 +11,7 @@ mod buffers;
 mod clock;
 mod fetch;
 mod jobs;
+mod multicast;
 mod platform;
 mod port_mapper;
 mod session;

@@ -13,6 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tracing::{debug, trace};
 
+use crate::multicast;
 use crate::platform;
 use crate::tls::Tls;
 
@@ -254,6 +255,19 @@ impl Transport for TcpTransport {
         if let Err(error) = socket.try_send_to(payload, remote) {
             trace!(%error, "a datagram is lost");
         }
+    }
+
+    async fn open_group(&self, group: SocketAddr) -> Option<Arc<UdpSocket>> {
+        let opened = multicast::open(&self.shared.bind, group);
+        match &opened {
+            Ok(socket) => debug!(%group, joined = socket.is_some(), "a group is listened to"),
+            Err(error) => debug!(%group, %error, "a group cannot be listened to"),
+        }
+        opened.ok().flatten().map(Arc::new)
+    }
+
+    fn send_to_group(&self, group: SocketAddr, payload: &[u8]) {
+        multicast::send(&self.shared.bind, group, payload);
     }
 
     async fn receive_datagram(

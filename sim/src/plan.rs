@@ -631,7 +631,7 @@ fn hosts(scenario: &Scenario, seed: u64) -> Vec<HostPlan> {
         }));
         first += u64::from(group.count);
     }
-    hosts.extend(crate::puppet::cast(&scenario.actors));
+    hosts.extend(crate::puppet::cast(&scenario.actors, &scenario.nats));
     hosts
 }
 

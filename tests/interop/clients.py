@@ -24,6 +24,7 @@ class Job:
     up: int = 0             # bytes per second to upload at most, where the client can; 0 is no limit
     down: int = 0           # the same to download
     is_pex_on: bool = False
+    is_lsd_on: bool = False
     dht: str | None = None      # IP:PORT of the node of the DHT to begin with
     dht_ports: tuple = ()       # of all its nodes at that IP
     more: list = field(default_factory=list)
@@ -73,7 +74,8 @@ class Libtorrent(Client):
 
     def _argv(self, verb, job):
         return [self.python, os.path.join(HERE, "lt_peer.py"), verb, job.torrent, "--dir", job.data, "--ip", job.ip,
-                "--port", job.port, "--up", job.up, "--down", job.down, *(["--dht", job.dht] if job.dht else []), *job.more]
+                "--port", job.port, "--up", job.up, "--down", job.down, *(["--dht", job.dht] if job.dht else []),
+                *(["--lsd"] if job.is_lsd_on else []), *job.more]
 
 
 class Transmission(Client):
@@ -175,7 +177,8 @@ class Taipei(Client):
         return _output(self.program, "--version")
 
     def env(self, job):
-        return {"HOME": job.home, "XDG_STATE_HOME": job.home, "RUST_BACKTRACE": "1", "TAIPEI_NO_DHT": "0"}
+        return {"HOME": job.home, "XDG_STATE_HOME": job.home, "RUST_BACKTRACE": "1", "TAIPEI_NO_DHT": "0",
+                "TAIPEI_NO_LSD": "0"}
 
     @staticmethod
     def by_peer(address):
@@ -198,7 +201,8 @@ class Taipei(Client):
     def _common(job):
         limits = [*(["--max-upload", job.up] if job.up else []), *(["--max-download", job.down] if job.down else [])]
         dht = ["--dht-bootstrap", job.dht] if job.dht else ["--no-dht"]
-        return ["--port", job.port, "--bind", job.ip, *dht, "--no-lsd", *([] if job.is_pex_on else ["--no-pex"]),
+        return ["--port", job.port, "--bind", job.ip, *dht, *([] if job.is_lsd_on else ["--no-lsd"]),
+                *([] if job.is_pex_on else ["--no-pex"]),
                 "--no-upnp", "--no-utp", "--encryption", "off", "--progress", "plain", *limits, *job.more]
 
 

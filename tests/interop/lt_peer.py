@@ -26,6 +26,7 @@ ap.add_argument("--peer", help="IP:PORT to connect to")
 ap.add_argument("--up", type=int, default=0, help="bytes of payload per second to upload at most")
 ap.add_argument("--down", type=int, default=0, help="the same to download")
 ap.add_argument("--dht", help="IP:PORT of the node of the DHT to begin with")
+ap.add_argument("--lsd", action="store_true", help="look for peers on the local network")
 ap.add_argument("--limit", type=float, default=600)
 args = ap.parse_args()
 
@@ -38,7 +39,7 @@ parameters = lt.session_params()
 parameters.settings = {
     "listen_interfaces": f"{host}:{args.port}",
     "outgoing_interfaces": args.ip,
-    "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+    "enable_dht": False, "enable_lsd": args.lsd, "enable_upnp": False, "enable_natpmp": False,
     "enable_outgoing_utp": False, "enable_incoming_utp": False,
     "out_enc_policy": 2, "in_enc_policy": 2,          # plain text only
     "allow_multiple_connections_per_ip": True,

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Real foreign clients give us files and take them from us, in pairs and in swarms.
 
-    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets; PEX; DHT
+    matrix.py                     every client x direction x shape, every client x tracker; swarms; BEP 6; IPv6; magnets; PEX; DHT;
+                                  local discovery
     matrix.py --self-test         proves the harness without us: foreign clients with each other, and wrong data
     matrix.py --only pairs --clients rqbit --roles leecher --trackers taipei --shapes multi     a part of it
     matrix.py --full              every client x direction x shape x tracker
@@ -24,11 +25,11 @@ sys.dont_write_bytecode = True
 import clients      # noqa: E402
 import payload      # noqa: E402
 import transfer     # noqa: E402
-from trackers import DHTS, TRACKERS   # noqa: E402
+from trackers import DHTS, LSD, TRACKERS   # noqa: E402
 from transfer import Cell       # noqa: E402
 
 PAIR_TRACKERS = [tracker for tracker in TRACKERS.values() if not tracker.ipv6]
-PARTS = ("pairs", "ipv6", "fast", "magnet", "pex", "dht", "swarm")
+PARTS = ("pairs", "ipv6", "fast", "magnet", "pex", "dht", "lsd", "swarm")
 WORKERS = 6                     # they wait for announces and rounds of choking more than they compute
 SWARM_SHAPE = "single"
 SWARM_SEEDER_UP = 4 * payload.MIB
@@ -154,6 +155,10 @@ def real_cells(args, foreign, used_trackers, shapes):
             nodes = [by_name[name] for name in names if name in by_name]
             pairs = [(ours, ours)] + [pair for client in nodes for pair in both_ways(client)]
             cells += [Cell(seeder, (leecher,), dht, "multi", is_magnet=True, seconds=100) for seeder, leecher in pairs]
+    if "lsd" in parts:
+        pairs = [(ours, ours), *(both_ways(by_name["libtorrent"]) if "libtorrent" in by_name else ())]
+        cells += [Cell(seeder, (leecher,), LSD, "multi", is_magnet=is_magnet, seconds=args.seconds)
+                  for is_magnet in (False, True) for seeder, leecher in pairs]
     if "swarm" in parts:
         for name in ("libtorrent", "transmission"):
             if seeder := by_name.get(name):
@@ -174,7 +179,7 @@ def create_by_us(path, torrent, announce, piece_length):
 
 def show_table(foreign, shapes, results):
     """For each client and role, what went with which trackers: shapes across, then what is no plain pair."""
-    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "pex", "dht", "swarm"]
+    columns = [*shapes, "ipv6", "fast", "no fast", "magnet", "pex", "dht", "lsd", "swarm"]
     print(f"\n{'client':<13}{'role':<9}" + "".join(f"{column:<18}" for column in columns))
     for client in foreign:
         for role in ("seeder", "leecher"):
@@ -192,6 +197,8 @@ def column_of(result):
         return "swarm"
     if result.tracker in DHTS:
         return "dht"
+    if result.tracker == LSD.name:
+        return "lsd"
     if result.is_magnet:
         return "magnet"
     if result.teller:
@@ -207,6 +214,17 @@ class Idle(clients.Client):
 
     def download(self, job):
         return ["sleep", "600"]
+
+
+class Hermit(clients.Client):
+    """A client that the local network hears nothing of."""
+
+    def __init__(self, client):
+        self.client, self.name = client, f"{client.name}-alone"
+
+    def download(self, job):
+        job.is_lsd_on = False
+        return self.client.download(job)
 
 
 class Missing4(clients.Client):
@@ -249,6 +267,8 @@ def self_test_cells(args, foreign, used_trackers, shapes):
         wrong(libtorrent, last, spoil_source=flip_a_byte, seconds=8)
         cells += [Cell(libtorrent, (libtorrent,), http, "odd", fast=fast) for fast in (True, False)]
         wrong(libtorrent, libtorrent, fast=False, is_relay_idle=True)
+        cells.append(Cell(libtorrent, (libtorrent,), LSD, "odd"))
+        wrong(libtorrent, Hermit(libtorrent), tracker=LSD, seconds=5)
         if rqbit := by_name.get("rqbit"):
             # It has no fast extension, which must not count as done with or without.
             wrong(libtorrent, rqbit, fast=True)

@@ -83,6 +83,21 @@ class NoTracker(Tracker):
             return tuple(map(int, file.read().split()))
 
 
+class LocalNetwork(Tracker):
+    """Nobody in its place: peers find each other by local discovery (BEP 14)."""
+    name = "lsd"
+
+    def missing(self):
+        return None
+
+    def announce(self, ip, port):
+        return None
+
+    def start(self, ip, port, folder, info_hashes):
+        return Child("tracker", ["sleep", "600"], folder)
+
+
+LSD = LocalNetwork()
 DHTS = {dht.name: dht for dht in (
     NoTracker("dht-libtorrent", 12, 0), NoTracker("dht-taipei", 0, 10), NoTracker("dht-mixed", 6, 6))}
 TRACKERS = {tracker.name: tracker for tracker in (

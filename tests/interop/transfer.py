@@ -142,6 +142,7 @@ class _Swarm:
         self.shape = payload.SHAPES[cell.shape]
         self.children, self.relay, self.seconds = [], None, 0.0
         self.is_dht, self.dht = isinstance(cell.tracker, trackers.NoTracker), {}
+        self.is_lsd, self.seeder_at = isinstance(cell.tracker, trackers.LocalNetwork), None
 
     def run(self):
         """What is wrong; nothing when all is well."""
@@ -161,6 +162,7 @@ class _Swarm:
             self.dht = {"dht": namespace.host_port(ip, port), "dht_ports": cell.tracker.ports(self._folder("tracker"))}
         seeder_job = self._job(torrent, source, "seeder", SEEDER, trust=cell.spoil_source is not None,
                                up=cell.seeder_up)
+        self.seeder_at = seeder_job.ip, seeder_job.port
         seeder = self._start("seeder", cell.seeder, cell.seeder.seed(seeder_job), seeder_job)
         if not eventually(lambda: self._is_announced(ip, port, info_hash) or not seeder.is_running(),
                           SEEDER_IN_DHT_SECONDS if self.is_dht else SEEDER_READY_SECONDS) or not seeder.is_running():
@@ -188,6 +190,8 @@ class _Swarm:
 
     def _is_announced(self, ip, port, info_hash):
         """Whether somebody else can learn of the seeder."""
+        if self.is_lsd:
+            return listens(*self.seeder_at)
         if not self.is_dht:
             return trackers.seeders(ip, port, info_hash)
         asker = clients.Job("", "", self.work, self._address(RELAY), 0, dht=namespace.host_port(ip, port))
@@ -281,7 +285,8 @@ class _Swarm:
     def _job(self, torrent, data, name, number, **more):
         os.makedirs(self._folder(name))
         ip = self._address(number)
-        return clients.Job(torrent, data, self._folder(name), ip, namespace.free_port(ip), **self.dht, **more)
+        return clients.Job(torrent, data, self._folder(name), ip, namespace.free_port(ip), **self.dht,
+                           is_lsd_on=self.is_lsd, **more)
 
     def _folder(self, name):
         return os.path.join(self.work, name)

@@ -24,6 +24,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["taipei-net"]),
     ("socket2", &["taipei-net"]),
     ("rustix", &["taipei-net"]),
+    ("if-addrs", &["taipei-net"]),
     ("clap", &["taipei-cli", "taipei-sim"]),
     ("bendy", &["taipei-engine"]),
 ];

@@ -40,6 +40,7 @@ impl Place {
             .current_dir(&self.0)
             .env("HOME", &self.0)
             .env("TAIPEI_NO_DHT", "1")
+            .env("TAIPEI_NO_LSD", "1")
             .env("TAIPEI_NO_UPNP", "1")
             .env_remove("XDG_STATE_HOME");
         command

@@ -51,6 +51,14 @@ pub trait Transport: Clone + Send + Sync + 'static {
     /// Sends a datagram, or loses it: never waits.
     fn send_datagram(&self, socket: &Self::Datagrams, remote: SocketAddr, payload: &[u8]);
 
+    /// Opens a socket that hears what is sent to a multicast group at its port, beside others that do, on every interface
+    /// that is used. None where there is no multicast.
+    fn open_group(&self, group: SocketAddr) -> impl Future<Output = Option<Self::Datagrams>> + Send;
+
+    /// Sends a datagram to a multicast group on every interface that is used, and no further than the networks there; or
+    /// loses it: never waits. Who listens on this machine hears it too.
+    fn send_to_group(&self, group: SocketAddr, payload: &[u8]);
+
     /// The next datagram into `buffer`: its length, and who says to have sent it.
     fn receive_datagram(
         &self,

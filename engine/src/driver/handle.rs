@@ -36,7 +36,7 @@ pub async fn start<T: Transport, C: Clock, J: Jobs>(
         None => Vec::new(),
     };
     let port = listeners.first().map_or(0, |(address, _)| address.port());
-    let datagrams = Datagrams::open(&transport, port).await;
+    let datagrams = Datagrams::open(&transport, port, config.lsd).await;
     let listening: Arc<[SocketAddr]> = listeners.iter().map(|(address, _)| *address).collect();
     let (command_sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (alert_sender, alerts) = mpsc::channel(ALERTS_WAITING_MAX);

@@ -136,6 +136,8 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
         acceptors.extend(
             sockets.into_iter().map(|socket| Task::spawn(receive_datagrams(self.world.clone(), socket))),
         );
+        let groups = self.datagrams.groups();
+        acceptors.extend(groups.map(|group| Task::spawn(hear_group(self.world.clone(), group))));
         let mut commands_open = true;
         let mut burst = Vec::with_capacity(BURST_MAX);
         loop {
@@ -469,12 +471,24 @@ async fn receive_datagrams<T: Transport, C: Clock>(world: World<T, C>, socket: T
     }
 }
 
+/// Hears a group for ever. It is joined anew now and then: interfaces come and go, and there may be none yet.
+async fn hear_group<T: Transport, C: Clock>(world: World<T, C>, group: SocketAddr) {
+    loop {
+        let until = world.clock.now() + GROUP_JOINED_TIME;
+        let socket = world.transport.open_group(group).await;
+        let _hearing = socket.map(|socket| Task::spawn(receive_datagrams(world.clone(), socket)));
+        world.clock.sleep_until(until).await;
+    }
+}
+
 /// No datagram is longer.
 const DATAGRAM_BYTES_MAX: usize = 1 << 16;
 /// Inputs handled before waiting peers are woken and time is looked at again.
 const BURST_MAX: usize = 32;
 /// Inputs waiting for the owner; readers wait beyond. Their bytes are bounded by the grants.
 const EVENTS_WAITING_MAX: usize = 1024;
+/// How long a group is heard before it is joined anew: as long as it is spoken to (BEP 14).
+const GROUP_JOINED_TIME: Duration = Duration::from_secs(5 * 60);
 /// After a failed accept.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// After many failed accepts in a row.

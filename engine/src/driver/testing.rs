@@ -99,6 +99,12 @@ impl Transport for Pipes {
 
     fn send_datagram(&self, (): &(), _: SocketAddr, _: &[u8]) {}
 
+    async fn open_group(&self, _: SocketAddr) -> Option<()> {
+        None
+    }
+
+    fn send_to_group(&self, _: SocketAddr, _: &[u8]) {}
+
     async fn receive_datagram(&self, (): &(), _: &mut [u8]) -> Result<(usize, SocketAddr), NetError> {
         Err(NetError::Other)
     }

@@ -133,7 +133,7 @@ impl Engine {
 
     /// Looks whether a torrent is open to the DHT.
     pub(super) fn note_open(&mut self, id: TorrentId) {
-        let is_open = self.torrents.get(&id).is_some_and(|torrent| torrent.is_open_to_dht());
+        let is_open = self.torrents.get(&id).is_some_and(|torrent| torrent.is_open());
         self.trackerless.set_open(self.now, id, is_open && !self.stopping && self.trackerless.is_on());
     }
 
@@ -267,7 +267,7 @@ impl Engine {
     }
 
     fn look_up(&mut self, id: TorrentId) {
-        let Some(torrent) = self.torrents.get(&id).filter(|torrent| torrent.is_open_to_dht()) else { return };
+        let Some(torrent) = self.torrents.get(&id).filter(|torrent| torrent.is_open()) else { return };
         let announce =
             self.reachable_port().map(|port| Announce { port, implied_port: false, seed: torrent.is_seed() });
         let goal = Goal::Peers { info_hash: torrent.info_hash(), announce };

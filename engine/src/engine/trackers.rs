@@ -48,6 +48,7 @@ impl Engine {
                 self.deliver(outcomes);
             }
             Some(Protocol::Dht) => self.handle_dht_datagram(remote, payload),
+            Some(Protocol::Lsd) => self.handle_lsd_datagram(remote, payload),
             // Nobody here speaks it yet.
             Some(Protocol::Utp) | None => {}
         }

@@ -13,7 +13,7 @@ const NODE: u8 = 200;
 const NAMED: u8 = 5;
 
 /// As [`torrent_file`], but private.
-fn private_torrent() -> Bytes {
+pub(super) fn private_torrent() -> Bytes {
     let text = String::from_utf8(torrent_file(1).to_vec()).unwrap();
     text.replace("hee", "h7:privatei1eee").into()
 }
@@ -23,7 +23,7 @@ fn with_dht() -> Config {
     Config { dht: Some(dht), ..Config::default() }
 }
 
-fn magnet_of(info: &Bytes) -> AddTorrent {
+pub(super) fn magnet_of(info: &Bytes) -> AddTorrent {
     let hash = InfoHash(<sha1::Sha1 as sha1::Digest>::digest(info).into());
     let mut add = AddTorrent::magnet(TORRENT, format!("magnet:?xt=urn:btih:{hash}"), "/out".into());
     add.resume = ResumeMode::NoState;
@@ -32,7 +32,7 @@ fn magnet_of(info: &Bytes) -> AddTorrent {
 
 impl Bench {
     /// Added, and listening.
-    fn in_dht(config: Config, add: AddTorrent) -> Self {
+    pub(super) fn in_dht(config: Config, add: AddTorrent) -> Self {
         let mut bench = Self::just_added(config, add);
         bench.input(Input::Listening { port: 6881, families: (true, false) });
         bench

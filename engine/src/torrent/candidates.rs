@@ -6,7 +6,7 @@
 //! The table is bounded, and so is the share of each origin: who names many addresses displaces its own, those that
 //! failed most first, and then those of whoever named most. So no tracker can fill the table, nor flush it. What peers name
 //! of each other (BEP 11) has a smaller share for each host and the usual one for all together; it is forgotten when it
-//! fails, so that nobody is dialled over and over because another said so.
+//! fails, so that nobody is dialled over and over because another said so, and so is who was on the local network.
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,8 @@ pub(crate) enum Origin {
     Pex(IpAddr),
     /// Nodes of the DHT, all together.
     Dht,
+    /// Hosts of the local network, all together, each about itself (BEP 14).
+    Lsd,
 }
 
 #[derive(Debug)]
@@ -164,9 +166,10 @@ impl Candidates {
     /// A dial or a handshake failed.
     pub(crate) fn on_failed(&mut self, now: Instant, address: SocketAddr) {
         let failures = self.known.get(&address).map_or(0, |candidate| candidate.failures);
-        let of_exchange = |candidate: &Candidate| matches!(candidate.origin, Origin::Pex(_));
+        let of_exchange = |candidate: &Candidate| matches!(candidate.origin, Origin::Pex(_) | Origin::Lsd);
         if failures + 1 >= PEX_DIALS_MAX && self.known.get(&address).is_some_and(of_exchange) {
-            // Nobody else knows of it, and whoever named it may want us to trouble a stranger.
+            // Nobody else knows of it, and whoever named it may want us to trouble a stranger. Who is on the local network
+            // says so again.
             return self.remove(address);
         }
         let wait = BACK_OFF.saturating_mul(4u32.saturating_pow(failures)).min(BACK_OFF_MAX);
@@ -198,10 +201,10 @@ impl Candidates {
         }
     }
 
-    /// Forgets whom only peers and nodes of the DHT have named; gives them.
+    /// Forgets whom only peers, nodes of the DHT and the local network have named; gives them.
     pub(crate) fn forget_exchanged(&mut self) -> Vec<SocketAddr> {
         let of_exchange = |(_, candidate): &(&SocketAddr, &Candidate)| {
-            matches!(candidate.origin, Origin::Pex(_) | Origin::Dht)
+            matches!(candidate.origin, Origin::Pex(_) | Origin::Dht | Origin::Lsd)
         };
         let named: Vec<_> = self.known.iter().filter(of_exchange).map(|(address, _)| *address).collect();
         named.iter().for_each(|address| self.remove(*address));
@@ -526,6 +529,22 @@ mod tests {
             candidates.on_failed(at(0), address(7, 1));
             assert_eq!(candidates.known.contains_key(&address(7, 1)), dial < PEX_DIALS_MAX);
         }
+    }
+
+    #[test]
+    fn who_is_on_the_local_network_is_forgotten_when_it_is_gone_and_known_when_it_is_back() {
+        let mut candidates = candidates();
+        let peer = SocketAddr::from(([10, 0, 0, 9], 6881));
+        for _ in 0..3 {
+            candidates.add(at(0), peer, Origin::Lsd);
+            for _ in 0..PEX_DIALS_MAX {
+                assert_eq!(candidates.take_next(at(1000)), Some(peer));
+                candidates.on_failed(at(0), peer);
+            }
+            assert_eq!(candidates.len(), 0);
+        }
+        candidates.add(at(0), peer, Origin::Lsd);
+        assert_eq!(candidates.forget_exchanged(), [peer]);
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl Torrent {
         Ok(())
     }
 
-    /// It is known now that the torrent is private: whom only other peers or the DHT have named is nobody of ours.
+    /// It is known now that the torrent is private: whom only other peers, the DHT or the local network have named is nobody
+    /// of ours.
     pub(super) fn stop_exchange(&mut self, context: &mut Context<'_>) {
         self.pex = Pex::new(false);
         for address in self.candidates.forget_exchanged() {

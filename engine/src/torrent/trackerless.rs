@@ -9,8 +9,8 @@ use crate::context::Context;
 use crate::wire::{Handshake, Reserved};
 
 impl Torrent {
-    /// Whether the DHT may know of it now.
-    pub(crate) fn is_open_to_dht(&self) -> bool {
+    /// Whether others than its trackers and peers may know of it now: the DHT, the local network.
+    pub(crate) fn is_open(&self) -> bool {
         let looks = match self.state {
             TorrentState::FetchingMetadata => true,
             TorrentState::Downloading | TorrentState::Seeding => self.begun,
@@ -53,6 +53,14 @@ impl Torrent {
     pub(crate) fn add_dht_peers(&mut self, context: &mut Context<'_>, peers: Vec<SocketAddr>) {
         for address in peers.into_iter().filter(|address| !context.is_ourselves(*address)) {
             self.candidates.add(context.now, address, Origin::Dht);
+        }
+        self.settle(context);
+    }
+
+    /// A peer on the local network says that it is there.
+    pub(crate) fn add_local_peer(&mut self, context: &mut Context<'_>, peer: SocketAddr) {
+        if !context.is_ourselves(peer) {
+            self.candidates.add(context.now, peer, Origin::Lsd);
         }
         self.settle(context);
     }

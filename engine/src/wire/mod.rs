@@ -4,6 +4,7 @@ pub mod compact;
 pub mod extended;
 pub mod gzip;
 pub mod krpc;
+pub mod lsd;
 pub mod message;
 pub mod stream;
 pub mod tracker_http;
@@ -12,6 +13,7 @@ pub mod ut_metadata;
 pub mod ut_pex;
 
 pub use extended::ExtendedHandshake;
+pub use lsd::LsdAnnounce;
 pub use message::{Handshake, Message, Request, Reserved};
 pub use stream::{Stream, WireError};
 pub use ut_metadata::MetadataMessage;

@@ -38,6 +38,22 @@ pub(crate) fn bind_to_interface(socket: &impl std::os::fd::AsFd, name: &str) -> 
     }
 }
 
+/// Whether a socket can be bound to a multicast group, and then hears nothing else.
+pub(crate) const BIND_TO_GROUP: bool = true;
+
+/// Lets a socket hear groups on those interfaces alone where it has joined them, not where another socket has.
+pub(crate) fn hear_joined_only(socket: &socket2::Socket, ipv6: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        if ipv6 { socket.set_multicast_all_v6(false) } else { socket.set_multicast_all_v4(false) }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, ipv6);
+        Ok(())
+    }
+}
+
 /// Opens a plain file below `root`; says whether it was made.
 pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
     let (parents, name) = split(path);

@@ -26,6 +26,14 @@ pub(crate) fn bind_to_interface<S>(_socket: &S, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Here a socket is bound to an address of the machine.
+pub(crate) const BIND_TO_GROUP: bool = false;
+
+/// Here no socket hears what it has not joined.
+pub(crate) fn hear_joined_only(_: &socket2::Socket, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
 /// Opens a plain file below `root`; says whether it was made.
 pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
     let full = resolve(root, path)?;

@@ -1,6 +1,6 @@
 //! Datagrams, one by one.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -14,6 +14,9 @@ impl World {
     pub(super) fn send_datagram(&mut self, host: usize, to: SocketAddr, payload: Bytes) {
         let now = self.now;
         let Some(own) = self.plan.hosts[host].address_towards(to.ip()) else { return };
+        if to.ip().is_multicast() {
+            return self.send_to_neighbours(host, own, &payload);
+        }
         let inner = SocketAddr::new(own, PEER_PORT);
         let this = &mut self.hosts[host];
         if this.uplink.clock.backlog(now) > this.uplink.queue {
@@ -27,6 +30,23 @@ impl World {
             None => inner,
         };
         self.carry_packet(host, departure, from, to, payload);
+    }
+
+    /// A datagram for all on the local network: those behind the same box, the sender as well. It leaves by no access
+    /// link, so that it waits for none on the way out.
+    pub(super) fn send_to_neighbours(&mut self, host: usize, own: IpAddr, payload: &Bytes) {
+        let plan = self.plan.clone();
+        let Some(nat) = plan.hosts[host].nat else { return };
+        let from = SocketAddr::new(own, PEER_PORT);
+        for (there, neighbour) in plan.hosts.iter().enumerate().filter(|(_, other)| other.nat == Some(nat)) {
+            let Some(to) = neighbour.address_towards(own) else { continue };
+            if there != host && self.cuts.swallow(host, there) {
+                self.drop_packet(host, payload.len());
+                continue;
+            }
+            let at = self.now + self.latency(own, to);
+            self.at(at, Event::Packet { from, to: SocketAddr::new(to, PEER_PORT), payload: payload.clone() });
+        }
     }
 
     /// What paths make of a datagram that leaves a party: nothing, or one copy or more.
@@ -67,7 +87,7 @@ impl World {
     }
 
     /// A party's own address of the family of another.
-    fn party_address(&self, party: usize, towards: SocketAddr) -> core::net::IpAddr {
+    fn party_address(&self, party: usize, towards: SocketAddr) -> IpAddr {
         let own = self.plan.hosts.get(party).and_then(|host| host.address_towards(towards.ip()));
         let tracker = || self.plan.trackers[party - self.plan.hosts.len()].address.ip();
         own.unwrap_or_else(|| if party < self.plan.hosts.len() { towards.ip() } else { tracker() })

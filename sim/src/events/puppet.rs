@@ -55,6 +55,11 @@ impl World {
     fn act(&mut self, host: usize, act: Act) {
         match act {
             Act::Announce { torrent } => self.enlist(host, torrent),
+            Act::Shout { bytes } => {
+                self.watch.trace.event(self.now, host as u32 + 1, Kind::Output, [SHOUTS, digest(&bytes), 0]);
+                let own = self.plan.hosts[host].address;
+                self.send_to_neighbours(host, own, &bytes);
+            }
             Act::Connect { link, remote } => self.connect(host, link, remote),
             Act::Send { link, bytes } => {
                 self.watch.trace.event(self.now, host as u32 + 1, Kind::Output, [SENDS, digest(&bytes), 0]);
@@ -103,3 +108,5 @@ impl World {
 const ALL: u64 = 1 << 50;
 /// The number of a puppet's bytes among outputs in the trace.
 const SENDS: u64 = 100;
+/// The same of what it tells the local network.
+const SHOUTS: u64 = 101;

@@ -7,7 +7,7 @@ use taipei_engine::input::CloseReason;
 use taipei_engine::limits::ANNOUNCE_MIN_INTERVAL;
 use taipei_engine::wire::tracker_http::AnnounceAnswer;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
-use taipei_engine::wire::{Message, Request};
+use taipei_engine::wire::{Message, Request, lsd};
 use taipei_engine::{BlockData, Command, Input};
 
 use super::host::{AskedByUdp, HostWatch, Pending};
@@ -211,6 +211,12 @@ impl Watch {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
                     }
                 }
+            }
+            Input::Datagram { remote, payload }
+                if lsd::is_announce(payload)
+                    && self.plan.host_at(remote.ip()).is_some_and(|from| from != host) =>
+            {
+                self.marks.insert("lsd_heard");
             }
             Input::Datagram { remote, payload } => {
                 let answer = UdpAnswer::parse(payload, remote.is_ipv6());

@@ -203,6 +203,9 @@ impl Watch {
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
                 asked?;
             }
+            Output::SendDatagram { remote, .. } if remote.ip().is_multicast() => {
+                self.marks.insert("lsd_announce");
+            }
             Output::SendDatagram { remote, payload } => {
                 let (transaction, announce) = match UdpRequest::parse(payload) {
                     Some(UdpRequest::Announce { transaction, announce, .. }) => (transaction, announce),

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use taipei_engine::limits::BLOCK_BYTES;
-use taipei_engine::wire::{ExtendedHandshake, Handshake, Message, MetadataMessage, Request};
+use taipei_engine::wire::lsd::GROUP_V4;
+use taipei_engine::wire::{ExtendedHandshake, Handshake, LsdAnnounce, Message, MetadataMessage, Request};
 use taipei_engine::{BlockData, ConnectionId, InfoHash};
 
-use super::{FLOOD_BEAT, Puppet, RESERVED, UNSENT_MAX, grammar};
+use super::{Act, FLOOD_BEAT, Puppet, RESERVED, SHOUTS_PER_SECOND, UNSENT_MAX, grammar};
 use crate::scenario::Behaviour;
 use crate::units::{MILLISECOND, SECOND};
 
@@ -88,6 +89,31 @@ impl Puppet {
             Behaviour::MetadataBomb => self.push_metadata(id),
             Behaviour::Deaf => self.turn_deaf(id),
             _ => {}
+        }
+    }
+
+    /// A part of a storm (BEP 14): peers that do not exist in swarms that there are, peers of other swarms, nonsense.
+    pub(super) fn shout(&mut self) {
+        let Behaviour::LsdStorm(per_second) = self.behaviour else { return };
+        for _ in 0..u64::from(per_second).div_ceil(SHOUTS_PER_SECOND) {
+            let known = self.materials.torrents.iter().map(|torrent| torrent.info_hash);
+            let (mut info_hashes, mut other) = (known.collect::<Vec<_>>(), [0; 20]);
+            self.rng.fill(&mut other);
+            match self.rng.below(3) {
+                0 => info_hashes = vec![InfoHash(other)],
+                1 => info_hashes.push(InfoHash(other)),
+                _ => {}
+            }
+            let port = self.rng.below(1 << 16) as u16;
+            let mut bytes = LsdAnnounce { port, info_hashes, cookie: other[..4].to_vec() }.encode(GROUP_V4);
+            if self.rng.below(4) == 0 {
+                let at = self.rng.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << self.rng.below(8);
+            }
+            if self.rng.below(50) == 0 {
+                bytes.resize(6_000, b'\n');
+            }
+            self.acts.push_back(Act::Shout { bytes: bytes.into() });
         }
     }
 
@@ -436,7 +462,7 @@ impl Puppet {
             return;
         }
         self.say(id, &asks);
-        self.acts.push_back(super::Act::Deafen { link: id });
+        self.acts.push_back(Act::Deafen { link: id });
         if let Some(link) = self.links.get_mut(&id) {
             link.beat_at = None;
         }

@@ -5,10 +5,10 @@ use core::net::{IpAddr, Ipv4Addr};
 use taipei_engine::Config;
 
 use crate::plan::HostPlan;
-use crate::scenario::{Actor, DiskModel, Has};
+use crate::scenario::{Actor, DiskModel, Has, NatBox};
 
 /// The puppets of a scenario. Their numbers are apart from those of hosts, so that one group fewer shifts no puppet.
-pub(crate) fn cast(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
+pub(crate) fn cast(actors: &[Actor], nats: &[NatBox]) -> impl Iterator<Item = HostPlan> {
     actors
         .iter()
         .scan(0, |first, actor| {
@@ -17,15 +17,16 @@ pub(crate) fn cast(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
             Some((id, actor))
         })
         .flat_map(|(first, actor)| {
+            let nat = nats.iter().position(|nat| actor.behind.as_ref() == Some(&nat.name));
             actor.peers().map(move |(number, behaviour)| {
                 let id = first + u64::from(number) - 1;
                 HostPlan {
                     name: format!("{}-{number}", actor.name),
                     id,
                     group: actor.name.clone(),
-                    address: puppet_address(id),
+                    address: if nat.is_some() { inner_address(id) } else { puppet_address(id) },
                     second: None,
-                    nat: None,
+                    nat,
                     access: actor.access.unwrap_or_default(),
                     disk: DiskModel::default(),
                     config: Config::default(),
@@ -42,6 +43,11 @@ pub(crate) fn cast(actors: &[Actor]) -> impl Iterator<Item = HostPlan> {
 /// Puppets have a network of their own.
 fn puppet_address(id: u64) -> IpAddr {
     Ipv4Addr::from_bits((95 << 24) | ((id - PUPPET_ID_FIRST) as u32 + 1) << 8 | 1).into()
+}
+
+/// Behind a box, far from the hosts there.
+fn inner_address(id: u64) -> IpAddr {
+    Ipv4Addr::from_bits((10 << 24) | (1 << 23) | ((id - PUPPET_ID_FIRST) as u32 + 1)).into()
 }
 
 /// Whether a puppet is at this address.

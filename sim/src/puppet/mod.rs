@@ -40,6 +40,8 @@ pub struct Puppet {
     /// Where others are: of which torrent, and when to dial there next.
     known: BTreeMap<SocketAddr, (usize, u64)>,
     announce_at: u64,
+    /// When it tells the local network something.
+    shout_at: Option<u64>,
     /// Blocks that it got, by torrent: what a downloader need not ask for again.
     got: BTreeSet<(usize, u32, u32)>,
     acts: VecDeque<Act>,
@@ -52,6 +54,11 @@ pub enum Act {
     Announce {
         /// Which.
         torrent: usize,
+    },
+    /// Tells the local network something.
+    Shout {
+        /// Whatever it is.
+        bytes: Bytes,
     },
     /// Dials.
     Connect {
@@ -135,6 +142,7 @@ impl Puppet {
             dialled_count: 0,
             known: BTreeMap::new(),
             announce_at: now + rng.below(START_SPREAD),
+            shout_at: matches!(behaviour, Behaviour::LsdStorm(_)).then_some(now),
             got: BTreeSet::new(),
             acts: VecDeque::new(),
             rng,
@@ -160,7 +168,7 @@ impl Puppet {
     pub fn poll_timeout(&self) -> u64 {
         let dials = self.known.values().map(|(_, at)| *at);
         let beats = self.links.values().filter_map(|link| link.beat_at);
-        dials.chain(beats).fold(self.announce_at, u64::min)
+        dials.chain(beats).chain(self.shout_at).fold(self.announce_at, u64::min)
     }
 
     /// Time has passed.
@@ -168,6 +176,10 @@ impl Puppet {
         if self.announce_at <= now {
             self.announce_at = now + ANNOUNCE_EVERY;
             self.acts.extend((0..self.materials.torrents.len()).map(|torrent| Act::Announce { torrent }));
+        }
+        if self.shout_at.is_some_and(|at| at <= now) {
+            self.shout_at = Some(now + SECOND / SHOUTS_PER_SECOND);
+            self.shout();
         }
         self.dial(now);
         let due = self.links.iter().filter(|(_, link)| link.beat_at.is_some_and(|at| at <= now));
@@ -369,6 +381,8 @@ const ANNOUNCE_EVERY: u64 = 20 * SECOND;
 const REDIAL: u64 = 5 * SECOND;
 /// Connections of a flood to one host.
 const FLOOD_LINKS: usize = 40;
+/// How often a storm breaks loose, each time with its share of a second.
+const SHOUTS_PER_SECOND: u64 = 10;
 /// Between two beats of a flood.
 const FLOOD_BEAT: u64 = 100 * MILLISECOND;
 /// A flood waits while more than this is not on the wire.

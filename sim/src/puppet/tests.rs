@@ -63,7 +63,7 @@ fn play(behaviour: &str, messages: &[Message], until: u64) -> (Vec<u8>, usize) {
                     said.extend(bytes);
                 }
                 Act::Close { .. } => hung_up += 1,
-                Act::Deafen { .. } => {}
+                Act::Deafen { .. } | Act::Shout { .. } => {}
             }
         }
     }

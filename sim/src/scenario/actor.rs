@@ -40,6 +40,9 @@ pub struct Actor {
     /// What the peers claim to have, where their behaviour does not say; as it fits that when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has: Option<Has>,
+    /// The box that the peers are behind, on one network with others there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// The peers' access link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
@@ -59,7 +62,7 @@ impl Actor {
         let (kind, wants, takes): (_, &[&str], &[&str]) = match self.kind {
             ActorKind::Tracker => ("tracker", &[], &["proto", "script", "interfaces", "stale_addresses"]),
             ActorKind::Peer => {
-                ("peer", &["count", "behaviour"], &["count", "only", "behaviour", "has", "access"])
+                ("peer", &["count", "behaviour"], &["count", "only", "behaviour", "has", "behind", "access"])
             }
         };
         for (key, has) in [
@@ -71,6 +74,7 @@ impl Actor {
             ("only", self.only.is_some()),
             ("behaviour", !self.behaviour.is_empty()),
             ("has", self.has.is_some()),
+            ("behind", self.behind.is_some()),
             ("access", self.access.is_some()),
         ] {
             if has && !takes.contains(&key) {

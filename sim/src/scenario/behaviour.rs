@@ -53,6 +53,9 @@ pub enum Behaviour {
     Deaf,
     /// `pex spam 500`: names so many peers that do not exist, every second (BEP 11).
     PexSpam(u32),
+    /// `lsd storm 500`: tells the local network so many things every second: of peers that do not exist, of swarms that are
+    /// nobody's, and nonsense (BEP 14).
+    LsdStorm(u32),
     /// Claims gigabytes of metadata, and sends pieces of it that nobody asked for (BEP 9).
     MetadataBomb,
     /// Says that it has the metadata, and gives wrong blocks of it, or of another size, or rejects, or does not answer.
@@ -120,8 +123,17 @@ impl TryFrom<String> for Behaviour {
                 .map(Self::PexSpam)
                 .ok_or_else(|| format!("`{text}`: wants between 1 and {PEX_PEERS_MAX} peers"));
         }
+        if let Some(count) = text.strip_prefix("lsd storm ") {
+            let count = count.parse().ok().filter(|count| (1..=LSD_STORM_MAX).contains(count));
+            return count
+                .map(Self::LsdStorm)
+                .ok_or_else(|| format!("`{text}`: wants between 1 and {LSD_STORM_MAX} datagrams a second"));
+        }
         let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-        Err(format!("no behaviour `{text}` (there are poison 1/8, pex spam 500, {})", words.join(", ")))
+        Err(format!(
+            "no behaviour `{text}` (there are poison 1/8, pex spam 500, lsd storm 500, {})",
+            words.join(", ")
+        ))
     }
 }
 
@@ -130,6 +142,7 @@ impl From<Behaviour> for String {
         match behaviour {
             Behaviour::Poison { part, of } => format!("poison {part}/{of}"),
             Behaviour::PexSpam(count) => format!("pex spam {count}"),
+            Behaviour::LsdStorm(count) => format!("lsd storm {count}"),
             _ => {
                 let word = WORDS.iter().find(|(_, known)| *known == behaviour);
                 word.expect("every other one is in the list").0.to_owned()
@@ -140,6 +153,8 @@ impl From<Behaviour> for String {
 
 /// What fits a message with room to spare.
 const PEX_PEERS_MAX: u32 = 10_000;
+/// What a network takes that has better things to do.
+const LSD_STORM_MAX: u32 = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -148,11 +163,20 @@ mod tests {
     #[test]
     fn behaviours_are_words_and_are_written_as_they_were_read() {
         let words = WORDS.iter().map(|(word, _)| *word);
-        for text in words.chain(["poison 1/8", "pex spam 500"]) {
+        for text in words.chain(["poison 1/8", "pex spam 500", "lsd storm 500"]) {
             let behaviour = Behaviour::try_from(text.to_owned()).expect(text);
             assert_eq!(String::from(behaviour), text);
         }
-        for text in ["", "poison", "poison 3/2", "poison x", "pex spam 0", "pex spam 20000", "kindness"] {
+        for text in [
+            "",
+            "poison",
+            "poison 3/2",
+            "poison x",
+            "pex spam 0",
+            "pex spam 20000",
+            "lsd storm 0",
+            "kindness",
+        ] {
             assert!(Behaviour::try_from(text.to_owned()).is_err(), "{text}");
         }
     }

@@ -95,6 +95,9 @@ impl Scenario {
         if self.in_turmoil() && group.access.0.iter().any(|access| access.queue_down.is_some()) {
             return Err(("access", "`queue_down`: only in the event world".to_owned()));
         }
+        if group.config.lsd == Some(true) && group.behind.is_none() {
+            return Err(("config.lsd", "wants `behind`: who shares a box shares a network".to_owned()));
+        }
         let Some(behind) = &group.behind else { return Ok(()) };
         if !self.nats.iter().any(|nat| nat.name == *behind) {
             return Err(("behind", format!("no such `nat`: `{behind}`")));
@@ -115,6 +118,18 @@ impl Scenario {
         if is_deaf && self.in_turmoil() {
             // Its streams hold far more than a kernel would.
             return Err(("behaviour", "`deaf`: only in the event world".to_owned()));
+        }
+        let storms = actor.peers().any(|(_, behaviour)| matches!(behaviour, Behaviour::LsdStorm(_)));
+        if storms && actor.behind.is_none() {
+            return Err((
+                "behaviour",
+                "`lsd storm`: wants `behind`: who shares a box shares a network".to_owned(),
+            ));
+        }
+        if let Some(behind) =
+            actor.behind.as_ref().filter(|behind| !self.nats.iter().any(|nat| nat.name == **behind))
+        {
+            return Err(("behind", format!("no such `nat`: `{behind}`")));
         }
         if actor.stale_addresses > STALE_MAX {
             return Err(("stale_addresses", format!("wants {STALE_MAX} at most")));

@@ -64,6 +64,8 @@ pub struct Settings {
     pub upload: Option<Rate>,
     /// What they have to do with the DHT.
     pub dht: Option<DhtRole>,
+    /// Whether they look for peers on their local network: those behind the same box.
+    pub lsd: Option<bool>,
 }
 
 /// What a host has to do with the DHT.
@@ -104,6 +106,7 @@ impl Settings {
         config.buffer_bytes = self.buffer.map_or(config.buffer_bytes, |buffer| buffer.0);
         let bootstrap = || vec![(ROUTER_NAME.to_owned(), PEER_PORT)];
         config.dht = self.dht.map(|_| DhtSettings { bootstrap: bootstrap(), read_only: false });
+        config.lsd = self.lsd.unwrap_or(false);
         config.limits = RateLimits { download: self.download.map(bytes), upload: self.upload.map(bytes) };
         config
     }

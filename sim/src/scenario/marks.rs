@@ -7,10 +7,16 @@ pub struct Mark {
     pub name: &'static str,
     /// What has happened.
     pub meaning: &'static str,
+    /// No profile draws what leads to it: scenarios that do ask for it.
+    pub is_rare: bool,
 }
 
 const fn is(name: &'static str, meaning: &'static str) -> Mark {
-    Mark { name, meaning }
+    Mark { name, meaning, is_rare: false }
+}
+
+const fn is_rarely(name: &'static str, meaning: &'static str) -> Mark {
+    Mark { name, meaning, is_rare: true }
 }
 
 /// All of them.
@@ -43,4 +49,6 @@ pub const MARKS: &[Mark] = &[
     is("tracker_failed", "a tracker did not answer, or refused"),
     is("tier_changed", "a tracker of another tier was asked than before"),
     is("udp_announce", "a tracker was told over UDP"),
+    is_rarely("lsd_announce", "the local network was told of a torrent"),
+    is_rarely("lsd_heard", "a host on the local network was heard that is in a torrent"),
 ];

@@ -499,6 +499,13 @@ impl Transport for ShapedTransport {
         }
     }
 
+    /// There is no local network: every host is at its own.
+    async fn open_group(&self, _: SocketAddr) -> Option<Arc<UdpSocket>> {
+        None
+    }
+
+    fn send_to_group(&self, _: SocketAddr, _: &[u8]) {}
+
     async fn receive_datagram(
         &self,
         socket: &Arc<UdpSocket>,

@@ -118,6 +118,8 @@ impl Stage {
                     self.puppet.handle_peers(now, torrent, peers);
                 }
             }
+            // There is no local network here.
+            Act::Shout { .. } => {}
             Act::Connect { link, remote } => {
                 let (transport, events) = (self.transport.clone(), self.events.clone());
                 tokio::spawn(async move {
