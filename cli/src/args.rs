@@ -409,6 +409,9 @@ pub(crate) struct InfoArgs {
     pub(crate) tracker: Vec<Tier>,
     #[command(flatten)]
     pub(crate) dht: DhtUse,
+    /// No local service discovery: the local network is neither told nor asked
+    #[arg(long, help_heading = NETWORK)]
+    pub(crate) no_lsd: bool,
 }
 
 /// Whether the DHT is used, and where it begins.

@@ -45,6 +45,7 @@ fn fetch(magnet: Magnet, args: &InfoArgs) -> Exit {
         peer: args.peer.clone(),
         tracker: args.tracker.clone(),
         dht: args.dht.clone(),
+        no_lsd: args.no_lsd,
         ..TransferArgs::plain(display)
     };
     let tiers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();

@@ -29,7 +29,8 @@ impl Engine {
 
     /// A torrent may have become one that the local network may know of, or none any more.
     pub(super) fn note_local(&mut self, id: TorrentId) {
-        if let (Some(lsd), Some(torrent)) = (&mut self.lsd, self.torrents.get(&id)) {
+        let Some(lsd) = &mut self.lsd else { return };
+        if let Some(torrent) = self.torrents.get(&id) {
             lsd.set_open(self.now, id, torrent.info_hash(), torrent.is_open());
         }
     }
