@@ -337,9 +337,10 @@ fn say_made(made: &Made, saved: Option<&Path>, args: &TransferArgs) {
         print(format_args!("{name}: info-hash {hash}, {size}{saved}"));
     }
     if args.tracker.is_empty() && (args.dht.no_dht || made.metainfo.private) {
+        let nearby = if args.no_lsd || made.metainfo.private { "" } else { "on the local network, or " };
         eprintln!(
-            "warning: {name}: no tracker knows of it: give one with --tracker, or others find it only with --peer and \
-             this machine's address"
+            "warning: {name}: no tracker knows of it: give one with --tracker, or others find it only {nearby}with --peer \
+             and this machine's address"
         );
     }
 }
