@@ -5,7 +5,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
 
 use if_addrs::Interface;
-use socket2::{Domain, Protocol, Socket, Type};
 use taipei_engine::address::Scope;
 use tokio::net::UdpSocket;
 use tracing::{debug, trace};
@@ -23,7 +22,7 @@ struct Way {
 
 /// Opens a socket that hears a group at its port, beside others that do. None where no interface can be used for it.
 pub(crate) fn open(bind: &Bind, group: SocketAddr) -> io::Result<Option<UdpSocket>> {
-    let socket = socket(bind, group.is_ipv6())?;
+    let socket = bind.datagram_socket(group.is_ipv6())?;
     // Several clients on one machine hear the same port.
     socket.set_reuse_address(true)?;
     platform::hear_joined_only(&socket, group.is_ipv6())?;
@@ -61,7 +60,7 @@ pub(crate) fn send(bind: &Bind, group: SocketAddr, payload: &[u8]) {
 }
 
 fn send_by(bind: &Bind, way: Way, group: SocketAddr, payload: &[u8]) -> io::Result<()> {
-    let socket = socket(bind, group.is_ipv6())?;
+    let socket = bind.datagram_socket(group.is_ipv6())?;
     match way.ip {
         IpAddr::V4(ip) => {
             socket.set_multicast_if_v4(&ip)?;
@@ -77,19 +76,6 @@ fn send_by(bind: &Bind, way: Way, group: SocketAddr, payload: &[u8]) -> io::Resu
     // So that it comes from here and nowhere else.
     socket.bind(&SocketAddr::new(way.ip, 0).into())?;
     socket.send_to(payload, &group.into()).map(drop)
-}
-
-fn socket(bind: &Bind, ipv6: bool) -> io::Result<Socket> {
-    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    if let Bind::Interface(name) = bind {
-        platform::bind_to_interface(&socket, name)?;
-    }
-    if ipv6 {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 /// The ways that `bind` allows, one an interface.

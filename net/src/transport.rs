@@ -90,6 +90,20 @@ impl Bind {
         }
         Ok(socket)
     }
+
+    /// The same for datagrams, not bound to an address yet.
+    pub(crate) fn datagram_socket(&self, ipv6: bool) -> io::Result<Socket> {
+        let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if let Self::Interface(name) = self {
+            platform::bind_to_interface(&socket, name)?;
+        }
+        if ipv6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
 }
 
 impl TcpTransport {
@@ -102,15 +116,7 @@ impl TcpTransport {
     pub(crate) fn udp_socket(&self, ipv6: bool, port: u16) -> io::Result<Option<UdpSocket>> {
         let bind = &self.shared.bind;
         let Some(address) = bind.address(ipv6) else { return Ok(None) };
-        let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
-        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-        if let Bind::Interface(name) = bind {
-            platform::bind_to_interface(&socket, name)?;
-        }
-        if ipv6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
+        let socket = bind.datagram_socket(ipv6)?;
         socket.bind(&SocketAddr::new(address, port).into())?;
         UdpSocket::from_std(socket.into()).map(Some)
     }

@@ -39,6 +39,7 @@ impl<T: Transport> Datagrams<T> {
     pub(super) fn sockets(&self) -> impl Iterator<Item = &T::Datagrams> {
         self.v4.iter().chain(&self.v6)
     }
+
     /// The groups to be heard.
     pub(super) fn groups(&self) -> impl Iterator<Item = SocketAddr> + use<T> {
         let hears_groups = self.hears_groups;

@@ -236,7 +236,8 @@ const BATCH_PIECES_MAX: usize = 16;
 const LANES: usize = 4;
 /// More than this does not wait for other pieces.
 const GATHER_BYTES_MAX: u64 = 8 << 20;
-/// A piece that comes so soon after another may wait so long for the next: at less than 100 MB/s none waits.
+/// A piece that comes so soon after another may wait so long for the next: of pieces of 1 MiB none waits at
+/// less than 100 MB/s.
 const GATHER_TIME: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
