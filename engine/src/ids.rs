@@ -31,6 +31,11 @@ impl ConnectionId {
     pub const fn is_accepted(self) -> bool {
         self.0 & 1 == 1
     }
+
+    /// Its number among all connections of its engine: none is used twice, and there are few gaps.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// A job asked for by [`crate::Output::Job`].

@@ -8,12 +8,12 @@ use taipei_engine::wire::Request;
 use taipei_engine::{ConnectionId, HttpId, JobId};
 
 use super::announce::{Announce, AnnounceWatch, TierWatch};
+use super::connections::Connections;
 use super::damage::DamageWatch;
 use super::ledger::Counted;
 use super::liars::LiarWatch;
 use super::limits::Rates;
 use super::loss::LossWatch;
-use super::wire::ConnectionWatch;
 use crate::scenario::FaultKind;
 
 /// One host, over all its processes.
@@ -55,8 +55,7 @@ pub(super) struct HostWatch {
 pub(super) struct ProcessWatch {
     /// By job: of which torrent, what, and at which step it was asked for.
     pub(super) jobs: BTreeMap<JobId, (usize, Pending, u64)>,
-    /// In boxes: they are looked up far more often than looked through.
-    pub(super) connections: BTreeMap<ConnectionId, Box<ConnectionWatch>>,
+    pub(super) connections: Connections,
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
     /// Where announces were redirected to, and whose they are.
     pub(super) redirects: Vec<((usize, String, Announce), String)>,

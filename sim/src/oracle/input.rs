@@ -74,7 +74,7 @@ impl Watch {
                     self.ledger.pair_by(*remote, end.number);
                 }
                 let watch = ConnectionWatch::new(now, end, remote.ip(), from, true);
-                process.connections.insert(*connection, Box::new(watch));
+                process.connections.insert(*connection, watch);
                 process.rates.on_changed(now);
                 process.is_changed = true;
             }
@@ -86,7 +86,7 @@ impl Watch {
                     self.ledger.pair_by(*local, end.number);
                 }
                 let watch = ConnectionWatch::new(now, end, remote, from, false);
-                process.connections.insert(*connection, Box::new(watch));
+                process.connections.insert(*connection, watch);
                 process.rates.on_changed(now);
                 process.is_changed = true;
             }
@@ -94,7 +94,7 @@ impl Watch {
                 if process.dials.remove(connection).is_some() {
                     self.marks.insert("dial_failed");
                 }
-                let Some(watch) = process.connections.remove(connection) else { return Ok(()) };
+                let Some(watch) = process.connections.remove(*connection) else { return Ok(()) };
                 process.rates.on_changed(now);
                 let ended = match reason {
                     CloseReason::EndOfStream => self.ledger.on_end_of_stream(&watch.end),
@@ -108,7 +108,7 @@ impl Watch {
                 ended.map_err(|message| ("S3", message))?;
             }
             Input::Sent { connection, written_bytes } => {
-                let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
                 watch.on_written(u64::from(*written_bytes));
                 let written = self.ledger.on_written(&watch.end, u64::from(*written_bytes));
                 written.map_err(|message| ("S3", message))?;
@@ -118,7 +118,7 @@ impl Watch {
             }
             Input::Received { connection, read_bytes, messages } => {
                 let count = process.connections.len();
-                let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
                 watch.heard_at = now;
                 if self.is_looking {
                     let read = self.ledger.on_read(&mut watch.end, u64::from(*read_bytes), &self.digests);

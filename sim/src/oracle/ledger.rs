@@ -22,6 +22,8 @@ pub(super) struct Ledger {
 pub(super) struct End {
     /// Its number in the ledger.
     pub(super) number: usize,
+    /// What is known of its other end, once that is anything: another it never gets.
+    other: Option<(usize, bool)>,
     granted: (u64, u64),
     read_bytes: u64,
 }
@@ -60,7 +62,7 @@ impl Ledger {
     /// An end is open.
     pub(super) fn open(&mut self) -> End {
         self.ways.push(Way::default());
-        End { number: self.ways.len() - 1, granted: (0, 0), read_bytes: 0 }
+        End { number: self.ways.len() - 1, other: None, granted: (0, 0), read_bytes: 0 }
     }
 
     /// Two ends are of one stream.
@@ -126,7 +128,12 @@ impl Ledger {
         if read > granted {
             return Err(format!("{read} bytes were read of {granted} that were granted"));
         }
-        let Other::Known(other, exact) = self.ways[end.number].other else { return Ok(()) };
+        if end.other.is_none()
+            && let Other::Known(other, exact) = self.ways[end.number].other
+        {
+            end.other = Some((other, exact));
+        }
+        let Some((other, exact)) = end.other else { return Ok(()) };
         let way = &mut self.ways[other];
         if exact && read > way.written_bytes {
             return Err(format!("{read} bytes were read of {} that were written", way.written_bytes));

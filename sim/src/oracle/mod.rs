@@ -6,6 +6,7 @@
 //! by the world itself is written in [`damage`].
 
 mod announce;
+mod connections;
 mod damage;
 mod end;
 mod expect;
@@ -156,7 +157,7 @@ impl Watch {
     /// Two hosts' ends are of one stream; what one writes is told before the other can read it.
     pub fn on_paired(&mut self, a: (usize, ConnectionId), b: (usize, ConnectionId)) {
         let end = |(host, connection): (usize, ConnectionId)| {
-            Some(self.hosts[host].process.as_ref()?.connections.get(&connection)?.end.number)
+            Some(self.hosts[host].process.as_ref()?.connections.get(connection)?.end.number)
         };
         if let (Some(a), Some(b)) = (end(a), end(b)) {
             self.ledger.pair(a, b, true);

@@ -44,7 +44,7 @@ impl Watch {
         private::check(process, materials, output).map_err(|message| ("S10", message))?;
         match output {
             Output::Send { connection, messages } => {
-                let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
                 self.ledger.on_given(watch.end.number, &self.digests);
                 let lies = self.plan.hosts[host].lies.is_some();
                 let is_full = watch.torrent().is_some_and(|torrent| process.full.contains_key(&torrent));
@@ -91,7 +91,7 @@ impl Watch {
                 self.mark_turns(host, *connection, messages);
             }
             Output::Grant { connection, read_bytes, write_bytes } => {
-                if let Some(watch) = process.connections.get_mut(connection) {
+                if let Some(watch) = process.connections.get_mut(*connection) {
                     watch.end.on_granted(*read_bytes, *write_bytes);
                 }
             }
@@ -109,7 +109,7 @@ impl Watch {
             }
             Output::Close { connection } => {
                 process.dials.remove(connection);
-                if let Some(watch) = process.connections.remove(connection) {
+                if let Some(watch) = process.connections.remove(*connection) {
                     process.rates.on_changed(now);
                     self.ledger.close(watch.end.number);
                 }
@@ -261,13 +261,16 @@ impl Watch {
         let Some(process) = self.hosts[host].process.as_ref().filter(|process| process.is_timeout) else {
             return;
         };
-        let others = || process.connections.iter().filter(|(other, _)| **other != connection);
+        let others = || {
+            let all = process.connections.iter();
+            all.filter(|(other, _)| *other != connection.number()).map(|(_, other)| other)
+        };
         for message in messages {
             match message {
-                Message::Unchoke if others().any(|(_, other)| other.waits_since().is_some()) => {
+                Message::Unchoke if others().any(|other| other.waits_since().is_some()) => {
                     self.marks.insert("optimistic_unchoke");
                 }
-                Message::Request(request) if others().any(|(_, other)| other.has_asked(request)) => {
+                Message::Request(request) if others().any(|other| other.has_asked(request)) => {
                     self.marks.insert("snubbed");
                 }
                 _ => {}

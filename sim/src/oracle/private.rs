@@ -32,7 +32,7 @@ pub(super) fn check(process: &ProcessWatch, materials: &Materials, output: &Outp
             }
         }
         Output::Send { connection, messages } => {
-            let torrent = || process.connections.get(connection)?.torrent();
+            let torrent = || process.connections.get(*connection)?.torrent();
             for message in messages {
                 let shows = match message {
                     Message::Handshake(Handshake { reserved, info_hash, .. }) => {

@@ -97,7 +97,8 @@ impl Stage {
     /// The other end of its connection is an engine's.
     fn is_in_pair(&mut self) {
         let other = self.watch.ledger.open().number;
-        let end = self.watch.hosts[LEECH].process.as_ref().expect("runs").connections[&CONNECTION].end.number;
+        let process = self.watch.hosts[LEECH].process.as_ref().expect("runs");
+        let end = process.connections.get(CONNECTION).expect("open").end.number;
         self.watch.ledger.pair(end, other, false);
     }
 
