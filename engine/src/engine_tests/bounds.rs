@@ -227,21 +227,39 @@ fn each_time_a_peer_has_is_kept_to_the_second() {
     assert!(bench.closed.contains(&connection));
 }
 
-/// BEP 6: they are hints. Others look at so many; we go by rarity alone, so there is nothing to fill.
+/// BEP 6: they are hints.
 #[test]
-fn suggestions_change_nothing_and_cost_nothing() {
-    let requests = |suggested: &[u32]| {
-        let mut bench = Bench::new(40, &[], &[1]);
-        let peer = bench.answer(0, suggested.iter().map(|piece| Message::SuggestPiece(*piece)).collect());
-        bench.say(peer, vec![Message::HaveAll, Message::Unchoke]);
+fn a_suggestion_is_the_choice_among_pieces_that_are_equally_rare() {
+    let first = |suggested: &[u32], common: &[u32]| {
+        let mut bench = Bench::new(40, &[], &[1, 2]);
+        let other = bench.answer(1, vec![Message::HaveNone]);
+        bench.say(other, common.iter().map(|piece| Message::Have(*piece)).collect());
+        let suggested = suggested.iter().map(|piece| Message::SuggestPiece(*piece));
+        let messages = [Message::HaveAll, Message::Unchoke].into_iter().chain(suggested);
+        let peer = bench.answer(0, messages.collect());
         assert!(!bench.closed.contains(&peer));
-        bench.take_requests(peer)
+        bench.take_requests(peer)[0].piece
     };
-    let plain = requests(&[]);
-    assert!(!plain.is_empty());
-    assert_eq!(requests(&[39]), plain);
-    assert_eq!(requests(&(0..40).collect::<Vec<_>>()), plain);
-    assert_eq!(requests(&[40, u32::MAX]), plain, "of no piece of this torrent");
+    let plain = first(&[], &[]);
+    assert_eq!(first(&[40, u32::MAX], &[]), plain, "of no piece of this torrent");
+    for piece in 0..40 {
+        assert_eq!(first(&[piece], &[]), piece);
+    }
+    assert_eq!(first(&[3, 7], &[]), 7, "the latest");
+    // What others have as well is fetched no sooner. The very first pieces are any.
+    let rare: Vec<_> = (0..40).filter(|piece| *piece != 7).collect();
+    assert_eq!(first(&[9], &rare), 9);
+    let common = first(&[], &[7]);
+    assert_eq!(first(&[7], &[7]), common);
+}
+
+/// Others look at so many; of one peer the last few are kept.
+#[test]
+fn suggestions_fill_nothing() {
+    let mut bench = Bench::new(4000, &[], &[1]);
+    let peer = bench.answer(0, (0..4000).map(Message::SuggestPiece).collect());
+    bench.say(peer, vec![Message::HaveAll, Message::Unchoke]);
+    assert_eq!(bench.take_requests(peer)[0].piece, 3999);
 }
 
 /// Features 1.4, hole 4.

@@ -55,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) upload_only: bool,
     /// Pieces it lets us ask for while it chokes us (BEP 6).
     pub(crate) allowed_fast: Vec<PieceIndex>,
+    /// The last pieces that it suggested (BEP 6), the latest last.
+    pub(crate) suggested: Vec<PieceIndex>,
     /// Pieces we let it ask for while we choke it (BEP 6).
     pub(crate) allowed_fast_given: Vec<PieceIndex>,
     /// Blocks of them that it may still have so: each once (BEP 6 warns of peers that fetch them over and over).
@@ -144,6 +146,7 @@ impl Peer {
             peer_interested: false,
             upload_only: false,
             allowed_fast: Vec::new(),
+            suggested: Vec::new(),
             allowed_fast_given: Vec::new(),
             fast_blocks_left: 0,
             requests: Requests::new(),
@@ -310,6 +313,15 @@ impl Peer {
         self.send(if choke { Message::Choke } else { Message::Unchoke })
     }
 
+    /// It would have us fetch a piece.
+    pub(crate) fn on_suggested(&mut self, piece: PieceIndex) {
+        self.suggested.retain(|other| *other != piece);
+        if self.suggested.len() == SUGGESTED_MAX {
+            self.suggested.remove(0);
+        }
+        self.suggested.push(piece);
+    }
+
     /// When this connection must be looked at again.
     pub(crate) fn deadline(&self) -> Instant {
         match self.stage {
@@ -358,6 +370,9 @@ pub(crate) const UT_PEX: u8 = 2;
 
 /// A peer that rejects while it serves us may have been full, or its disk was.
 const REJECTED_AGAIN: Duration = Duration::from_secs(30);
+
+/// Suggestions of a peer that are kept.
+const SUGGESTED_MAX: usize = 16;
 
 /// Messages that change nothing are counted over this time.
 const IDLE_MESSAGES_TIME: Duration = Duration::from_secs(60);

@@ -323,16 +323,18 @@ impl Torrent {
         }
     }
 
-    /// Tells the peers that lack it of a new piece.
+    /// Tells the peers that lack it of a new piece, and those that have everything: what a seed offers first goes by that.
     fn tell_have(&mut self, piece: PieceIndex) {
         let wanted = self.selection.wants(piece);
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
-            let first = if peer.has.has(piece) {
+            let mut first = false;
+            if peer.has.has(piece) {
                 peer.wanted_count -= u32::from(wanted);
-                peer.show_interest()
-            } else {
-                peer.send(Message::Have(piece.get()))
-            };
+                first |= peer.show_interest();
+            }
+            if peer.is_seed() || !peer.has.has(piece) {
+                first |= peer.send(Message::Have(piece.get()));
+            }
             if first {
                 self.unsent.push(*connection);
             }

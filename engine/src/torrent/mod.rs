@@ -21,6 +21,7 @@ mod seed_goal;
 mod selection;
 mod serve;
 mod smart_ban;
+mod spread;
 mod swarm;
 mod trackerless;
 mod trackers;
@@ -50,6 +51,7 @@ use self::piece::Pieces;
 use self::resume::{Resume, Save};
 use self::seed_goal::SeedProgress;
 use self::selection::Selection;
+use self::spread::Spread;
 use self::verify::Verify;
 use crate::alert::{Alert, MetadataStats, TorrentState, TorrentStats};
 use crate::bitfield::Bitfield;
@@ -91,6 +93,7 @@ pub(crate) struct Torrent {
     candidates: Candidates,
     pex: Pex,
     choker: Choker,
+    spread: Spread,
     seed_progress: SeedProgress,
     announcer: Announcer,
     /// The announcer has told everybody, after `stop`.
@@ -215,6 +218,7 @@ impl Torrent {
             candidates: Candidates::new(stream("candidates")),
             pex: Pex::new(context.config.pex && !start.is_private),
             choker: Choker::new(stream("choker")),
+            spread: Spread::default(),
             seed_progress: SeedProgress::new(start.seed_goal),
             announcer: Announcer::new(&start.tiers, stream("announcer")),
             trackers_told: false,

@@ -159,6 +159,14 @@ impl Picker {
         None
     }
 
+    /// Whether a missing piece is no worse a choice than another one, which was picked.
+    pub(crate) fn is_as_good(&self, piece: PieceIndex, picked: PieceIndex) -> bool {
+        let class = |piece: PieceIndex| self.places[piece.at()].map(|(class, _)| class);
+        class(piece) == class(picked)
+            && !self.is_sequential()
+            && self.availability[piece.at()] <= self.availability[picked.at()]
+    }
+
     fn rank(&self, class: Class) -> &Rank {
         &self.ranks[class as usize]
     }

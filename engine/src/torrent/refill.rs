@@ -111,6 +111,9 @@ impl<'a> Refill<'a> {
             let (peer, verify) = (self.peer, self.verify);
             let may = |piece| peer.serves(piece) && !verify.is_writing(piece);
             let Some(piece) = self.picker.pick(random, may) else { return };
+            let suggested = peer.suggested.iter().rev().copied();
+            let mut suggested = suggested.filter(|piece| may(*piece));
+            let piece = suggested.find(|other| self.picker.is_as_good(*other, piece)).unwrap_or(piece);
             self.picker.remove(piece);
             self.pieces.begin(self.layout, piece, peer.connection, verify.is_suspect(piece), self.now);
             self.claim(piece);

@@ -7,7 +7,8 @@ use tracing::{debug, trace};
 use super::Purpose;
 use super::Torrent;
 use super::choker::{Contender, NEWCOMER, Range, Terms, slots};
-use super::swarm::Fault;
+use super::spread::Spread;
+use super::swarm::{ALLOWED_FAST_GIVEN, Fault};
 use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
@@ -28,17 +29,22 @@ impl Torrent {
         if !peer.uploads.on_request(block) {
             return Err(Fault::Flood);
         }
-        let fast =
+        let promised =
             peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
-        peer.fast_blocks_left -= u32::from(fast);
+        peer.fast_blocks_left -= u32::from(promised);
+        let fast = promised && begins(peer, &self.spread);
         let there = self.have.has(block.piece) && !self.disk.is_in_doubt(block.piece);
-        if peer.am_choking && !fast {
+        if peer.am_choking && !promised {
             peer.choked_requests += 1;
             if peer.choked_requests > CHOKED_REQUESTS_MAX {
                 return Err(Fault::Flood);
             }
         }
         if (fast || !peer.am_choking) && there && peer.uploads.push(block) {
+            let only_here = self.have.is_full() && self.picker.availability()[block.piece.at()] == 0;
+            if !fast && only_here && self.spread.on_request(connection, block.piece) {
+                self.suggest(connection);
+            }
             self.serve(context, connection);
             return Ok(());
         }
@@ -147,11 +153,24 @@ impl Torrent {
             return;
         }
         let range = Range::of(peer.remote.ip());
-        if self.choker.on_interested(context.now, range, &unchoked, slots)
-            && peer.am_choking
-            && peer.set_choking(context.now, false)
-        {
-            self.unsent.push(connection);
+        if self.choker.on_interested(context.now, range, &unchoked, slots) && peer.am_choking {
+            if peer.set_choking(context.now, false) {
+                self.unsent.push(connection);
+            }
+            self.suggest(connection);
+        }
+    }
+
+    /// A seed says to a peer that it serves which pieces nobody else has, and nobody else fetches.
+    fn suggest(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
+        if !peer.fast() || !self.have.is_full() {
+            return;
+        }
+        for piece in self.spread.offer(connection, &peer.has, self.picker.availability()) {
+            if peer.send(Message::SuggestPiece(piece.get())) {
+                self.unsent.push(connection);
+            }
         }
     }
 
@@ -195,6 +214,7 @@ impl Torrent {
         let piece_bytes = self.place.layout.piece_length();
         let terms = Terms { slots: self.slots(context), seeding, piece_bytes };
         let unchoked = self.choker.round(context.now, &interested, terms);
+        let mut served = Vec::new();
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
             let choke = !unchoked.contains(connection);
             if choke == peer.am_choking {
@@ -202,8 +222,12 @@ impl Torrent {
             }
             trace!(choke, "choker");
             let mut first = peer.set_choking(context.now, choke);
-            if choke {
-                for block in peer.uploads.drop_queued(&peer.allowed_fast_given) {
+            if !choke {
+                served.push(*connection);
+            } else {
+                self.spread.on_choked(*connection);
+                let keep = if begins(peer, &self.spread) { &peer.allowed_fast_given[..] } else { &[] };
+                for block in peer.uploads.drop_queued(keep) {
                     if peer.fast() {
                         first |= peer.send(Message::RejectRequest(request_of(block)));
                     }
@@ -212,6 +236,9 @@ impl Torrent {
             if first {
                 self.unsent.push(*connection);
             }
+        }
+        for connection in served {
+            self.suggest(connection);
         }
     }
 
@@ -228,6 +255,12 @@ impl Torrent {
 /// Whether a slot is of any use to it (BEP 21: not to seeds, partial ones included).
 fn downloads(peer: &crate::peer::Peer) -> bool {
     peer.is_up() && !peer.upload_only && !peer.is_seed()
+}
+
+/// Whether it may have what it was promised while it is choked: it has next to nothing yet (BEP 6), and what only we have
+/// does not go out to others.
+fn begins(peer: &crate::peer::Peer, spread: &Spread) -> bool {
+    (peer.has.count() as usize) < ALLOWED_FAST_GIVEN && !spread.is_busy()
 }
 
 fn request_of(block: ReadBlock) -> Request {

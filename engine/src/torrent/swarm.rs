@@ -268,7 +268,14 @@ impl Torrent {
                 let node = SocketAddr::new(peer.remote.ip(), port);
                 self.on_dht_port(context, node);
             }
-            Message::KeepAlive | Message::SuggestPiece(_) | Message::Unknown(_) => {}
+            Message::KeepAlive | Message::Unknown(_) => {}
+            // Of those, the last ones: a hint is worth nothing once it is old.
+            Message::SuggestPiece(index) if self.begun => {
+                if let Some(piece) = layout.piece(index) {
+                    peer.on_suggested(piece);
+                }
+            }
+            Message::SuggestPiece(_) => {}
             Message::Extended { id: UT_METADATA, payload } => {
                 self.on_metadata_message(context, connection, &payload)?;
             }
@@ -287,6 +294,7 @@ impl Torrent {
             }
             Message::Choke => {
                 peer.peer_choking = true;
+                peer.suggested.clear();
                 let void = if peer.fast() { Vec::new() } else { peer.requests.take_all() };
                 self.pieces.disown(connection);
                 self.release(connection, &void);
@@ -450,6 +458,7 @@ impl Torrent {
             if peer.counted {
                 self.picker.on_gained(piece);
             }
+            self.spread.on_gained(piece);
             peer.wanted_count += u32::from(self.selection.wants(piece) && !self.have.has(piece));
             peer.picked_dry = false;
             self.show_interest(connection);
@@ -478,6 +487,7 @@ impl Torrent {
         peer.counted = !has.is_full();
         if peer.counted {
             has.iter().for_each(|piece| self.picker.on_gained(piece));
+            self.spread.on_all_gained(&has);
         }
         peer.has = has;
         let wanted_count = self.lacked_count(connection);
@@ -581,6 +591,7 @@ impl Torrent {
         self.remember(context, &peer, fault);
         let void = peer.requests.take_all();
         self.pieces.disown(connection);
+        self.spread.on_choked(connection);
         self.release(connection, &void);
         if let Some(pending) = &mut self.pending {
             pending.on_gone(connection);
@@ -627,6 +638,9 @@ impl Torrent {
 fn changes_nothing(peer: &Peer, message: &Message) -> bool {
     match message {
         Message::Have(index) => *index < peer.has.piece_count() && peer.has.has(PieceIndex::new(*index)),
+        Message::SuggestPiece(index) => {
+            *index >= peer.has.piece_count() || peer.suggested.contains(&PieceIndex::new(*index))
+        }
         Message::Handshake(_)
         | Message::Request(_)
         | Message::Piece { .. }
@@ -679,7 +693,7 @@ pub(super) fn allowed_fast_set(
 /// Said in `v` of the extended handshake.
 const CLIENT: &str = concat!("taipei ", env!("CARGO_PKG_VERSION"));
 /// k of BEP 6.
-const ALLOWED_FAST_GIVEN: usize = 10;
+pub(super) const ALLOWED_FAST_GIVEN: usize = 10;
 const ALLOWED_FAST_TAKEN_MAX: usize = 64;
 /// Rejects in a row, without a block between, after which a peer is of no use.
 const REJECTS_MAX: u32 = 2 * crate::limits::REQUESTS_OUT_MAX;
