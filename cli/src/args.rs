@@ -44,7 +44,8 @@ pub(crate) fn command_line() -> Command {
             own @ ("create" | "tracker" | "demo") => format!("{}_", own.to_uppercase()),
             _ => String::new(),
         };
-        command.mut_args(|arg| with_env(arg, &prefix))
+        let command = command.mut_args(|arg| with_env(arg, &prefix));
+        command.mut_subcommands(|question| question.mut_args(|arg| with_env(arg, "DHT_")))
     })
 }
 

@@ -8,11 +8,13 @@ use std::{fs, io};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::json;
+use taipei_engine::dht::item::ItemName;
 use taipei_engine::dht::saved;
-use taipei_engine::{Alert, Command, Config, DhtSettings, DhtStats, InfoHash};
+use taipei_engine::{Alert, Command, Config, DhtSettings, DhtStats, InfoHash, NodeId};
 use taipei_net::{Options, Session};
 
 use crate::args::{TransferArgs, address};
+use crate::items::{self, Draft, GetArgs, PutArgs};
 use crate::output::{Exit, Failure, count, fail, print, print_json};
 use crate::transfer::{runtime, state_directory};
 
@@ -58,6 +60,16 @@ enum DhtCommand {
         #[arg(long, value_name = "N", env = "TAIPEI_PEER_PORT", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..))]
         peer_port: u16,
     },
+    /// Find what is stored under a name
+    Get(GetArgs),
+    /// Store a small value for two hours
+    Put(PutArgs),
+    /// Find swarms that nodes know
+    Sample {
+        /// Ask the nodes nearest to this point, 40 hexadecimal digits [default: any point]
+        #[arg(long, value_name = "ID", value_parser = point)]
+        target: Option<NodeId>,
+    },
     /// Join, and say how many nodes are known
     Stats,
 }
@@ -70,13 +82,38 @@ pub(crate) fn run(args: &DhtArgs) -> Exit {
     }
 }
 
+/// What is asked, all that was given judged.
+enum Question {
+    Ping(SocketAddr),
+    Peers(InfoHash, Option<u16>),
+    Get(ItemName),
+    Put(Draft),
+    Sample(Option<NodeId>),
+    Stats,
+}
+
+impl DhtCommand {
+    fn question(&self) -> Result<Question, Failure> {
+        Ok(match self {
+            Self::Ping { node } => Question::Ping(*node),
+            Self::GetPeers { info_hash } => Question::Peers(*info_hash, None),
+            Self::Announce { info_hash, peer_port } => Question::Peers(*info_hash, Some(*peer_port)),
+            Self::Get(get) => Question::Get(get.name()?),
+            Self::Put(put) => Question::Put(put.draft()?),
+            Self::Sample { target } => Question::Sample(*target),
+            Self::Stats => Question::Stats,
+        })
+    }
+}
+
 async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
+    let question = args.command.question()?;
     let mut options = Options::default();
     options.bind.clone_from(&args.bind);
     options.ports = Some(0..=0);
     // Gone in a moment: nobody should remember us (BEP 43).
     configure(&mut options.config, &args.dht_bootstrap, true);
-    let is_ping = matches!(args.command, DhtCommand::Ping { .. });
+    let is_ping = matches!(question, Question::Ping(_));
     if let Some(settings) = options.config.dht.as_mut().filter(|_| is_ping) {
         // That node is asked, and no other.
         settings.bootstrap.clear();
@@ -89,17 +126,17 @@ async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
         if !is_ping {
             join(&mut session).await;
         }
-        match args.command {
-            DhtCommand::Ping { node } => ping(args, &mut session, node).await,
-            DhtCommand::GetPeers { info_hash } => look_up(args, &mut session, info_hash, None).await,
-            DhtCommand::Announce { info_hash, peer_port } => {
-                look_up(args, &mut session, info_hash, Some(peer_port)).await
-            }
-            DhtCommand::Stats => stats(args, &mut session).await,
-        }
+        Ok(match question {
+            Question::Ping(node) => ping(args, &mut session, node).await,
+            Question::Peers(info_hash, announce) => look_up(args, &mut session, info_hash, announce).await,
+            Question::Get(name) => items::get(args.json, &mut session, name).await,
+            Question::Put(draft) => items::put(args.json, &mut session, draft).await?,
+            Question::Sample(target) => sample(args, &mut session, target).await,
+            Question::Stats => stats(args, &mut session).await,
+        })
     };
     let answered = tokio::time::timeout(args.timeout, asked).await;
-    Ok(answered.unwrap_or_else(|_| {
+    answered.unwrap_or_else(|_| {
         if args.json {
             print_json(&json!({ "error": "no answer" }));
         } else {
@@ -108,8 +145,8 @@ async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
                 "hint: is UDP let out? name a node you know by --dht-bootstrap, or wait longer by --timeout"
             );
         }
-        Exit::Failed
-    }))
+        Ok(Exit::Failed)
+    })
 }
 
 /// Waits until the table has grown to what it will.
@@ -181,6 +218,35 @@ async fn look_up(args: &DhtArgs, session: &mut Session, info_hash: InfoHash, ann
                 }
                 let enough = if announce.is_some() { announced > 0 } else { peers > 0 };
                 return if enough { Exit::Done } else { Exit::Failed };
+            }
+            _ => {}
+        }
+    }
+    Exit::Failed
+}
+
+async fn sample(args: &DhtArgs, session: &mut Session, target: Option<NodeId>) -> Exit {
+    let _ = session.handle.command(Command::DhtSample { target }).await;
+    while let Some(alert) = session.alerts.next().await {
+        match alert {
+            Alert::DhtSamples { info_hashes } => {
+                for info_hash in info_hashes {
+                    if args.json {
+                        print_json(&json!({ "info_hash": info_hash.to_string() }));
+                    } else {
+                        print(info_hash);
+                    }
+                }
+            }
+            Alert::DhtSampled { target, asked, info_hashes } => {
+                if args.json {
+                    let target = target.to_string();
+                    print_json(&json!({ "target": target, "asked": asked, "info_hashes": info_hashes }));
+                } else {
+                    let (nodes, swarms) = (count(asked.into(), "node"), count(info_hashes.into(), "swarm"));
+                    eprintln!("{nodes} near {target} asked, {swarms} found");
+                }
+                return if info_hashes > 0 { Exit::Done } else { Exit::Failed };
             }
             _ => {}
         }
@@ -273,9 +339,13 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
 }
 
 fn info_hash(text: &str) -> Result<InfoHash, String> {
+    point(text).map(|NodeId(hash)| InfoHash(hash))
+}
+
+fn point(text: &str) -> Result<NodeId, String> {
     let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
-    let hash = bytes.and_then(|bytes| bytes.try_into().ok());
-    hash.map(InfoHash).ok_or_else(|| "give 40 hexadecimal digits".to_owned())
+    let point = bytes.and_then(|bytes| bytes.try_into().ok());
+    point.map(NodeId).ok_or_else(|| "give 40 hexadecimal digits".to_owned())
 }
 
 /// Between two looks at how many nodes there are.

@@ -10,6 +10,7 @@ mod demo;
 mod dht;
 mod hashing;
 mod info;
+mod items;
 mod magnet;
 mod old_spellings;
 mod on_complete;

@@ -115,6 +115,12 @@ pub(crate) enum Failure {
     SavedOther(PathBuf),
     #[error("{torrent}: {error}")]
     Add { torrent: String, error: taipei_engine::alert::AddError },
+    #[error("{}: a secret key is 64 hexadecimal digits; `openssl rand -hex 32` makes one", Shown(.0))]
+    Key(PathBuf),
+    #[error("--salt: only a value that can change has one, and this is the hash of one that cannot")]
+    SaltOfHash,
+    #[error(transparent)]
+    Item(#[from] taipei_engine::dht::item::ItemError),
     #[error("the system does not let us run: {0}")]
     System(io::Error),
 }
@@ -141,7 +147,10 @@ impl Failure {
             | Self::NothingToScrape(_)
             | Self::NoTracker(_)
             | Self::NotMade { .. }
+            | Self::SaltOfHash
+            | Self::Item(_)
             | Self::SaveMany(_) => "usage",
+            Self::Key(_) => "bad-key",
             Self::Add { .. } => "refused",
             Self::System(_) => "system",
         }
@@ -154,6 +163,8 @@ impl Failure {
             | Self::NothingToScrape(_)
             | Self::PrivateWithoutTracker
             | Self::NotMade { .. }
+            | Self::SaltOfHash
+            | Self::Item(_)
             | Self::SaveMany(_) => Exit::Usage,
             _ => Exit::Failed,
         }

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::dht::item::{Item, ItemName};
 use crate::disk::{StorageError, Totals};
 use crate::ids::{InfoHash, PieceIndex, TorrentId};
 use crate::metainfo::{MagnetError, MetainfoError};
@@ -85,6 +86,42 @@ pub enum Alert {
         announced: u32,
         /// Peers found.
         peers: u32,
+    },
+    /// What [`crate::Command::DhtGet`] asked for.
+    DhtGot {
+        /// Under which name.
+        name: ItemName,
+        /// The latest that nodes gave, its hash or signature checked.
+        item: Option<Box<Item>>,
+        /// Nodes asked.
+        asked: u32,
+    },
+    /// What [`crate::Command::DhtPut`] asked for is done.
+    DhtStored {
+        /// Under which name.
+        name: ItemName,
+        /// Nodes that took it.
+        nodes: u32,
+        /// Why others did not: the code of one that said so, 301 and 302 of BEP 44 among them.
+        refused: Option<i64>,
+        /// Something newer that is stored there.
+        newer: Option<Box<Item>>,
+        /// Nodes asked.
+        asked: u32,
+    },
+    /// Nodes of the DHT named swarms that they know. There may be more.
+    DhtSamples {
+        /// Which.
+        info_hashes: Vec<InfoHash>,
+    },
+    /// What [`crate::Command::DhtSample`] asked for is done.
+    DhtSampled {
+        /// Near which point.
+        target: NodeId,
+        /// Nodes asked.
+        asked: u32,
+        /// Swarms named.
+        info_hashes: u32,
     },
     /// Figures of the DHT; none where it is not used.
     Dht(Option<Box<DhtStats>>),
@@ -204,6 +241,8 @@ pub struct DhtStats {
     pub swarms: u32,
     /// Peers in them.
     pub peers: u32,
+    /// Items that others put here (BEP 44).
+    pub items: u32,
 }
 
 /// Figures of one torrent at one moment.

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::RateLimits;
+use crate::dht::item::{Item, ItemName};
 use crate::ids::{InfoHash, TorrentId};
+use crate::node_id::NodeId;
 
 /// Asked by the embedder; answered, where there is an answer, by an [`crate::Alert`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +88,24 @@ pub enum Command {
         port: Option<u16>,
         /// The router's address towards the world, if it says so; none changes nothing.
         external_ip: Option<IpAddr>,
+    },
+    /// Find what is stored in the DHT under a name (BEP 44); answered by [`crate::Alert::DhtGot`].
+    DhtGet {
+        /// Which.
+        name: ItemName,
+    },
+    /// Store something in the DHT (BEP 44), where it stays for two hours; answered by [`crate::Alert::DhtStored`].
+    DhtPut {
+        /// What.
+        item: Box<Item>,
+        /// Only where this is the number stored now, or nothing is.
+        cas: Option<i64>,
+    },
+    /// Find swarms that nodes of the DHT near a point know (BEP 51); answered by [`crate::Alert::DhtSamples`], then
+    /// [`crate::Alert::DhtSampled`].
+    DhtSample {
+        /// Which; none: any.
+        target: Option<NodeId>,
     },
 }
 

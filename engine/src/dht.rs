@@ -1,12 +1,13 @@
 //! A node of the DHT (BEP 5), over IPv4 and IPv6 (BEP 32): finds the peers of a swarm without a tracker, and serves others.
 //!
 //! [`Dht`] is a plain machine: datagrams and the time in, datagrams and events out. It keeps one table a family, with an
-//! id for each address (BEP 42, 45), and one store for what others announce. It answers questions (BEP 5, 33, 51), unless
-//! it is read-only (BEP 43).
+//! id for each address (BEP 42, 45), and stores what others announce or put. It answers questions (BEP 5, 33, 44,
+//! 51), unless it is read-only (BEP 43): from the start, or while nobody seems to reach it.
 //!
 //! What it never does: read a clock, draw from anything but its seed, resolve a name (whoever owns it is asked by
 //! [`Event::Lonely`]), or send more than five bytes for one to an address that has not proved itself.
 
+pub mod item;
 mod node;
 pub mod saved;
 mod server;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use self::item::{Item, ItemName};
 pub(crate) use self::node::BUCKET_NODES;
 use self::node::{Node, NodeEvent};
 use self::server::{Asked, FACTOR_MAX, Server};
@@ -31,7 +33,6 @@ use crate::wire::krpc::{Ask, Body, Contact, Packet, Query, Unread};
 pub struct Dht {
     nodes: [Option<Box<Node>>; 2],
     server: Server,
-    read_only: bool,
     searches: BTreeMap<SearchId, (u32, Report)>,
     issued: u64,
     events: VecDeque<Event>,
@@ -42,7 +43,7 @@ pub struct Dht {
 pub struct SearchId(u64);
 
 /// What is searched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// The nodes nearest to a point.
     Nodes {
@@ -55,6 +56,25 @@ pub enum Goal {
         info_hash: InfoHash,
         /// Tell the nodes nearest to it that we are in it as well.
         announce: Option<Announce>,
+    },
+    /// Swarms that the nodes nearest to a point know (BEP 51).
+    InfoHashes {
+        /// Which.
+        target: NodeId,
+    },
+    /// What is stored under a name (BEP 44): of several versions the latest.
+    Item {
+        /// Which.
+        name: ItemName,
+    },
+    /// The nodes nearest to its name store this (BEP 44).
+    Put {
+        /// Its name.
+        name: ItemName,
+        /// What.
+        item: Box<Item>,
+        /// Only where this is the number stored now, or nothing is.
+        cas: Option<i64>,
     },
 }
 
@@ -81,6 +101,13 @@ pub enum Event {
         /// Each once, of a scope no more local than whoever named it.
         peers: Vec<SocketAddr>,
     },
+    /// A search has found swarms. There may be more.
+    InfoHashes {
+        /// Which.
+        search: SearchId,
+        /// Each once in a family.
+        info_hashes: Vec<InfoHash>,
+    },
     /// A search is over.
     Done {
         /// Which.
@@ -103,10 +130,16 @@ pub struct Report {
     pub asked: u32,
     /// The longest way to a node that answered, in steps.
     pub hops: u32,
-    /// Nodes that took our announce.
-    pub announced: u32,
+    /// Nodes that took our announce, or our item.
+    pub told: u32,
+    /// Why others did not: the code of one that said so.
+    pub refused: Option<i64>,
     /// Peers found.
     pub peers: u32,
+    /// Swarms found.
+    pub info_hashes: u32,
+    /// What is stored under the name that was asked for. It holds.
+    pub item: Option<Item>,
     /// The nearest nodes that answered; for a ping, who answered.
     pub nearest: Vec<Contact>,
 }
@@ -122,28 +155,36 @@ pub struct Figures {
     pub swarms: usize,
     /// Peers in them.
     pub peers: usize,
+    /// Items that others put here.
+    pub items: usize,
 }
 
 impl Goal {
     fn target(&self) -> NodeId {
         match self {
-            Self::Nodes { target } => *target,
+            Self::Nodes { target } | Self::InfoHashes { target } => *target,
             Self::Peers { info_hash, .. } => (*info_hash).into(),
+            Self::Item { name } | Self::Put { name, .. } => name.target(),
         }
     }
 
-    fn ask(&self) -> Ask {
+    fn ask(&self, fill_bytes: usize) -> Ask {
+        let target = self.target();
         match self {
-            Self::Nodes { target } => Ask::FindNode { target: *target },
+            Self::Nodes { .. } => Ask::FindNode { target },
             Self::Peers { info_hash, .. } => {
                 Ask::GetPeers { info_hash: *info_hash, no_seed: false, scrape: false }
             }
+            Self::InfoHashes { .. } => Ask::SampleInfohashes { target },
+            Self::Item { .. } => Ask::Get { target, newer_than: None, fill_bytes },
+            // Who has it as it is need not send it.
+            Self::Put { item, .. } => Ask::Get { target, newer_than: item.sequence(), fill_bytes },
         }
     }
 }
 
 impl Dht {
-    /// A node that knows nobody. `families`: IPv4, IPv6. A read-only one serves nobody (BEP 43).
+    /// A node that knows nobody. `families`: IPv4, IPv6. A read-only one never serves anybody (BEP 43).
     pub fn new(now: Instant, seed: u64, families: (bool, bool), read_only: bool) -> Self {
         let node = |is_there: bool, ipv6: bool| {
             let rng = Rng::stream(seed, "dht", u64::from(ipv6));
@@ -152,7 +193,6 @@ impl Dht {
         Self {
             nodes: [node(families.0, false), node(families.1, true)],
             server: Server::new(seed),
-            read_only,
             searches: BTreeMap::new(),
             issued: 0,
             events: VecDeque::new(),
@@ -172,7 +212,7 @@ impl Dht {
         let search = self.issue();
         let families = self.nodes.iter().flatten().count() as u32;
         self.searches.insert(search, (families, Report::default()));
-        self.nodes.iter_mut().flatten().for_each(|node| node.search(now, search, goal));
+        self.nodes.iter_mut().flatten().for_each(|node| node.search(now, search, goal.clone()));
         if families == 0 {
             self.end(search, Report::default());
         }
@@ -207,7 +247,7 @@ impl Dht {
         let answer = match Packet::parse(payload) {
             Err(Unread::Noise) => None,
             Err(Unread::Question { transaction, code }) => {
-                if self.read_only || !self.server.admit(now, remote) {
+                if self.is_read_only(remote) || !self.server.admit(now, remote) {
                     return None;
                 }
                 self.server.refuse(now, (remote, payload.len()), transaction, code)
@@ -268,7 +308,8 @@ impl Dht {
             [0, 1].map(|family: usize| self.nodes[family].as_ref().map_or(0, |node| of(node)))
         };
         let (swarms, peers) = self.server.counts();
-        Figures { nodes: figure(Node::table_len), depth: figure(Node::depth), swarms, peers }
+        let items = self.server.items();
+        Figures { nodes: figure(Node::table_len), depth: figure(Node::depth), swarms, peers, items }
     }
 
     /// Where to begin next time, for [`saved::encode`].
@@ -285,7 +326,8 @@ impl Dht {
         asker_is_read_only: bool,
         bytes: usize,
     ) -> Option<Vec<u8>> {
-        if self.read_only || !self.server.admit(now, remote) {
+        self.node_for(remote)?.on_question(now, remote);
+        if self.is_read_only(remote) || !self.server.admit(now, remote) {
             return None;
         }
         let node = self.node_for(remote)?;
@@ -329,6 +371,9 @@ impl Dht {
                     NodeEvent::Peers { search, from, peers } => {
                         self.events.push_back(Event::Peers { search, from, peers });
                     }
+                    NodeEvent::InfoHashes { search, info_hashes } => {
+                        self.events.push_back(Event::InfoHashes { search, info_hashes });
+                    }
                     NodeEvent::Done { search, report } => self.end(search, report),
                     NodeEvent::Joined => self.events.push_back(Event::Joined),
                     NodeEvent::Lonely => self.events.push_back(Event::Lonely),
@@ -347,8 +392,15 @@ impl Dht {
         let Some((left, total)) = self.searches.get_mut(&search) else { return };
         total.asked += report.asked;
         total.hops = total.hops.max(report.hops);
-        total.announced += report.announced;
+        total.told += report.told;
+        total.refused = total.refused.or(report.refused);
         total.peers += report.peers;
+        total.info_hashes += report.info_hashes;
+        // Without an item there is no number, and that is less than any.
+        let number = |item: &Option<Item>| item.as_ref().map(Item::sequence);
+        if number(&report.item) > number(&total.item) {
+            total.item = report.item;
+        }
         total.nearest.extend(report.nearest);
         *left = left.saturating_sub(1);
         if *left == 0
@@ -361,6 +413,11 @@ impl Dht {
     fn issue(&mut self) -> SearchId {
         self.issued += 1;
         SearchId(self.issued)
+    }
+
+    /// Whether nobody at an address of its family is answered.
+    fn is_read_only(&self, remote: SocketAddr) -> bool {
+        self.nodes[usize::from(remote.is_ipv6())].as_ref().is_none_or(|node| node.is_read_only())
     }
 
     fn node_for(&mut self, address: SocketAddr) -> Option<&mut Node> {

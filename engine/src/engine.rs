@@ -1,6 +1,7 @@
 //! All machines behind one value: routes what happens to the torrent it belongs to, and decides nothing itself.
 
 mod local;
+mod questions;
 mod trackerless;
 mod trackers;
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tracing::{debug, info};
 
+use self::questions::Question;
 use self::trackerless::Trackerless;
 use crate::address::{Scope, is_dialable};
 use crate::alert::{AddError, Alert};
@@ -278,8 +280,14 @@ impl Engine {
                 }
             }
             Command::AddDhtNodes { nodes } => self.add_dht_nodes(nodes),
-            Command::DhtPing { address } => self.ping_dht_node(address),
-            Command::DhtLookup { info_hash, announce } => self.look_up_for_embedder(info_hash, announce),
+            Command::DhtPing { address } => self.ask_dht(Question::Ping(address)),
+            Command::DhtLookup { info_hash, announce } => self.ask_dht(Question::Peers(info_hash, announce)),
+            Command::DhtGet { name } => self.ask_dht(Question::Get(name)),
+            Command::DhtPut { item, cas } => self.ask_dht(Question::Put(item, cas)),
+            Command::DhtSample { target } => {
+                let target = target.unwrap_or_else(|| self.trackerless.draw_point());
+                self.ask_dht(Question::Sample(target));
+            }
             Command::ReportDht => self.report_dht(),
             Command::Mapped { port, external_ip } => self.on_mapped(port, external_ip),
             Command::Scrape { tracker, info_hashes } => self.scrape(tracker, info_hashes),

@@ -31,7 +31,24 @@ pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("magnet", magnet),
     ("puppets", puppets),
     ("script", script),
+    ("dht", dht),
 ];
+
+/// Nodes of the DHT, which find each other by those of the seeders; where no other family has brought a tracker, by them
+/// alone. Leechers may share a box, and then tell its network of their swarm as well. Those behind a box of the family `nat`
+/// have no node.
+fn dht(rng: &mut Rng, swarm: &mut Swarm) {
+    swarm.seed_config += "dht = \"router\", ";
+    swarm.leech_config += "dht = \"node\", ";
+    if !swarm.has_trackers && !swarm.families.contains(&"nat") {
+        swarm.head += "trackerless = true\n";
+    }
+    if rng.below(4) == 0 {
+        swarm.leech_config += "lsd = true, ";
+        swarm.leech_keys += "behind = \"house\"\n";
+        swarm.parts += "[[nat]]\nname = \"house\"\n";
+    }
+}
 
 /// Leechers that have only a magnet link.
 fn magnet(_rng: &mut Rng, swarm: &mut Swarm) {
@@ -127,11 +144,10 @@ fn damage(rng: &mut Rng, swarm: &mut Swarm) {
 
 /// Engines that are told to keep little in memory, and to dial slowly.
 fn config(rng: &mut Rng, swarm: &mut Swarm) {
-    let mut keys = format!("buffer = \"{} KiB\"", magnitude(rng, 32, 1_024));
+    swarm.leech_config += &format!("buffer = \"{} KiB\", ", magnitude(rng, 32, 1_024));
     if rng.below(2) == 0 {
-        keys += &format!(", dials_per_second = {}", between(rng, 1, 10));
+        swarm.leech_config += &format!("dials_per_second = {}, ", between(rng, 1, 10));
     }
-    swarm.leech_keys += &format!("config = {{ {keys} }}\n");
 }
 
 /// Seeders that serve wrong blocks.

@@ -133,6 +133,9 @@ pub(crate) struct Swarm {
     /// Keys of the group `seed`, and of the group `leech`.
     pub(crate) seed_keys: String,
     pub(crate) leech_keys: String,
+    /// Keys of their engines' settings, each with a comma behind it.
+    pub(crate) seed_config: String,
+    pub(crate) leech_config: String,
     /// Keys of the disks of the group `leech`, each with a comma behind it.
     pub(crate) leech_disk: String,
     /// Keys of `[net]`.
@@ -191,6 +194,8 @@ impl Swarm {
             head: String::new(),
             seed_keys,
             leech_keys,
+            seed_config: String::new(),
+            leech_config: String::new(),
             leech_disk: String::new(),
             net: latency,
             parts: String::new(),
@@ -212,6 +217,8 @@ impl Swarm {
             head,
             seed_keys,
             leech_keys,
+            seed_config,
+            leech_config,
             leech_disk,
             net,
             parts,
@@ -220,14 +227,17 @@ impl Swarm {
             ..
         } = self;
         let duration = profile.duration.exact();
-        let leech_disk =
-            leech_disk.strip_suffix(", ").map_or(String::new(), |keys| format!("disk = {{ {keys} }}\n"));
+        let table = |name: &str, keys: &str| {
+            keys.strip_suffix(", ").map_or(String::new(), |keys| format!("{name} = {{ {keys} }}\n"))
+        };
+        let (seed_config, leech_config) = (table("config", seed_config), table("config", leech_config));
+        let leech_disk = table("disk", leech_disk);
         let families = self.families.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         format!(
             "[scenario]\nid = \"{id}\"\nduration = \"{duration}\"\nfaults_may_miss = true\nfamilies = [{families}]\n{head}\
              {torrents}\
-             [[group]]\nname = \"seed\"\ncount = {seeders}\nhas = \"all\"\n{seed_keys}\
-             [[group]]\nname = \"leech\"\ncount = {leechers}\n{leech_keys}{leech_disk}\
+             [[group]]\nname = \"seed\"\ncount = {seeders}\nhas = \"all\"\n{seed_keys}{seed_config}\
+             [[group]]\nname = \"leech\"\ncount = {leechers}\n{leech_keys}{leech_config}{leech_disk}\
              [net]\n{net}{parts}\
              [[expect]]\ncomplete = \"leech\"\nwithin = \"{within}\"\n{expects}"
         )

@@ -42,6 +42,9 @@ pub(super) struct Host {
     kind: Kind,
     pub(super) dht: Option<Dht>,
     pub(super) events: Vec<Event>,
+    /// Behind a box that lets in only what comes from where packets went within five minutes.
+    pub(super) is_hidden: bool,
+    sent_to: BTreeMap<SocketAddr, Instant>,
     pub(super) bytes_in: usize,
     pub(super) bytes_out: usize,
 }
@@ -54,6 +57,8 @@ pub(super) enum Kind {
     Sybil,
     /// Names nodes that are not there, as near as can be to whatever is asked for.
     Liar,
+    /// Has an item for whatever is asked for, newer than any, which its writer never signed.
+    Forger,
 }
 
 impl Crowd {
@@ -89,7 +94,17 @@ impl Crowd {
 
     pub(super) fn add(&mut self, address: SocketAddr, id: NodeId, kind: Kind) -> usize {
         let at = self.hosts.len();
-        let host = Host { address, id, kind, dht: None, events: Vec::new(), bytes_in: 0, bytes_out: 0 };
+        let host = Host {
+            address,
+            id,
+            kind,
+            dht: None,
+            events: Vec::new(),
+            is_hidden: false,
+            sent_to: BTreeMap::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+        };
         self.hosts.push(host);
         assert!(self.by_address.insert(address, at).is_none());
         at
@@ -197,6 +212,10 @@ impl Crowd {
     }
 
     fn arrive(&mut self, to: usize, from: SocketAddr, payload: &Bytes) {
+        let is_let_in = |at: &Instant| self.now.since(*at) < Duration::from_secs(300);
+        if self.hosts[to].is_hidden && !self.hosts[to].sent_to.get(&from).is_some_and(is_let_in) {
+            return;
+        }
         match self.hosts[to].kind {
             Kind::Dead => {}
             Kind::Honest => {
@@ -208,7 +227,7 @@ impl Crowd {
                 }
                 self.after(to);
             }
-            Kind::Sybil | Kind::Liar => {
+            Kind::Sybil | Kind::Liar | Kind::Forger => {
                 let Ok(Packet { body: Body::Query(query), transaction, .. }) = Packet::parse(payload) else {
                     return;
                 };
@@ -225,10 +244,15 @@ impl Crowd {
         let target = match query.ask {
             Ask::FindNode { target } => target,
             Ask::GetPeers { info_hash, .. } => info_hash.into(),
+            Ask::Get { target, .. } => target,
             _ => return response,
         };
         response.token = Some(b"false".to_vec());
-        if self.hosts[host].kind == Kind::Sybil {
+        if self.hosts[host].kind == Kind::Forger {
+            let mut item = Item::mutable(&[7; 32], Vec::new(), 9, b"i9e".to_vec()).unwrap();
+            item.value = b"i8e".to_vec();
+            response.item = Some(item);
+        } else if self.hosts[host].kind == Kind::Sybil {
             let others = self.hosts.iter().filter(|host| host.kind == Kind::Sybil);
             let others = others.map(|host| Contact { id: host.id, address: host.address });
             response.nodes = others.take(20).collect();
@@ -291,6 +315,9 @@ impl Crowd {
     fn carry(&mut self, from: usize, to: SocketAddr, payload: Bytes) {
         self.packets += 1;
         self.hosts[from].bytes_out += payload.len();
+        if self.hosts[from].is_hidden {
+            self.hosts[from].sent_to.insert(to, self.now);
+        }
         let lost = self.rng.below(1000) < self.lost_permille;
         let latency = Duration::from_millis(10 + self.rng.below(120));
         let Some(there) = self.by_address.get(&to).copied().filter(|_| !lost && !self.is_cut) else { return };

@@ -11,6 +11,8 @@
 
 mod lookup;
 mod network;
+mod reach;
+mod search;
 mod table;
 mod votes;
 
@@ -21,10 +23,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::lookup::Lookup;
+use self::reach::Reach;
+use self::search::{Found, Search};
 pub(crate) use self::table::BUCKET_NODES;
 use self::table::Table;
 use self::votes::Votes;
-use super::{Announce, Goal, Report, SearchId};
+use super::server::FILL_BYTES;
+use super::{Goal, Report, SearchId};
 use crate::address::{is_acceptable, is_dialable};
 use crate::allowance::Allowance;
 use crate::ids::InfoHash;
@@ -39,6 +44,7 @@ pub(crate) struct Node {
     read_only: bool,
     rng: Rng,
     table: Table,
+    reach: Reach,
     votes: Votes,
     pending: BTreeMap<u32, Pending>,
     deadlines: BTreeSet<(Instant, u32)>,
@@ -67,6 +73,8 @@ pub(crate) struct Node {
 pub(crate) enum NodeEvent {
     /// A search has found peers.
     Peers { search: SearchId, from: SocketAddr, peers: Vec<SocketAddr> },
+    /// A search has found swarms.
+    InfoHashes { search: SearchId, info_hashes: Vec<InfoHash> },
     /// A search is over in this family.
     Done { search: SearchId, report: Report },
     /// There are nodes again.
@@ -87,16 +95,6 @@ enum Key {
 }
 
 #[derive(Debug)]
-struct Search {
-    goal: Goal,
-    lookup: Lookup,
-    /// Announces under way, once the look-up is over.
-    announcing: Option<u32>,
-    announced: u32,
-    seen: BTreeSet<SocketAddr>,
-}
-
-#[derive(Debug)]
 struct Pending {
     remote: SocketAddr,
     id: Option<NodeId>,
@@ -108,7 +106,7 @@ struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Search(Key),
-    Announce(Key),
+    Tell(Key),
     Check,
     Ping(SearchId),
 }
@@ -120,6 +118,7 @@ impl Node {
             read_only,
             table: Table::new(NodeId::random(&mut rng), now),
             rng,
+            reach: Reach::default(),
             votes: Votes::default(),
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -205,6 +204,7 @@ impl Node {
     /// The network may be another one, or back: nothing is waited for.
     pub(crate) fn renew(&mut self, now: Instant) {
         self.join_failures = 0;
+        self.reach.renew();
         if !self.searches.contains_key(&Key::Join) {
             self.join_at = Some(now);
         }
@@ -227,6 +227,16 @@ impl Node {
     /// Asks one address for a sign of life.
     pub(crate) fn ping(&mut self, now: Instant, search: SearchId, address: SocketAddr) {
         self.send(now, address, None, Purpose::Ping(search), Ask::Ping);
+    }
+
+    /// Whether we answer nobody, and want to be in nobody's table (BEP 43).
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only || self.reach.is_closed()
+    }
+
+    /// Somebody asks us something.
+    pub(crate) fn on_question(&mut self, now: Instant, from: SocketAddr) {
+        self.reach.on_question(now, from);
     }
 
     /// A node that we do not know asked us something: it gets a place if it answers.
@@ -262,8 +272,9 @@ impl Node {
                 self.on_response(now, &pending, contact, *response);
                 self.note_joined(now);
             }
-            // It refused, or gave our own id as its own.
-            _ => self.on_failed(now, &pending),
+            Body::Error { code } => self.on_failed(now, &pending, Some(code)),
+            // It gave our own id as its own.
+            _ => self.on_failed(now, &pending, None),
         }
     }
 
@@ -275,7 +286,7 @@ impl Node {
             if pending.slow {
                 if let Some(pending) = self.forget(transaction) {
                     self.on_silence(now, pending.remote);
-                    self.on_failed(now, &pending);
+                    self.on_failed(now, &pending, None);
                 }
                 continue;
             }
@@ -309,9 +320,9 @@ impl Node {
     }
 
     fn on_response(&mut self, now: Instant, pending: &Pending, from: Contact, response: Response) {
-        let (key, is_announce) = match pending.purpose {
-            Purpose::Search(key) => (key, false),
-            Purpose::Announce(key) => (key, true),
+        let key = match pending.purpose {
+            Purpose::Search(key) => key,
+            Purpose::Tell(key) => return self.on_told(now, key, Ok(())),
             Purpose::Check => return,
             Purpose::Ping(search) => {
                 let report = Report { asked: 1, nearest: vec![from], ..Report::default() };
@@ -319,37 +330,32 @@ impl Node {
             }
         };
         let (ours, theirs) = match self.ipv6 {
-            true => (response.nodes6, response.nodes),
-            false => (response.nodes, response.nodes6),
+            true => (&response.nodes6, &response.nodes),
+            false => (&response.nodes, &response.nodes6),
         };
         let theirs = theirs.iter().map(|contact| contact.address);
         let foreign = theirs.filter(|address| is_acceptable(*address, from.address.ip())).take(BUCKET_NODES);
         self.events.extend(foreign.map(NodeEvent::Foreign));
         let own = self.table.own();
         let Some(search) = self.searches.get_mut(&key) else { return };
-        if is_announce {
-            search.announced += 1;
-            return self.on_announced(now, key);
-        }
-        let judge = |contact: &Contact| {
+        let judge = |contact: &&Contact| {
             contact.id != own
                 && contact.address.is_ipv6() == self.ipv6
                 && is_acceptable(contact.address, from.address.ip())
         };
-        let named: Vec<_> = ours.into_iter().filter(judge).collect();
-        search.lookup.on_answer(from, pending.id, response.token, &named);
-        if let (Key::Asked(id), Goal::Peers { .. }) = (key, &search.goal) {
-            let room = PEERS_MAX.saturating_sub(search.seen.len());
-            let new = response.peers.into_iter().filter(|peer| is_acceptable(*peer, from.address.ip()));
-            let new: Vec<_> = new.take(room).filter(|peer| search.seen.insert(*peer)).collect();
-            if !new.is_empty() {
-                self.events.push_back(NodeEvent::Peers { search: id, from: from.address, peers: new });
-            }
+        let named: Vec<_> = ours.iter().filter(judge).copied().collect();
+        search.lookup.on_answer(from, pending.id, response.token.clone(), &named);
+        let found = search.on_response(from.address, response);
+        if let (Key::Asked(search), Some(found)) = (key, found) {
+            self.events.push_back(match found {
+                Found::Peers(peers) => NodeEvent::Peers { search, from: from.address, peers },
+                Found::InfoHashes(info_hashes) => NodeEvent::InfoHashes { search, info_hashes },
+            });
         }
         self.advance(now, key);
     }
 
-    fn on_failed(&mut self, now: Instant, pending: &Pending) {
+    fn on_failed(&mut self, now: Instant, pending: &Pending, code: Option<i64>) {
         match pending.purpose {
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
@@ -357,7 +363,7 @@ impl Node {
                     self.advance(now, key);
                 }
             }
-            Purpose::Announce(key) => self.on_announced(now, key),
+            Purpose::Tell(key) => self.on_told(now, key, Err(code)),
             Purpose::Check => {}
             Purpose::Ping(search) => {
                 let report = Report { asked: 1, ..Report::default() };
@@ -377,8 +383,7 @@ impl Node {
         let few = nearest.len() < BUCKET_NODES;
         let starts = if few { self.saved() } else { Vec::new() };
         let lookup = Lookup::new(target, nearest, starts);
-        let search = Search { goal, lookup, announcing: None, announced: 0, seen: BTreeSet::new() };
-        self.searches.insert(key, search);
+        self.searches.insert(key, Search::new(goal, lookup));
         self.advance(now, key);
     }
 
@@ -386,10 +391,10 @@ impl Node {
     fn advance(&mut self, now: Instant, key: Key) {
         loop {
             let Some(search) = self.searches.get_mut(&key) else { return };
-            if search.announcing.is_some() {
+            if search.is_telling() {
                 return;
             }
-            if search.lookup.is_done() {
+            if search.lookup.is_done() || search.is_found() {
                 return self.finish(now, key);
             }
             if self.pending.len() >= PENDING_MAX {
@@ -402,7 +407,7 @@ impl Node {
                 return;
             }
             search.lookup.on_asked(address);
-            let ask = search.goal.ask();
+            let ask = search.goal.ask(FILL_BYTES);
             self.send(now, address, id, Purpose::Search(key), ask);
         }
     }
@@ -410,44 +415,29 @@ impl Node {
     /// The look-up is over; whoever has a token is told, where that is the goal.
     fn finish(&mut self, now: Instant, key: Key) {
         let Some(search) = self.searches.get_mut(&key) else { return };
-        let nearest = search.lookup.nearest();
-        if let Goal::Peers { info_hash, announce: Some(announce) } = search.goal {
-            let told: Vec<_> =
-                nearest.into_iter().filter_map(|(contact, token)| Some((contact, token?))).collect();
-            search.announcing = Some(told.len() as u32);
-            for (contact, token) in told {
-                let ask = announce_ask(info_hash, announce, token);
-                self.send(now, contact.address, Some(contact.id), Purpose::Announce(key), ask);
-            }
+        for (contact, ask) in search.tell() {
+            self.send(now, contact.address, Some(contact.id), Purpose::Tell(key), ask);
         }
         self.end_if_told(now, key);
     }
 
-    fn on_announced(&mut self, now: Instant, key: Key) {
+    fn on_told(&mut self, now: Instant, key: Key, result: Result<(), Option<i64>>) {
         if let Some(search) = self.searches.get_mut(&key) {
-            search.announcing = search.announcing.map(|left| left.saturating_sub(1));
+            search.on_told(result);
         }
         self.end_if_told(now, key);
     }
 
     fn end_if_told(&mut self, now: Instant, key: Key) {
-        if self.searches.get(&key).is_none_or(|search| search.announcing.is_some_and(|left| left > 0)) {
+        if !self.searches.get(&key).is_some_and(Search::is_over) {
             return;
         }
         let Some(search) = self.searches.remove(&key) else { return };
-        let nearest: Vec<_> = search.lookup.nearest().into_iter().map(|(contact, _)| contact).collect();
         match key {
             Key::Join => self.on_join_ended(now),
             Key::Refresh(_) => {}
             Key::Asked(id) => {
-                let report = Report {
-                    asked: search.lookup.asked(),
-                    hops: search.lookup.hops(),
-                    announced: search.announced,
-                    peers: search.seen.len() as u32,
-                    nearest,
-                };
-                self.events.push_back(NodeEvent::Done { search: id, report });
+                self.events.push_back(NodeEvent::Done { search: id, report: search.report() });
             }
         }
         self.begin_next(now);
@@ -514,6 +504,7 @@ impl Node {
     /// One question to whoever was silent long, one look into a bucket where nothing happens.
     fn maintain(&mut self, now: Instant) {
         self.note_joined(now);
+        self.reach.judge(now, self.table.sound());
         if let Some(contact) = self.table.take_questionable(now)
             && self.queries.take(now, 1)
         {
@@ -568,9 +559,10 @@ impl Node {
         let packet = Packet {
             transaction: transaction.to_be_bytes().to_vec(),
             body: Body::Query(Query { id: self.table.own(), want, ask }),
-            read_only: self.read_only,
+            read_only: self.is_read_only(),
             external: None,
         };
+        self.reach.on_sent(now, remote);
         self.packets.push_back((remote, packet.encode().into()));
     }
 
@@ -580,11 +572,6 @@ impl Node {
         self.deadlines.remove(&(if pending.slow { pending.fails_at } else { slow_at }, transaction));
         Some(pending)
     }
-}
-
-fn announce_ask(info_hash: InfoHash, announce: Announce, token: Vec<u8>) -> Ask {
-    let Announce { port, implied_port, seed } = announce;
-    Ask::AnnouncePeer { info_hash, port, implied_port, seed, token }
 }
 
 /// From a question to when others are asked meanwhile.
@@ -602,8 +589,6 @@ const QUERIES_PER_SECOND: u64 = 50;
 const QUERIES_BURST: u64 = 100;
 /// Addresses to begin with.
 const STARTS_MAX: usize = 100;
-/// Peers taken from one search.
-const PEERS_MAX: usize = 1000;
 /// A ping, at least.
 const PING_BYTES: usize = 70;
 /// From an address that we were told of to asking it.

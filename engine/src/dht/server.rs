@@ -1,19 +1,22 @@
-//! Answers to other nodes (BEP 5, 33, 51): pure, bounded, and small to whoever has not proved its address.
+//! Answers to other nodes (BEP 5, 33, 44, 51): pure, bounded, and small to whoever has not proved its address.
 //!
 //! An answer to an address that never proved itself is at most five times as long as the question (`reliability.md` D2);
-//! peers are left out first, then nodes, and then the answer. What all answers together may take is limited too.
+//! peers are left out first, then nodes, an item, and then the answer. What all answers together may take is limited too.
 
 mod flood;
+mod items;
 mod store;
 mod tokens;
 
 use core::net::SocketAddr;
 
 use self::flood::Flood;
+use self::items::Items;
 use self::store::Store;
 use self::tokens::Tokens;
 use crate::address::is_dialable;
 use crate::allowance::Allowance;
+use crate::dht::item::{Item, ItemName, Signed};
 use crate::node_id::NodeId;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -23,6 +26,7 @@ use crate::wire::krpc::{Ask, Body, Contact, METHOD_UNKNOWN, PROTOCOL_ERROR, Pack
 pub(crate) struct Server {
     tokens: Tokens,
     store: Store,
+    items: Items,
     flood: Flood,
     answers: Allowance,
 }
@@ -44,6 +48,7 @@ impl Server {
         Self {
             tokens: Tokens::new(Rng::stream(seed, "dht tokens", 0)),
             store: Store::new(Rng::stream(seed, "dht store", 0)),
+            items: Items::default(),
             flood: Flood::default(),
             answers: Allowance::new(ANSWER_BYTES_PER_SECOND, ANSWER_BYTES_BURST),
         }
@@ -57,6 +62,11 @@ impl Server {
     /// Swarms and peers that are stored here.
     pub(crate) fn counts(&self) -> (usize, usize) {
         self.store.counts()
+    }
+
+    /// Items that are stored here.
+    pub(crate) fn items(&self) -> usize {
+        self.items.len()
     }
 
     /// The answer to a question. `own` is who answers; `nodes` and `nodes6` are near the point that is asked for.
@@ -97,11 +107,27 @@ impl Server {
                 response.samples = Some(self.store.samples(now));
                 Body::Response(Box::new(response))
             }
-            Ask::Get { target, .. } => {
+            Ask::Get { target, newer_than, .. } => {
                 response.token = Some(self.tokens.make(now, ip, &target.0));
+                if let Some(item) = self.items.at(now, target) {
+                    show(item, *newer_than, &mut response);
+                }
                 Body::Response(Box::new(response))
             }
-            Ask::Put { .. } | Ask::Other { target: None } => Body::Error { code: METHOD_UNKNOWN },
+            Ask::Put { item, cas, token } => {
+                let target = ItemName::of(item).target();
+                let taken = if self.tokens.holds(now, ip, &target.0, token) {
+                    is_proved = true;
+                    self.items.put(now, ip, item.as_ref().clone(), *cas)
+                } else {
+                    Err(PROTOCOL_ERROR)
+                };
+                match taken {
+                    Ok(()) => Body::Response(Box::new(Response::new(own))),
+                    Err(code) => Body::Error { code },
+                }
+            }
+            Ask::Other { target: None } => Body::Error { code: METHOD_UNKNOWN },
         };
         self.finish(now, asked, body, is_proved)
     }
@@ -139,6 +165,18 @@ impl Server {
     }
 }
 
+/// An item, or its number alone where only a newer one is wanted.
+fn show(item: &Item, newer_than: Option<i64>, response: &mut Response) {
+    if let (Some(sequence), Some(than)) = (item.sequence(), newer_than)
+        && sequence <= than
+    {
+        response.sequence = Some(sequence);
+        return;
+    }
+    let signed = item.signed.clone().map(|signed| Signed { salt: Vec::new(), ..signed });
+    response.item = Some(Item { value: item.value.clone(), signed });
+}
+
 /// Leaves out what is needed least; none when there is nothing left to leave out.
 fn shorten(response: &mut Response, excess: usize) -> Option<()> {
     let peers = response.peers.len();
@@ -154,13 +192,17 @@ fn shorten(response: &mut Response, excess: usize) -> Option<()> {
         return Some(());
     }
     let longer = if response.nodes6.is_empty() { &mut response.nodes } else { &mut response.nodes6 };
-    longer.pop().map(drop).or_else(|| response.peers.pop().map(drop))
+    let left_out = longer.pop().map(drop).or_else(|| response.peers.pop().map(drop));
+    // Its number stays, so that who asked knows that there is one.
+    left_out.or_else(|| response.item.take().map(|item| response.sequence = item.sequence()))
 }
 
 /// Bytes out for a byte in, to an address that has not proved itself (`reliability.md` G11).
 pub(crate) const FACTOR_MAX: usize = 5;
 /// An answer that passes every path whole: IPv6 guarantees 1,280 bytes with headers.
 const ANSWER_BYTES_MAX: usize = 1200;
+/// What makes a question for an item so long that the longest answer is no more than [`FACTOR_MAX`] times as long.
+pub(crate) const FILL_BYTES: usize = 150;
 /// Peers in an answer.
 const PEERS: usize = 100;
 /// Peers that are left out after nodes only.
@@ -173,7 +215,7 @@ const ANSWER_BYTES_BURST: u64 = 64_000;
 mod tests {
     use super::*;
     use crate::ids::InfoHash;
-    use crate::wire::krpc::Want;
+    use crate::wire::krpc::{SEQUENCE_TOO_OLD, Want};
 
     fn check(server: &mut Server, ask: Ask, is_proved: bool) -> (usize, Packet) {
         let query = Query { id: NodeId([1; 20]), want: Want { v4: true, v6: true }, ask };
@@ -214,7 +256,7 @@ mod tests {
             Ask::FindNode { target: NodeId([3; 20]) },
             Ask::GetPeers { info_hash, no_seed: false, scrape: true },
             Ask::SampleInfohashes { target: NodeId([3; 20]) },
-            Ask::Get { target: NodeId([3; 20]), newer_than: None },
+            get(NodeId([3; 20]), 0),
             Ask::Other { target: None },
         ] {
             let (short, _) = check(&mut server, ask.clone(), false);
@@ -224,6 +266,38 @@ mod tests {
         let scrape = Ask::GetPeers { info_hash, no_seed: true, scrape: true };
         let found = response(check(&mut server, scrape, true).1);
         assert!(found.blooms.is_none() && found.peers.len() > 50, "{}", found.peers.len());
+    }
+
+    fn get(target: NodeId, fill_bytes: usize) -> Ask {
+        Ask::Get { target, newer_than: None, fill_bytes }
+    }
+
+    #[test]
+    fn an_item_is_stored_for_who_has_a_token_and_shown_to_all_that_may_have_so_much() {
+        let mut server = Server::new(1);
+        let item =
+            Item::mutable(&[7; 32], b"salt".to_vec(), 3, [b"996:", &[b'x'; 996][..]].concat()).unwrap();
+        let target = ItemName::of(&item).target();
+        let put = |token: Vec<u8>| Ask::Put { item: Box::new(item.clone()), cas: None, token };
+        let refused = check(&mut server, put(b"guessed!".to_vec()), false).1;
+        assert_eq!(refused.body, Body::Error { code: PROTOCOL_ERROR });
+        let token = response(check(&mut server, get(target, 0), false).1).token.unwrap();
+        let stored = response(check(&mut server, put(token.clone()), false).1);
+        assert_eq!(stored, Response::new(NodeId([9; 20])));
+        let to_stranger = response(check(&mut server, get(target, 0), false).1);
+        assert_eq!((to_stranger.item, to_stranger.sequence), (None, Some(3)));
+        for (fill_bytes, is_proved) in [(FILL_BYTES, false), (0, true)] {
+            let shown = response(check(&mut server, get(target, fill_bytes), is_proved).1).item.unwrap();
+            assert!(ItemName::of(&item).is_of(&shown) && shown.value == item.value, "{fill_bytes}");
+            assert!(shown.signed.unwrap().salt.is_empty(), "who asks knows it");
+        }
+        let newer = |than| Ask::Get { target, newer_than: Some(than), fill_bytes: FILL_BYTES };
+        let same = response(check(&mut server, newer(3), true).1);
+        assert_eq!((same.item, same.sequence), (None, Some(3)));
+        assert!(response(check(&mut server, newer(2), true).1).item.is_some());
+        let older = Item::mutable(&[7; 32], b"salt".to_vec(), 2, b"i1e".to_vec()).unwrap();
+        let older = Ask::Put { item: Box::new(older), cas: None, token };
+        assert_eq!(check(&mut server, older, false).1.body, Body::Error { code: SEQUENCE_TOO_OLD });
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! Between torrents and the DHT: which swarms are looked up and announced when, whom the DHT begins with, and answers to
-//! the embedder's questions.
+//! Between torrents and the DHT: which swarms are looked up and announced when, and with whom the DHT begins.
 //!
 //! A torrent is looked up when it opens to the DHT, then every 15 minutes, and sooner while it has nobody or few nodes know
 //! of it; a private one never is.
@@ -12,12 +11,14 @@ use bytes::Bytes;
 use tracing::{debug, info};
 
 use super::Engine;
+use super::questions::Question;
 use crate::alert::{Alert, DhtStats};
 use crate::context::{Asker, Wake};
 use crate::dht::{Announce, BUCKET_NODES, Dht, Event, Goal, Report, SearchId};
-use crate::ids::{InfoHash, ResolveId, TorrentId};
+use crate::ids::{ResolveId, TorrentId};
 use crate::input::NetError;
 use crate::limits::DHT_NODES_MAX;
+use crate::node_id::NodeId;
 use crate::output::Output;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -26,11 +27,11 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Trackerless {
     /// None: switched off, or we do not listen yet.
-    dht: Option<Dht>,
+    pub(super) dht: Option<Dht>,
     rng: Rng,
     torrents: BTreeMap<TorrentId, LookedFor>,
     due: BTreeSet<(Instant, TorrentId)>,
-    searches: BTreeMap<SearchId, Purpose>,
+    pub(super) searches: BTreeMap<SearchId, Purpose>,
     /// Nodes told of before we listened.
     early: Vec<SocketAddr>,
     /// Names of nodes: the configured ones are in the configuration, these are of torrents.
@@ -48,12 +49,12 @@ struct LookedFor {
     thin: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Purpose {
+/// What a search is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
     Torrent(TorrentId),
     /// Asked for by the embedder.
-    Lookup(InfoHash),
-    Ping(SocketAddr),
+    Asked(Question),
 }
 
 impl Trackerless {
@@ -89,6 +90,11 @@ impl Trackerless {
                 self.searches.remove(&search);
             }
         }
+    }
+
+    /// Any point of the DHT.
+    pub(super) fn draw_point(&mut self) -> NodeId {
+        NodeId::random(&mut self.rng)
     }
 
     fn add_node(&mut self, now: Instant, address: SocketAddr) {
@@ -192,25 +198,6 @@ impl Engine {
         }
     }
 
-    /// The embedder wants to know who is in a swarm, and may say that somebody is.
-    pub(super) fn look_up_for_embedder(&mut self, info_hash: InfoHash, announce: Option<u16>) {
-        let announce = announce.map(|port| Announce { port, implied_port: false, seed: false });
-        let Some(dht) = self.trackerless.dht.as_mut().filter(|_| !self.stopping) else {
-            let lookup = Alert::DhtLookedUp { info_hash, asked: 0, hops: 0, announced: 0, peers: 0 };
-            return self.outputs.push_back(Output::Alert(lookup));
-        };
-        let search = dht.search(self.now, Goal::Peers { info_hash, announce });
-        self.trackerless.searches.insert(search, Purpose::Lookup(info_hash));
-    }
-
-    pub(super) fn ping_dht_node(&mut self, address: SocketAddr) {
-        let Some(dht) = self.trackerless.dht.as_mut().filter(|_| !self.stopping) else {
-            return self.outputs.push_back(Output::Alert(Alert::DhtPinged { address, node: None }));
-        };
-        let search = dht.ping(self.now, address);
-        self.trackerless.searches.insert(search, Purpose::Ping(address));
-    }
-
     pub(super) fn report_dht(&mut self) {
         let stats = self.trackerless.dht.as_ref().map(|dht| {
             let figures = dht.figures();
@@ -220,6 +207,7 @@ impl Engine {
                 depth: figures.depth.map(|depth| depth as u32),
                 swarms: figures.swarms as u32,
                 peers: figures.peers as u32,
+                items: figures.items as u32,
             }
         });
         self.outputs.push_back(Output::Alert(Alert::Dht(stats.map(Box::new))));
@@ -280,15 +268,20 @@ impl Engine {
 
     fn on_dht_event(&mut self, event: Event) {
         match event {
-            Event::Peers { search, peers, .. } => match self.trackerless.searches.get(&search).copied() {
-                Some(Purpose::Torrent(id)) if self.trackerless.torrents.contains_key(&id) => {
+            Event::Peers { search, peers, .. } => match self.trackerless.searches.get(&search) {
+                Some(Purpose::Torrent(id)) if self.trackerless.torrents.contains_key(id) => {
+                    let id = *id;
                     self.with_torrent(id, |torrent, context| torrent.add_dht_peers(context, peers));
                 }
-                Some(Purpose::Lookup(info_hash)) => {
+                Some(Purpose::Asked(Question::Peers(info_hash, _))) => {
+                    let info_hash = *info_hash;
                     self.outputs.push_back(Output::Alert(Alert::DhtPeers { info_hash, peers }));
                 }
                 _ => {}
             },
+            Event::InfoHashes { info_hashes, .. } => {
+                self.outputs.push_back(Output::Alert(Alert::DhtSamples { info_hashes }));
+            }
             Event::Done { search, report } => self.on_search_done(search, report),
             Event::Joined => {
                 info!("the DHT has nodes");
@@ -306,13 +299,13 @@ impl Engine {
     fn on_search_done(&mut self, search: SearchId, report: Report) {
         match self.trackerless.searches.remove(&search) {
             Some(Purpose::Torrent(id)) => {
-                debug!(asked = report.asked, peers = report.peers, announced = report.announced, "looked up");
+                debug!(asked = report.asked, peers = report.peers, announced = report.told, "looked up");
                 let Some(torrent) = self.torrents.get(&id) else { return };
                 let Some(looked_for) = self.trackerless.torrents.get_mut(&id) else { return };
                 looked_for.under_way = None;
                 let is_unreached = report.nearest.is_empty();
-                looked_for.thin = match report.announced {
-                    announced if announced >= BUCKET_NODES as u32 => 0,
+                looked_for.thin = match report.told {
+                    told if told >= BUCKET_NODES as u32 => 0,
                     _ => looked_for.thin + u32::from(!is_unreached),
                 };
                 let wait = match (is_unreached, torrent.is_alone()) {
@@ -323,15 +316,7 @@ impl Engine {
                 let jitter = self.trackerless.rng.below(wait.as_nanos() as u64 / 5);
                 self.set_due(id, self.now + wait + Duration::from_nanos(jitter));
             }
-            Some(Purpose::Lookup(info_hash)) => {
-                let Report { asked, hops, announced, peers, .. } = report;
-                let lookup = Alert::DhtLookedUp { info_hash, asked, hops, announced, peers };
-                self.outputs.push_back(Output::Alert(lookup));
-            }
-            Some(Purpose::Ping(address)) => {
-                let node = report.nearest.first().map(|contact| contact.id);
-                self.outputs.push_back(Output::Alert(Alert::DhtPinged { address, node }));
-            }
+            Some(Purpose::Asked(question)) => self.answer_embedder(question, report),
             None => {}
         }
     }

@@ -6,6 +6,8 @@
 
 use core::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::compact::{self, COMPACT_V4_BYTES, COMPACT_V6_BYTES};
 use crate::bencode::{self, Dict, Value};
 use crate::ids::InfoHash;
@@ -100,6 +102,9 @@ pub enum Ask {
         target: NodeId,
         /// Only something newer than this is wanted.
         newer_than: Option<i64>,
+        /// Bytes of filling, so that an item may come to who has not proved its address: an entry of our own, which others
+        /// pass over.
+        fill_bytes: usize,
     },
     /// Store this (BEP 44).
     Put {
@@ -123,7 +128,7 @@ pub enum Ask {
 }
 
 /// Something stored (BEP 44).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Item {
     /// One bencoded value, as it came.
     pub value: Vec<u8>,
@@ -132,7 +137,7 @@ pub struct Item {
 }
 
 /// What makes an item changeable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signed {
     /// Of the writer.
     pub public_key: [u8; 32],
@@ -141,6 +146,7 @@ pub struct Signed {
     /// Grows with each change.
     pub sequence: i64,
     /// Over salt, number and value.
+    #[serde(with = "halves")]
     pub signature: [u8; 64],
 }
 
@@ -224,6 +230,13 @@ impl Response {
             blooms: None,
             samples: None,
         }
+    }
+}
+
+impl Item {
+    /// Its number, of a mutable one.
+    pub fn sequence(&self) -> Option<i64> {
+        self.signed.as_ref().map(|signed| signed.sequence)
     }
 }
 
@@ -357,7 +370,8 @@ fn parse_ask(method: &[u8], arguments: &Dict<'_>, packet: &[u8]) -> Result<Ask, 
         }
         b"get" => {
             let newer_than = arguments.get(b"seq").and_then(Value::as_int);
-            Ok(Ask::Get { target: target()?, newer_than })
+            let fill_bytes = bytes_of(arguments, b"fill").map_or(0, <[u8]>::len);
+            Ok(Ask::Get { target: target()?, newer_than, fill_bytes })
         }
         b"put" => {
             let raw = bencode::raw_entry(packet, b"a").ok().flatten().ok_or(PROTOCOL_ERROR)?;
@@ -560,8 +574,10 @@ impl Writer {
 
     fn query(&mut self, query: &Query) {
         self.open();
-        if let Ask::Put { cas: Some(cas), .. } = &query.ask {
-            self.int_entry(b"cas", *cas);
+        match &query.ask {
+            Ask::Put { cas: Some(cas), .. } => self.int_entry(b"cas", *cas),
+            Ask::Get { fill_bytes, .. } if *fill_bytes > 0 => self.entry(b"fill", &vec![b'.'; *fill_bytes]),
+            _ => {}
         }
         self.entry(b"id", &query.id.0);
         match &query.ask {
@@ -590,7 +606,7 @@ impl Writer {
                 }
                 self.entry(b"token", token);
             }
-            Ask::Get { target, newer_than } => {
+            Ask::Get { target, newer_than, .. } => {
                 if let Some(sequence) = newer_than {
                     self.int_entry(b"seq", *sequence);
                 }
@@ -686,6 +702,24 @@ impl Writer {
             self.0.push(b'e');
         }
         self.close();
+    }
+}
+
+/// `serde` knows arrays of 32 bytes and no longer ones.
+mod halves {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(whole: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
+        let mut halves = [[0; 32]; 2];
+        halves.as_flattened_mut().copy_from_slice(whole);
+        halves.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 64], D::Error> {
+        let halves = <[[u8; 32]; 2]>::deserialize(from)?;
+        let mut whole = [0; 64];
+        whole.copy_from_slice(halves.as_flattened());
+        Ok(whole)
     }
 }
 

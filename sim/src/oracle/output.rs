@@ -41,7 +41,8 @@ impl Watch {
         if is_wire && !self.is_looking {
             return Ok(());
         }
-        private::check(process, materials, output).map_err(|message| ("S10", message))?;
+        let told = private::check(process, materials, output).map_err(|message| ("S10", message))?;
+        self.marks.extend(told);
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
@@ -202,9 +203,6 @@ impl Watch {
                 }
                 process.http.insert(get.request, (torrent, tracker.clone(), announce));
                 asked?;
-            }
-            Output::SendDatagram { remote, .. } if remote.ip().is_multicast() => {
-                self.marks.insert("lsd_announce");
             }
             Output::SendDatagram { remote, payload } => {
                 let (transaction, announce) = match UdpRequest::parse(payload) {

@@ -1,25 +1,36 @@
-//! Private torrents (BEP 27): neither the DHT nor the local network ever hears of them.
+//! Private torrents (BEP 27): neither the DHT nor the local network ever hears of them, and peers do not hear of each other.
 
 use taipei_engine::wire::krpc::{Ask, Body, Packet};
-use taipei_engine::wire::{Handshake, LsdAnnounce, Message};
+use taipei_engine::wire::{Handshake, LsdAnnounce, Message, MetadataMessage};
 use taipei_engine::{InfoHash, Output};
 
 use super::host::ProcessWatch;
 use crate::plan::Materials;
 
-/// Whether an output says nothing of a private torrent that the DHT or the local network is for.
-pub(super) fn check(process: &ProcessWatch, materials: &Materials, output: &Output) -> Result<(), String> {
+/// What an output says by the DHT, to the local network or by peer exchange: the mark of it, and an error where that is of
+/// a private torrent.
+pub(super) fn check(
+    process: &ProcessWatch,
+    materials: &Materials,
+    output: &Output,
+) -> Result<Option<&'static str>, String> {
     let is_private = |torrent: usize| materials.scenario.torrents[torrent].private;
     match output {
         Output::SendDatagram { payload, .. } if payload.starts_with(b"d") => {
-            let Ok(Packet { body: Body::Query(query), .. }) = Packet::parse(payload) else { return Ok(()) };
+            let Ok(Packet { body: Body::Query(query), .. }) = Packet::parse(payload) else { return Ok(None) };
             let about = match query.ask {
                 Ask::GetPeers { info_hash, .. } | Ask::AnnouncePeer { info_hash, .. } => info_hash,
-                Ask::FindNode { target } => InfoHash(target.0),
-                _ => return Ok(()),
+                Ask::FindNode { target }
+                | Ask::Get { target, .. }
+                | Ask::SampleInfohashes { target }
+                | Ask::Other { target: Some(target) } => InfoHash(target.0),
+                _ => return Ok(None),
             };
-            if materials.by_info_hash(about).is_some_and(is_private) {
-                return Err("the DHT is asked about a private torrent".to_owned());
+            match materials.by_info_hash(about) {
+                Some(torrent) if is_private(torrent) => {
+                    Err("the DHT is asked about a private torrent".to_owned())
+                }
+                about => Ok(about.map(|_| "dht_asked")),
             }
         }
         Output::SendDatagram { remote, payload } if remote.ip().is_multicast() => {
@@ -30,25 +41,42 @@ pub(super) fn check(process: &ProcessWatch, materials: &Materials, output: &Outp
             if told.any(is_private) {
                 return Err("the local network is told of a private torrent".to_owned());
             }
+            Ok(Some("lsd_announce"))
         }
         Output::Send { connection, messages } => {
-            let torrent = || process.connections.get(*connection)?.torrent();
+            let named = messages.iter().find_map(|message| match message {
+                Message::Handshake(handshake) => materials.by_info_hash(handshake.info_hash),
+                _ => None,
+            });
+            let torrent = named.or_else(|| process.connections.get(*connection)?.torrent());
+            let is_private = torrent.is_some_and(is_private);
+            let mut mark = None;
             for message in messages {
-                let shows = match message {
-                    Message::Handshake(Handshake { reserved, info_hash, .. }) => {
-                        reserved.dht() && materials.by_info_hash(*info_hash).is_some_and(is_private)
-                    }
-                    Message::Port(_) => torrent().is_some_and(is_private),
+                let shows_node = match message {
+                    Message::Handshake(Handshake { reserved, .. }) => reserved.dht(),
+                    Message::Port(_) => true,
                     _ => false,
                 };
-                if shows {
+                if is_private && shows_node {
                     return Err("a peer of a private torrent is told of a DHT node".to_owned());
                 }
+                let (offers, tells) = match message {
+                    Message::ExtendedHandshake(ours) => {
+                        (ours.m.iter().any(|(name, id)| name == "ut_pex" && *id != 0), false)
+                    }
+                    // Beside metadata we have nothing to say but peers.
+                    Message::Extended { payload, .. } => (false, MetadataMessage::decode(payload).is_none()),
+                    _ => (false, false),
+                };
+                if is_private && (offers || tells) {
+                    return Err("a peer of a private torrent is told of others".to_owned());
+                }
+                mark = mark.or(tells.then_some("pex_told"));
             }
+            Ok(mark)
         }
-        _ => {}
+        _ => Ok(None),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
     ),
     is("S8", "who is banned is neither dialled nor answered, and nobody is dialled where no peer can be"),
     is("S9", "trackers are told the right thing, once, in time and in order, with counters that fit"),
-    is("S10", "neither the DHT nor the local network ever hears of a private torrent"),
+    is("S10", "of a private torrent neither the DHT, the local network nor peers of peers ever hear"),
     is(
         "S12",
         "resume data claims nothing that is not on disk, and loses nothing that was saved, nor older than is allowed",

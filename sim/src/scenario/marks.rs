@@ -49,6 +49,8 @@ pub const MARKS: &[Mark] = &[
     is("tracker_failed", "a tracker did not answer, or refused"),
     is("tier_changed", "a tracker of another tier was asked than before"),
     is("udp_announce", "a tracker was told over UDP"),
+    is_rarely("dht_asked", "the DHT was asked about a torrent, or told of it"),
+    is("pex_told", "a peer was told of others (BEP 11)"),
     is_rarely("lsd_announce", "the local network was told of a torrent"),
     is_rarely("lsd_heard", "a host on the local network was heard that is in a torrent"),
 ];

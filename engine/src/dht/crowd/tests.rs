@@ -1,6 +1,9 @@
 //! What must hold in crowds.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::wire::krpc::{CAS_MISMATCH, SEQUENCE_TOO_OLD, Want};
 
 fn info_hash(seed: u64) -> InfoHash {
     let mut hash = [0; 20];
@@ -164,7 +167,7 @@ fn forged_tokens_and_reflected_packets_have_no_effect() {
             1 => Ask::GetPeers { info_hash, no_seed: false, scrape: true },
             _ => Ask::FindNode { target: NodeId([n as u8; 20]) },
         };
-        let want = crate::wire::krpc::Want { v4: true, v6: true };
+        let want = Want { v4: true, v6: true };
         let body = Body::Query(Query { id: NodeId([n as u8; 20]), want, ask });
         let packet = Packet { transaction: vec![1], body, read_only: false, external: None }.encode();
         sent += packet.len();
@@ -176,6 +179,125 @@ fn forged_tokens_and_reflected_packets_have_no_effect() {
     assert!(there.bytes_out <= 5 * sent, "{} bytes for {sent}", there.bytes_out);
     assert!(!there.dht.as_ref().unwrap().nodes[0].as_ref().unwrap().has_answered(victim));
     assert_eq!(crowd.hosts[victim_at].bytes_out, 0);
+}
+
+#[test]
+fn an_item_is_found_by_others_and_the_latest_wins() {
+    let mut crowd = Crowd::new(1);
+    crowd.settle(200, 5);
+    let [writer, reader] = [0, 1].map(|_| {
+        let router = crowd.some_honest();
+        crowd.newcomer(&[crowd.hosts[router].address])
+    });
+    crowd.run(Duration::from_secs(60));
+    let version = |sequence: i64| {
+        let value = format!("i{sequence}e").into_bytes();
+        Item::mutable(&[7; 32], b"salt".to_vec(), sequence, value).unwrap()
+    };
+    let name = ItemName::of(&version(1));
+    let put = |crowd: &mut Crowd, item: Item, cas| {
+        let goal = Goal::Put { name: ItemName::of(&item), item: Box::new(item), cas };
+        let search = crowd.search(writer, goal);
+        crowd.report(writer, search)
+    };
+    let get = |crowd: &mut Crowd, name: &ItemName| {
+        let search = crowd.search(reader, Goal::Item { name: name.clone() });
+        crowd.report(reader, search)
+    };
+    assert_eq!(get(&mut crowd, &name).item, None);
+    assert!(put(&mut crowd, version(1), None).told >= 6, "one packet in a hundred is lost");
+    assert_eq!(get(&mut crowd, &name).item.unwrap().value, b"i1e");
+    assert!(put(&mut crowd, version(2), Some(1)).told >= 6);
+    let refused = put(&mut crowd, version(3), Some(1));
+    assert_eq!((refused.told, refused.refused), (0, Some(CAS_MISMATCH)));
+    let refused = put(&mut crowd, version(1), None);
+    assert_eq!((refused.told, refused.refused), (0, Some(SEQUENCE_TOO_OLD)));
+    assert_eq!(refused.item.unwrap().sequence(), Some(2), "the writer sees what is newer");
+    assert_eq!(get(&mut crowd, &name).item.unwrap().value, b"i2e");
+
+    let long = Item::immutable([b"996:", &[b'x'; 996][..]].concat()).unwrap();
+    assert!(put(&mut crowd, long.clone(), None).told >= 6);
+    let found = get(&mut crowd, &ItemName::of(&long));
+    assert_eq!(found.item, Some(long), "though nobody there has met who asks");
+}
+
+/// Each answers with an item of its own making, newer than any.
+#[test]
+fn an_item_that_does_not_hold_is_not_believed() {
+    let mut crowd = Crowd::new(2);
+    crowd.settle(200, 0);
+    let good = Item::mutable(&[7; 32], Vec::new(), 1, b"i1e".to_vec()).unwrap();
+    let name = ItemName::of(&good);
+    let router = crowd.some_honest();
+    let host = crowd.newcomer(&[crowd.hosts[router].address]);
+    crowd.run(Duration::from_secs(60));
+    let goal = Goal::Put { name: name.clone(), item: Box::new(good.clone()), cas: None };
+    let search = crowd.search(host, goal);
+    crowd.report(host, search);
+    let holders = crowd.truly_nearest(&name.target(), 8);
+    for at in 0..crowd.hosts.len() {
+        if holders[..4].contains(&crowd.hosts[at].id) {
+            crowd.hosts[at].kind = Kind::Forger;
+        }
+    }
+    let search = crowd.search(host, Goal::Item { name });
+    let found = crowd.report(host, search).item.unwrap();
+    assert_eq!((found.sequence(), found.value), (Some(1), good.value));
+}
+
+#[test]
+fn swarms_are_sampled_near_a_point() {
+    let mut crowd = Crowd::new(3);
+    crowd.settle(100, 0);
+    let router = crowd.some_honest();
+    let host = crowd.newcomer(&[crowd.hosts[router].address]);
+    crowd.run(Duration::from_secs(60));
+    let swarms: BTreeSet<_> = (0..5).map(info_hash).collect();
+    for info_hash in &swarms {
+        let search = crowd.search(host, Goal::Peers { info_hash: *info_hash, announce: announce() });
+        crowd.report(host, search);
+    }
+    let target = NodeId::from(*swarms.first().unwrap());
+    let search = crowd.search(host, Goal::InfoHashes { target });
+    let report = crowd.report(host, search);
+    let found = crowd.hosts[host].events.iter().filter_map(|event| match event {
+        Event::InfoHashes { search: its, info_hashes } if *its == search => Some(info_hashes.clone()),
+        _ => None,
+    });
+    let found: Vec<_> = found.flatten().collect();
+    assert!(found.contains(swarms.first().unwrap()) && found.iter().all(|found| swarms.contains(found)));
+    assert_eq!(found.len(), report.info_hashes as usize);
+}
+
+#[test]
+fn who_cannot_be_reached_says_so_and_gets_into_no_table() {
+    let mut crowd = Crowd::new(4);
+    crowd.settle(300, 0);
+    let router = crowd.some_honest();
+    let start = crowd.hosts[router].address;
+    let hidden = crowd.newcomer(&[start]);
+    let open = crowd.newcomer(&[start]);
+    crowd.hosts[hidden].is_hidden = true;
+    let stranger = crowd.anywhere();
+    for _ in 0..14 {
+        crowd.run(Duration::from_secs(180));
+        let query = Query { id: NodeId([5; 20]), want: Want::default(), ask: Ask::Ping };
+        let packet =
+            Packet { transaction: vec![1], body: Body::Query(query), read_only: true, external: None };
+        crowd.throw(stranger, open, packet.encode().into());
+    }
+    let is_closed = |crowd: &Crowd, at: usize| crowd.hosts[at].dht.as_ref().unwrap().is_read_only(start);
+    assert!(is_closed(&crowd, hidden) && !is_closed(&crowd, open));
+    // Whoever it asks from now on does not ask back.
+    let (settled, address) = (crowd.some_honest(), crowd.hosts[hidden].address);
+    crowd.wake_up(settled);
+    let to = crowd.hosts[settled].address;
+    let (now, dht) = (crowd.now, crowd.hosts[hidden].dht.as_mut().unwrap());
+    dht.ping(now, to);
+    crowd.after(hidden);
+    crowd.run(Duration::from_secs(20));
+    let there = crowd.hosts[settled].dht.as_ref().unwrap().nodes[0].as_ref().unwrap();
+    assert!(!there.has_answered(address));
 }
 
 #[test]
@@ -207,7 +329,7 @@ fn who_joins_through_one_router_finds_all_others() {
     let info_hash = info_hash(5);
     let told = crowd.search(hosts[3], Goal::Peers { info_hash, announce: announce() });
     // One packet in a hundred is lost.
-    assert!(crowd.report(hosts[3], told).announced >= 6);
+    assert!(crowd.report(hosts[3], told).told >= 6);
     for seeker in hosts.iter().skip(10).step_by(10) {
         let asked = crowd.search(*seeker, Goal::Peers { info_hash, announce: None });
         let report = crowd.report(*seeker, asked);

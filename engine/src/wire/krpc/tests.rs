@@ -159,8 +159,8 @@ fn ask() -> impl Strategy<Value = Ask> {
                 token
             }
         ),
-        (point, proptest::option::of(any::<i64>()))
-            .prop_map(|(target, newer_than)| Ask::Get { target, newer_than }),
+        (point, proptest::option::of(any::<i64>()), 0..200usize)
+            .prop_map(|(target, newer_than, fill_bytes)| Ask::Get { target, newer_than, fill_bytes }),
         (item(), proptest::option::of(any::<i64>()), token).prop_map(|(item, cas, token)| Ask::Put {
             item: Box::new(item),
             cas,
