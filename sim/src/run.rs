@@ -7,6 +7,7 @@ use std::sync::{Arc, Once};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::observer::Observer;
 use crate::oracle::{EndState, Summary, Violation, Watch};
 use crate::plan::{Materials, Plan};
 use crate::scenario::World;
@@ -18,6 +19,8 @@ use crate::units::Time;
 pub struct RunOptions {
     /// Whether all events are kept for a file.
     pub keep_trace: bool,
+    /// Whether the run is observed, for a report.
+    pub observe: bool,
     /// Whether rules are looked at and events are traced; without, only how a run costs can be told.
     pub oracles: bool,
     /// Events before the run is given up.
@@ -35,6 +38,7 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self {
             keep_trace: false,
+            observe: false,
             oracles: true,
             events_max: 200_000_000,
             record: None,
@@ -139,6 +143,8 @@ pub struct Outcome {
     pub tail: Vec<String>,
     /// All of them, as a file, when asked for.
     pub trace_file: Option<Vec<u8>>,
+    /// What a report is drawn from, when asked for.
+    pub observed: Option<Box<Observer>>,
     /// The recording, when asked for.
     pub recording: Option<Vec<u8>>,
     /// What both worlds must agree on.
@@ -182,6 +188,7 @@ impl Outcome {
             tail,
             recording: None,
             end_state,
+            observed: watch.take_observer(now),
             summary: watch.summary(),
             trace_file: watch.trace.into_file(),
         }

@@ -11,7 +11,7 @@ use taipei_sim::run::{RunOptions, run};
 use taipei_sim::sweep::NOT_DETERMINISTIC;
 use taipei_sim::units::Time;
 
-use super::{RunOf, say, show, write_trace};
+use super::{RunOf, say, show, write_report, write_trace};
 
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
@@ -23,6 +23,9 @@ pub(crate) struct ReplayArgs {
     /// Write all events to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a page to look at to this file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
@@ -44,11 +47,18 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
         );
     }
     let began = Instant::now();
-    let options = RunOptions { keep_trace: args.trace.is_some(), ..RunOptions::default() };
+    let options = RunOptions {
+        keep_trace: args.trace.is_some(),
+        observe: args.report.is_some(),
+        ..RunOptions::default()
+    };
     let outcome = run(&materials, seed, world, &options);
     show(&outcome, &args.run.source.shown(), began, args.json);
     if let Some(path) = &args.trace {
         write_trace(path, &outcome)?;
+    }
+    if let Some(path) = &args.report {
+        write_report(path, &materials, &outcome, &args.run.shown(args.run.cell))?;
     }
     Ok(outcome.verdict.exit_status())
 }

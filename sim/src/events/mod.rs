@@ -228,6 +228,9 @@ impl World {
             materials: materials.clone(),
             plan: plan.clone(),
         };
+        if options.observe {
+            world.watch.observe();
+        }
         if !options.oracles {
             world.watch.look_away();
         }
