@@ -20,8 +20,8 @@ pub fn run_page(materials: &Materials, outcome: &Outcome, shown: &str) -> Option
     let last = if outcome.violation.is_some() { last_events(&picture) } else { String::new() };
     let parts = [
         picture.completion(),
-        last,
         picture.lanes(),
+        last,
         picture.availability(),
         picture.rates(),
         picture.flows(),
@@ -202,7 +202,7 @@ fn faults(picture: &Picture<'_>) -> String {
         return String::new();
     }
     let mut table = String::from(
-        "<table><thead><tr><th>#</th><th>fault</th><th>whom</th><th class=\"num\">from</th><th class=\"num\">until</th>\
+        "<table class=\"wide\"><thead><tr><th>#</th><th>fault</th><th>whom</th><th class=\"num\">from</th><th class=\"num more\">until</th>\
          <th class=\"num\">effects</th><th>what they count</th></tr></thead>\n",
     );
     for (number, fault) in plan.faults.iter().enumerate().take(FAULTS_SHOWN) {
@@ -220,7 +220,7 @@ fn faults(picture: &Picture<'_>) -> String {
         };
         let _ = writeln!(
             table,
-            "<tr><td class=\"key\">{}</td><td>{}</td><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{until}</td>\
+            "<tr><td class=\"key\">{}</td><td>{}</td><td>{}</td><td class=\"num\">{}</td><td class=\"num more\">{until}</td>\
              <td class=\"num\">{effects}</td><td>{}</td></tr>",
             number + 1,
             kind.name(),
