@@ -9,6 +9,7 @@
 
 #[cfg(feature = "canaries")]
 pub mod canary;
+pub mod capture;
 pub mod content;
 pub mod disk;
 pub mod events;

@@ -23,6 +23,8 @@ pub struct RunOptions {
     pub observe: bool,
     /// Whether rules are looked at and events are traced; without, only how a run costs can be told.
     pub oracles: bool,
+    /// Whether packets are kept for a capture file (event world only).
+    pub capture: bool,
     /// Events before the run is given up.
     pub events_max: u64,
     /// A host whose first process is recorded, as `taipei-cli download --record` would (event world only).
@@ -39,6 +41,7 @@ impl Default for RunOptions {
         Self {
             keep_trace: false,
             observe: false,
+            capture: false,
             oracles: true,
             events_max: 200_000_000,
             record: None,
@@ -147,6 +150,8 @@ pub struct Outcome {
     pub observed: Option<Box<Observer>>,
     /// The recording, when asked for.
     pub recording: Option<Vec<u8>>,
+    /// The capture file, when asked for, and whether it ends before the run does.
+    pub capture: Option<(Vec<u8>, bool)>,
     /// What both worlds must agree on.
     pub end_state: EndState,
     /// Figures.
@@ -187,6 +192,7 @@ impl Outcome {
             events: watch.trace.count(),
             tail,
             recording: None,
+            capture: None,
             end_state,
             observed: watch.take_observer(now),
             summary: watch.summary(),

@@ -212,3 +212,11 @@ fn write_report(path: &Path, materials: &Materials, outcome: &Outcome, shown: &s
     let page = run_page(materials, outcome, shown).unwrap_or_default();
     std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))
 }
+
+fn write_capture(path: &Path, outcome: &Outcome) -> Result<(), String> {
+    let Some((file, is_cut)) = &outcome.capture else { return Ok(()) };
+    if *is_cut {
+        eprintln!("note: {} is full and ends before the run does", path.display());
+    }
+    std::fs::write(path, file).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -10,7 +10,7 @@ use taipei_sim::plan::Materials;
 use taipei_sim::run::{RunOptions, Verdict, run as run_seed};
 use taipei_sim::scenario::World;
 
-use super::{RunOf, say, show, worst, write_report, write_trace};
+use super::{RunOf, say, show, worst, write_capture, write_report, write_trace};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -25,6 +25,9 @@ pub(crate) struct RunArgs {
     /// Write a page to look at to this file (of several worlds, or cells, as with `--trace`)
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Write what went over the wires to this file, for Wireshark (event world only; of cells as with `--report`)
+    #[arg(long, value_name = "FILE.pcapng")]
+    pcap: Option<PathBuf>,
     /// Give up after so many events
     #[arg(long, default_value_t = RunOptions::default().events_max)]
     max_events: u64,
@@ -57,10 +60,14 @@ fn run_cell(
     let options = RunOptions {
         keep_trace: args.trace.is_some(),
         observe: args.report.is_some(),
+        capture: args.pcap.is_some(),
         oracles: !args.no_oracles,
         events_max: args.max_events,
         ..RunOptions::default()
     };
+    if args.pcap.is_some() && worlds != [World::Events] {
+        return Err("`--pcap` wants `--world events`: no other world knows its packets".to_owned());
+    }
     let mut outcomes = Vec::new();
     for world in worlds {
         let began = Instant::now();
@@ -77,6 +84,10 @@ fn run_cell(
             let of_run = of_run.iter().flatten();
             let path = of_run.fold(path.clone(), |path, part| before_extension(&path, part));
             write_report(&path, materials, &outcome, &args.run.shown(cell))?;
+        }
+        if let Some(path) = &args.pcap {
+            let of_run = of_run.iter().flatten();
+            write_capture(&of_run.fold(path.clone(), |path, part| before_extension(&path, part)), &outcome)?;
         }
         outcomes.push(outcome);
     }
