@@ -9,6 +9,7 @@
 
 #[cfg(feature = "canaries")]
 pub mod canary;
+pub mod capture;
 pub mod content;
 pub mod disk;
 pub mod events;
@@ -16,11 +17,13 @@ mod families;
 mod lies;
 pub mod link;
 pub mod network;
+pub mod observer;
 pub mod oracle;
 pub mod plan;
 pub mod profile;
 pub mod puppet;
 pub mod recording;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

@@ -538,6 +538,18 @@ impl Plan {
             .max(over(nanobits * wanting.count() as u128, all));
         u64::try_from(bound).unwrap_or(u64::MAX)
     }
+
+    /// Hosts that run our engine and begin with nothing.
+    pub fn fetching(&self) -> impl Iterator<Item = usize> {
+        let hosts = self.hosts.iter().enumerate();
+        hosts.filter(|(_, host)| !host.has_all && host.puppet.is_none()).map(|(number, _)| number)
+    }
+
+    /// The fluid bound for all that begin with nothing; none where nobody does, or nobody honest has anything.
+    pub fn fluid_bound_of_all(&self, bytes: u64) -> Option<u64> {
+        let bounds = self.fetching().map(|host| self.fluid_bound(&self.hosts[host].group, bytes));
+        bounds.max().filter(|bound| (1..u64::MAX).contains(bound))
+    }
 }
 
 /// A number from a range of times.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Once};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::observer::Observer;
 use crate::oracle::{EndState, Summary, Violation, Watch};
 use crate::plan::{Materials, Plan};
 use crate::scenario::World;
@@ -18,8 +19,12 @@ use crate::units::Time;
 pub struct RunOptions {
     /// Whether all events are kept for a file.
     pub keep_trace: bool,
+    /// Whether the run is observed, for a report.
+    pub observe: bool,
     /// Whether rules are looked at and events are traced; without, only how a run costs can be told.
     pub oracles: bool,
+    /// Whether packets are kept for a capture file (event world only).
+    pub capture: bool,
     /// Events before the run is given up.
     pub events_max: u64,
     /// A host whose first process is recorded, as `taipei-cli download --record` would (event world only).
@@ -35,6 +40,8 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self {
             keep_trace: false,
+            observe: false,
+            capture: false,
             oracles: true,
             events_max: 200_000_000,
             record: None,
@@ -139,8 +146,12 @@ pub struct Outcome {
     pub tail: Vec<String>,
     /// All of them, as a file, when asked for.
     pub trace_file: Option<Vec<u8>>,
+    /// What a report is drawn from, when asked for.
+    pub observed: Option<Box<Observer>>,
     /// The recording, when asked for.
     pub recording: Option<Vec<u8>>,
+    /// The capture file, when asked for, and whether it ends before the run does.
+    pub capture: Option<(Vec<u8>, bool)>,
     /// What both worlds must agree on.
     pub end_state: EndState,
     /// Figures.
@@ -181,7 +192,9 @@ impl Outcome {
             events: watch.trace.count(),
             tail,
             recording: None,
+            capture: None,
             end_state,
+            observed: watch.take_observer(now),
             summary: watch.summary(),
             trace_file: watch.trace.into_file(),
         }

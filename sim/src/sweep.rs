@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::oracle::Violation;
-use crate::plan::Materials;
+use crate::plan::{Materials, Plan};
 use crate::profile::Profile;
 use crate::run::{Outcome, RunOptions, Verdict, run};
 use crate::scenario::{MARKS, Scenario, ScenarioError, World};
@@ -176,6 +176,12 @@ pub struct SeedLine {
     pub effects: BTreeMap<String, u64>,
     /// What was reached.
     pub marks: Vec<String>,
+    /// When the last host was complete of those that began with nothing; none where one was not.
+    #[serde(default)]
+    pub completed_ns: Option<u64>,
+    /// The least that this can take, by the rates of links.
+    #[serde(default)]
+    pub bound_ns: Option<u64>,
 }
 
 /// A broken rule, as a sweep's file has it.
@@ -213,6 +219,7 @@ impl SeedLine {
 
     fn new(unit: Unit, materials: &Materials, outcome: &Outcome, wall_us: u64) -> Self {
         let scenario = &materials.scenario;
+        let plan = Plan::new(scenario, unit.seed);
         Self {
             run: unit,
             verdict: outcome.verdict.name().to_owned(),
@@ -232,6 +239,8 @@ impl SeedLine {
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
             marks: outcome.summary.marks.iter().map(|mark| (*mark).to_owned()).collect(),
+            completed_ns: completed_ns(materials, &plan, outcome),
+            bound_ns: plan.fluid_bound_of_all(materials.total_bytes()),
         }
     }
 
@@ -252,6 +261,8 @@ impl SeedLine {
             families: Vec::new(),
             effects: BTreeMap::new(),
             marks: Vec::new(),
+            completed_ns: None,
+            bound_ns: None,
         }
     }
 
@@ -280,6 +291,16 @@ impl SeedLine {
             self.trace
         ))
     }
+}
+
+/// When the last host was complete of those that began with nothing.
+fn completed_ns(materials: &Materials, plan: &Plan, outcome: &Outcome) -> Option<u64> {
+    let ends = plan.fetching().flat_map(|host| {
+        let name = &plan.hosts[host].name;
+        materials.torrents.iter().map(move |torrent| format!("{name} {}", torrent.name))
+    });
+    let ends = ends.map(|what| outcome.summary.completed_ms.get(&what).map(|ms| ms * 1_000_000));
+    ends.collect::<Option<Vec<u64>>>()?.into_iter().max()
 }
 
 /// What a sweep came to.
@@ -337,14 +358,14 @@ pub struct FamilySum {
 
 impl Summary {
     /// Adds up.
-    pub fn new(source: &Source, head: &Head, lines: &[SeedLine]) -> Self {
+    pub fn new<'a>(source: &Source, head: &Head, lines: impl IntoIterator<Item = &'a SeedLine>) -> Self {
         let mut sum = Self {
             source: head.source.clone(),
             world: head.world,
             build: head.build.clone(),
             base_seed: head.base_seed,
             wanted: head.own_runs().count() as u32,
-            runs: lines.len() as u32,
+            runs: 0,
             verdicts: BTreeMap::new(),
             oracles: BTreeMap::new(),
             rechecked: 0,
@@ -361,7 +382,7 @@ impl Summary {
         for line in lines {
             sum.add(line);
         }
-        let (marks, families) = source.must_reach(lines.len());
+        let (marks, families) = source.must_reach(sum.runs as usize);
         let unmarked =
             marks.into_iter().filter(|mark| !sum.marks.contains_key(mark)).map(|mark| format!("mark {mark}"));
         let struck = |name: &String| sum.families.get(name).is_some_and(|family| family.struck > 0);
@@ -374,6 +395,7 @@ impl Summary {
     }
 
     fn add(&mut self, line: &SeedLine) {
+        self.runs += 1;
         *self.verdicts.entry(line.verdict.clone()).or_default() += 1;
         if let Some(violation) = &line.violation {
             *self.oracles.entry(violation.oracle.clone()).or_default() += 1;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use taipei_sim::sweep::{Source, Summary, read_parts};
 
-use super::sweep::print_summary;
+use super::sweep::{print_summary, write_sweep_report};
 
 #[derive(Args)]
 pub(crate) struct MergeArgs {
@@ -15,6 +15,9 @@ pub(crate) struct MergeArgs {
     /// The scenario that was swept; a profile that is built in is known by its name
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
+    /// Write a page to look at to this file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -37,5 +40,8 @@ pub(crate) fn merge(args: &MergeArgs) -> Result<u8, String> {
     }
     let summary = Summary::new(&source, &head, &lines);
     print_summary(&summary, args.json);
+    if let Some(path) = &args.report {
+        write_sweep_report(path, &source, &head, &lines, &shown)?;
+    }
     Ok(summary.exit_status())
 }

@@ -17,6 +17,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use taipei_sim::oracle::rule;
 use taipei_sim::plan::Materials;
+use taipei_sim::report::run_page;
 use taipei_sim::run::{Outcome, Verdict};
 use taipei_sim::scenario::World;
 use taipei_sim::sweep::{Source, Unit};
@@ -126,6 +127,12 @@ impl RunOf {
         })
     }
 
+    /// As the command line would name what runs again.
+    fn shown(&self, cell: Option<u32>) -> String {
+        let cell = cell.map_or_else(String::new, |cell| format!(" --cell {cell}"));
+        self.source.shown() + &cell
+    }
+
     /// The one run that is meant, in its first world.
     fn load_one(&self) -> Result<(u64, Arc<Materials>, World), String> {
         let mut runs = self.load()?;
@@ -199,4 +206,17 @@ fn worst(verdicts: impl Iterator<Item = Verdict>) -> u8 {
 fn write_trace(path: &Path, outcome: &Outcome) -> Result<(), String> {
     let bytes = outcome.trace_file.as_deref().unwrap_or_default();
     std::fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write_report(path: &Path, materials: &Materials, outcome: &Outcome, shown: &str) -> Result<(), String> {
+    let page = run_page(materials, outcome, shown).unwrap_or_default();
+    std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write_capture(path: &Path, outcome: &Outcome) -> Result<(), String> {
+    let Some((file, is_cut)) = &outcome.capture else { return Ok(()) };
+    if *is_cut {
+        eprintln!("note: {} is full and ends before the run does", path.display());
+    }
+    std::fs::write(path, file).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -8,10 +8,11 @@ use serde_json::json;
 use taipei_engine::record::{self, Replayed};
 use taipei_sim::recording;
 use taipei_sim::run::{RunOptions, run};
+use taipei_sim::scenario::World;
 use taipei_sim::sweep::NOT_DETERMINISTIC;
 use taipei_sim::units::Time;
 
-use super::{RunOf, say, show, write_trace};
+use super::{RunOf, say, show, write_capture, write_report, write_trace};
 
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
@@ -23,6 +24,12 @@ pub(crate) struct ReplayArgs {
     /// Write all events to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a page to look at to this file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write what went over the wires to this file, for Wireshark (event world only)
+    #[arg(long, value_name = "FILE.pcapng")]
+    pcap: Option<PathBuf>,
 }
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
@@ -43,12 +50,26 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
             taipei_sim::BUILD
         );
     }
+    if args.pcap.is_some() && world != World::Events {
+        return Err("`--pcap` wants `--world events`: no other world knows its packets".to_owned());
+    }
     let began = Instant::now();
-    let options = RunOptions { keep_trace: args.trace.is_some(), ..RunOptions::default() };
+    let options = RunOptions {
+        keep_trace: args.trace.is_some(),
+        observe: args.report.is_some(),
+        capture: args.pcap.is_some(),
+        ..RunOptions::default()
+    };
     let outcome = run(&materials, seed, world, &options);
     show(&outcome, &args.run.source.shown(), began, args.json);
     if let Some(path) = &args.trace {
         write_trace(path, &outcome)?;
+    }
+    if let Some(path) = &args.report {
+        write_report(path, &materials, &outcome, &args.run.shown(args.run.cell))?;
+    }
+    if let Some(path) = &args.pcap {
+        write_capture(path, &outcome)?;
     }
     Ok(outcome.verdict.exit_status())
 }

@@ -10,7 +10,7 @@ use taipei_sim::plan::Materials;
 use taipei_sim::run::{RunOptions, Verdict, run as run_seed};
 use taipei_sim::scenario::World;
 
-use super::{RunOf, say, show, worst, write_trace};
+use super::{RunOf, say, show, worst, write_capture, write_report, write_trace};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -22,6 +22,12 @@ pub(crate) struct RunArgs {
     /// Write all events to this file (of several worlds to FILE.events and FILE.turmoil, of cells to FILE.1 and so on)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a page to look at to this file (of several worlds, or cells, as with `--trace`)
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write what went over the wires to this file, for Wireshark (event world only; of cells as with `--report`)
+    #[arg(long, value_name = "FILE.pcapng")]
+    pcap: Option<PathBuf>,
     /// Give up after so many events
     #[arg(long, default_value_t = RunOptions::default().events_max)]
     max_events: u64,
@@ -34,11 +40,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, String> {
     let runs = args.run.load()?;
     let mut verdicts = Vec::new();
     for (cell, materials) in &runs.cells {
-        let path = args.trace.as_deref().map(|path| match runs.cells.len() {
-            1 => path.to_owned(),
-            _ => path.with_added_extension(cell.to_string()),
-        });
-        verdicts.push(run_cell(args, materials, runs.seed, &runs.worlds, path.as_deref())?);
+        let of_cell = (runs.cells.len() > 1).then_some(*cell);
+        verdicts.push(run_cell(args, materials, runs.seed, &runs.worlds, of_cell)?);
     }
     if runs.cells.len() > 1 && !args.json {
         say(format_args!("{} cells ran", runs.cells.len()));
@@ -52,23 +55,39 @@ fn run_cell(
     materials: &Arc<Materials>,
     seed: u64,
     worlds: &[World],
-    trace: Option<&Path>,
+    cell: Option<u32>,
 ) -> Result<Verdict, String> {
     let options = RunOptions {
-        keep_trace: trace.is_some(),
+        keep_trace: args.trace.is_some(),
+        observe: args.report.is_some(),
+        capture: args.pcap.is_some(),
         oracles: !args.no_oracles,
         events_max: args.max_events,
         ..RunOptions::default()
     };
+    if args.pcap.is_some() && worlds != [World::Events] {
+        return Err("`--pcap` wants `--world events`: no other world knows its packets".to_owned());
+    }
     let mut outcomes = Vec::new();
     for world in worlds {
         let began = Instant::now();
         let outcome = run_seed(materials, seed, *world, &options);
-        show(&outcome, &args.run.source.shown(), began, args.json);
-        if let Some(path) = trace {
-            let path =
-                if worlds.len() > 1 { path.with_added_extension(world.name()) } else { path.to_owned() };
+        show(&outcome, &args.run.shown(cell), began, args.json);
+        // What a file of one run is called among several.
+        let of_run = [cell.map(|cell| cell.to_string()), (worlds.len() > 1).then(|| world.name().to_owned())];
+        if let Some(path) = &args.trace {
+            let of_run = of_run.iter().flatten();
+            let path = of_run.fold(path.clone(), |path, part| path.with_added_extension(part));
             write_trace(&path, &outcome)?;
+        }
+        if let Some(path) = &args.report {
+            let of_run = of_run.iter().flatten();
+            let path = of_run.fold(path.clone(), |path, part| before_extension(&path, part));
+            write_report(&path, materials, &outcome, &args.run.shown(cell))?;
+        }
+        if let Some(path) = &args.pcap {
+            let of_run = of_run.iter().flatten();
+            write_capture(&of_run.fold(path.clone(), |path, part| before_extension(&path, part)), &outcome)?;
         }
         outcomes.push(outcome);
     }
@@ -83,4 +102,12 @@ fn run_cell(
         return Ok(Verdict::Failed);
     }
     Ok(Verdict::Pass)
+}
+
+/// `report.html` and `events` are `report.events.html`, so that a browser still knows what it is.
+fn before_extension(path: &Path, part: &str) -> PathBuf {
+    match path.extension() {
+        Some(extension) => path.with_extension(part).with_added_extension(extension),
+        None => path.with_added_extension(part),
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use taipei_sim::report::sweep_page;
 use taipei_sim::scenario::World;
 use taipei_sim::sweep::{Head, SeedLine, Source, Summary, Unit};
 
@@ -43,6 +44,9 @@ pub(crate) struct SweepArgs {
     /// Write one line of JSON a seed to this file, for `merge` and `diff`
     #[arg(long, value_name = "FILE.jsonl")]
     out: Option<PathBuf>,
+    /// Write a page to look at to this file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -68,8 +72,8 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
         return Err("`--seeds` and `--jobs` want at least 1".to_owned());
     }
     let worlds = args.world.map_or_else(|| source.worlds(), |world| vec![world.into()]);
-    if worlds.len() > 1 && args.out.is_some() {
-        return Err("`--out` wants `--world`: one file is of one world".to_owned());
+    if worlds.len() > 1 && (args.out.is_some() || args.report.is_some()) {
+        return Err("`--out` and `--report` want `--world`: one file is of one world".to_owned());
     }
     let interrupted = AtomicBool::new(false);
     let mut worst = 0;
@@ -92,6 +96,9 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
         })?;
         let summary = Summary::new(&source, &head, &lines);
         print_summary(&summary, args.json);
+        if let Some(path) = &args.report {
+            write_sweep_report(path, &source, &head, &lines, &args.source.shown())?;
+        }
         worst = match (worst, summary.exit_status()) {
             (3, _) | (_, 3) => 3,
             (one, other) => one.max(other),
@@ -226,7 +233,7 @@ fn run_some(
 }
 
 fn out_error(args: &SweepArgs, error: &io::Error) -> String {
-    format!("{}: {error}", args.out.as_deref().unwrap_or(std::path::Path::new("")).display())
+    format!("{}: {error}", args.out.as_deref().unwrap_or(Path::new("")).display())
 }
 
 fn write_line(out: &mut impl io::Write, value: &impl serde::Serialize) -> io::Result<()> {
@@ -328,6 +335,17 @@ pub(crate) fn work(args: &WorkerArgs) -> Result<u8, String> {
         write_line(&mut io::stdout().lock(), &line).map_err(|error| error.to_string())?;
     }
     Ok(0)
+}
+
+pub(crate) fn write_sweep_report(
+    path: &Path,
+    source: &Source,
+    head: &Head,
+    lines: &[SeedLine],
+    shown: &str,
+) -> Result<(), String> {
+    std::fs::write(path, sweep_page(source, head, lines, shown))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Says what a sweep came to.

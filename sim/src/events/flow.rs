@@ -11,6 +11,7 @@ use taipei_engine::{ConnectionId, Input};
 
 use super::stream::{Hole, Mark, SEGMENT_BYTES, Segment, Side, State};
 use super::{Event, Todo, World};
+use crate::capture::Flag;
 use crate::network::nat::Protocol;
 use crate::trace::Kind;
 
@@ -111,12 +112,16 @@ impl World {
         }
         match self.passage(stream, side) {
             Passage::Through => self.carry(stream, side, segment, departure),
-            Passage::Lost => self.lose(stream, side, segment, departure),
+            Passage::Lost => {
+                self.capture_segment(stream, side, &segment, departure);
+                self.lose(stream, side, segment, departure);
+            }
             Passage::Unknown => self.at(self.now + super::LOOPBACK_TIME, Event::Reset { stream, side }),
         }
     }
 
     fn carry(&mut self, stream: u32, side: Side, segment: Segment, departure: u64) {
+        self.capture_segment(stream, side, &segment, departure);
         let Some((latency, end, other)) = self.streams.both(stream, side) else { return };
         let jitter = self.senders[end.host].jitter(&self.plan.net);
         let host = &mut self.hosts[end.host];
@@ -278,6 +283,7 @@ impl World {
     /// A kernel knows nothing of a stream, and says so. Where that is lost, it is asked again by what comes next.
     pub(super) fn answer_with_reset(&mut self, stream: u32, side: Side) {
         let Some((latency, ..)) = self.streams.both(stream, side) else { return };
+        self.capture_flag(stream, side, Flag::Reset);
         if self.passage(stream, side) == Passage::Through {
             self.at(self.now + latency, Event::Reset { stream, side: side.other() });
         }
@@ -389,6 +395,7 @@ impl World {
             end.unsaid_tries = 0;
             let bytes = std::mem::take(&mut end.unsaid_bytes);
             self.at(self.now + latency, Event::Ack { stream, side: side.other(), bytes });
+            self.capture_read(stream, side, bytes);
         }
         true
     }

@@ -7,6 +7,7 @@ use taipei_engine::{ConnectionId, Input};
 
 use super::stream::{End, Mark, Side, State, Stream};
 use super::{Event, World};
+use crate::capture::Flag;
 use crate::network::nat::Protocol;
 use crate::plan::PEER_PORT;
 use crate::trace::Kind;
@@ -81,6 +82,7 @@ impl World {
         if let Some(this) = self.streams.get_mut(stream) {
             (this.seen_as, this.latency) = (seen_as, latency);
         }
+        self.capture_flag(stream, Side::Dialler, Flag::Syn);
         if let Some(nat) = inwards {
             let is_back = out == inwards && !self.nats[nat].hairpins();
             if is_back || self.nats[nat].handle_in(now, Protocol::Tcp, seen_as, remote.port()).is_none() {
@@ -114,6 +116,8 @@ impl World {
                 this.asked = Some(incarnation);
             }
         }
+        let flag = if error.is_none() { Flag::SynAck } else { Flag::Reset };
+        self.capture_flag(stream, Side::Acceptor, flag);
         if self.is_lost(from, to) {
             return;
         }

@@ -15,6 +15,8 @@ use crate::tracker;
 /// An answer on its way back.
 pub(super) struct Reply {
     pub(super) tracker: usize,
+    pub(super) tracker_at: SocketAddr,
+    pub(super) asked_from: SocketAddr,
     pub(super) host: usize,
     pub(super) incarnation: u32,
     pub(super) request: HttpId,
@@ -90,6 +92,7 @@ impl World {
         // As the driver has it: who says nothing for so long has failed.
         let silent = Event::Answer { host, incarnation, request, result: Err(NetError::TimedOut) };
         let silent_at = now + HTTP_RECEIVE_TIMEOUT.as_nanos() as u64;
+        self.capture_request(host, incarnation, from, get);
         let Some(reply) = self.trackers[tracker].answer(now, from, &get.path) else {
             return self.at(silent_at, silent);
         };
@@ -107,7 +110,15 @@ impl World {
         if now + after > silent_at {
             return self.at(silent_at, silent);
         }
-        let answer = Box::new(Reply { tracker, host, incarnation, request, result });
+        let answer = Box::new(Reply {
+            tracker,
+            tracker_at: get.target,
+            asked_from: from,
+            host,
+            incarnation,
+            request,
+            result,
+        });
         self.at(now + after, Event::Reply { answer, tries: 0 });
     }
 
@@ -117,6 +128,7 @@ impl World {
         let party = self.plan.tracker_party(answer.tracker);
         let tracker = self.plan.trackers[answer.tracker].address.ip();
         let latency = self.latency(self.plan.hosts[host].address, tracker);
+        self.capture_answer(&answer);
         if self.cuts.swallow(party, host) {
             if tries < TRIES_MAX {
                 let at = now + ((2 * latency + RETRANSMISSION_TIME) << tries);

@@ -6,6 +6,7 @@
 //! having two things arrive at once. Payload is never copied: what
 //! one engine serves is a slice of generated content, and that slice is what another's disk recognises.
 
+mod capture;
 mod fault;
 mod flow;
 mod handshake;
@@ -33,6 +34,7 @@ pub(crate) use self::host::{RESOLVER_PATIENCE, begin_commands, job_cost, start_v
 use self::http::Reply;
 use self::queue::{Queue, When};
 use self::stream::{Segment, Side, Streams};
+use crate::capture::Capture;
 use crate::disk::SimDisk;
 use crate::network::cuts::Cuts;
 use crate::network::nat::Nat;
@@ -55,8 +57,9 @@ pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -
     let disks: Vec<&SimDisk> = world.hosts.iter().map(|host| &host.disk).collect();
     let end_state = world.watch.end_state(&disks);
     let recording = world.recorded.take();
+    let capture = world.capture.take().map(|capture| capture.into_file(plan));
     let mut outcome = Outcome::new(materials, plan, WorldName::Events, world.now, world.watch, end_state);
-    outcome.recording = recording;
+    (outcome.recording, outcome.capture) = (recording, capture);
     outcome
 }
 
@@ -84,6 +87,7 @@ struct World {
     canary: crate::canary::Planted,
     /// A recording that is whole.
     recorded: Option<Vec<u8>>,
+    capture: Option<Box<Capture>>,
     /// Whose engine is being stepped, for blaming a panic.
     stepping: Option<usize>,
     /// Set once everybody was asked to end.
@@ -222,12 +226,16 @@ impl World {
             #[cfg(feature = "canaries")]
             canary: crate::canary::Planted::new(options.canary),
             recorded: None,
+            capture: options.capture.then(Box::default),
             stepping: None,
             stop_by: None,
             over: false,
             materials: materials.clone(),
             plan: plan.clone(),
         };
+        if options.observe {
+            world.watch.observe();
+        }
         if !options.oracles {
             world.watch.look_away();
         }

@@ -15,6 +15,7 @@ impl World {
         let now = self.now;
         let Some(own) = self.plan.hosts[host].address_towards(to.ip()) else { return };
         if to.ip().is_multicast() {
+            self.capture_datagram(self.now, SocketAddr::new(own, PEER_PORT), to, &payload);
             return self.send_to_neighbours(host, own, &payload);
         }
         let inner = SocketAddr::new(own, PEER_PORT);
@@ -58,6 +59,7 @@ impl World {
         to: SocketAddr,
         payload: Bytes,
     ) {
+        self.capture_datagram(departure, from, to, &payload);
         let Some(inner) = self.let_in(from, to) else { return };
         let Some(there) = self.plan.party_at(inner.ip()) else { return };
         if self.cuts.swallow(party, there) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{HostWatch, Watch};
 use crate::disk::SimDisk;
+use crate::observer::Near;
 use crate::plan::{FaultPlan, HostPlan};
 use crate::scenario::{Expect, ExpectAnnounces, ExpectUploadShare};
 use crate::units::Share;
@@ -80,7 +81,7 @@ impl Watch {
     }
 
     /// When an entry has failed unless it is met: L1.
-    fn deadline(&self, expect: &Expect) -> u64 {
+    pub(super) fn deadline(&self, expect: &Expect) -> u64 {
         let scenario = &self.materials.scenario;
         let healed = self.healed_at();
         let bound = expect.complete.as_deref().zip(expect.within_bound).zip(healed).map(
@@ -174,6 +175,8 @@ impl Watch {
             (wanted + size, received + u128::from(watch.received_bytes))
         });
         let wasted = received.saturating_sub(wanted);
+        let may = wanted * u128::from(most.part) / u128::from(most.of.max(1));
+        self.near("L10", "received for nothing", Near::bytes(wasted as u64, may as u64));
         if wasted * u128::from(most.of) > wanted * u128::from(most.part) {
             self.break_rule(
                 "L10",
@@ -190,6 +193,8 @@ impl Watch {
         let is_theirs = |to: &Option<usize>| to.is_some_and(|to| self.plan.hosts[to].group == expect.to);
         let theirs = self.uploaded.iter().filter(|(to, _)| is_theirs(to));
         let theirs: u128 = theirs.map(|(_, bytes)| u128::from(*bytes)).sum();
+        let may = all * u128::from(expect.most.part) / u128::from(expect.most.of.max(1));
+        self.near("L11", "uploaded to those who get little", Near::bytes(theirs as u64, may as u64));
         if theirs * u128::from(expect.most.of) > all * u128::from(expect.most.part) {
             let message = format!("{theirs} of {all} bytes that were uploaded went to {}", expect.to);
             self.break_rule("L11", now, None, message);

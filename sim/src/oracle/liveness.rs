@@ -3,6 +3,7 @@
 use super::Watch;
 use super::host::HostWatch;
 use crate::events::STOP_WITHIN;
+use crate::observer::Near;
 use crate::plan::Action;
 use crate::units::SECOND;
 
@@ -131,6 +132,7 @@ impl Watch {
         };
         let since = (*watch.offered_since.get_or_insert(now)).max(watch.fed_at);
         let patience = FED_WITHIN + FED_BYTES * 8 * SECOND / up_bits.max(1);
+        self.near("L2", "without a block that a peer offers", Near::time(now - since, patience));
         if now > since + patience {
             let message = format!("no block for {} s, though a peer offers some", (now - since) / SECOND);
             self.break_rule("L2", now, Some(host), message);
@@ -167,8 +169,13 @@ impl Watch {
         for turn in materials.scenario.expects.iter().filter_map(|expect| expect.turn.as_ref()) {
             let late =
                 self.hosts.iter().enumerate().filter(|(host, _)| self.plan.hosts[*host].group == turn.by);
-            let mut late = late.filter_map(|(host, watch)| Some((host, longest_wait(watch)?)));
-            let late = late.find(|(_, (since, _))| now > since.max(&self.troubled_until) + turn.within.0);
+            let waits: Vec<_> = late.filter_map(|(host, watch)| Some((host, longest_wait(watch)?))).collect();
+            let troubled_until = self.troubled_until;
+            let waited = |since: u64| now.saturating_sub(since.max(troubled_until));
+            if let Some(longest) = waits.iter().map(|(_, (since, _))| waited(*since)).max() {
+                self.near("L3", "interested and choked", Near::time(longest, turn.within.0));
+            }
+            let late = waits.into_iter().find(|(_, (since, _))| waited(*since) > turn.within.0);
             if let Some((host, (since, other))) = late {
                 let name = other.map_or("a peer", |other| &self.plan.hosts[other].name);
                 let message = format!("{name} is interested and choked for {} s", (now - since) / SECOND);
@@ -190,6 +197,9 @@ impl Watch {
             .fold((0, 0), |(hosts, sum), process| (hosts + 1, sum + process.connections.len() as u64));
         let most =
             (WAKES_PER_SECOND * hosts * (now - minute.began) / SECOND) + WAKES_PER_CONNECTION * connections;
+        if is_idle {
+            self.near("L4", "wakes in an idle minute, over all hosts", Near::count(minute.wakes, most));
+        }
         if is_idle && minute.wakes > most {
             let message = format!(
                 "{} wakes since {} s ago, while no block moved",

@@ -5,6 +5,7 @@ use taipei_engine::limits::READ_WINDOW_BYTES;
 use taipei_engine::{Engine, TorrentId};
 
 use super::Watch;
+use crate::observer::Near;
 use crate::units::SECOND;
 
 impl Watch {
@@ -34,6 +35,8 @@ impl Watch {
     pub(super) fn check_memory(&mut self, now: u64, host: usize, buffered: u64) {
         let budget = self.plan.hosts[host].config.buffer_bytes;
         let connections = self.connection_count(host);
+        let most = budget + connections * READ_WINDOW_BYTES;
+        self.near("S16", "blocks in memory of one host", Near::bytes(buffered, most));
         let Some(process) = &mut self.hosts[host].process else { return };
         if buffered <= budget {
             process.windows = 0;

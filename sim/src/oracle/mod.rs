@@ -18,6 +18,7 @@ mod limits;
 mod liveness;
 mod look;
 mod loss;
+mod observe;
 mod output;
 mod private;
 mod rules;
@@ -38,6 +39,7 @@ use self::liars::LiarWatch;
 use self::liveness::{CutOff, Minute, PULSE};
 pub use self::rules::{RULES, Rule, rule};
 use crate::disk::{SimDisk, Spoiled};
+use crate::observer::Observer;
 use crate::plan::{Action, FaultPlan, Materials, Plan};
 use crate::run::BUDGET;
 use crate::scenario::FaultKind;
@@ -103,6 +105,8 @@ pub struct Watch {
     /// By family of faults: what its world counts.
     other_effects: BTreeMap<&'static str, u64>,
     fault_effects: Vec<Option<u64>>,
+    /// Told what happens, where somebody wants a report.
+    observer: Option<Box<Observer>>,
     /// What happened, of all hosts.
     pub trace: Trace,
 }
@@ -137,6 +141,7 @@ impl Watch {
             squeezed: 0,
             other_effects: BTreeMap::new(),
             fault_effects: vec![None; plan.faults.len()],
+            observer: None,
             trace: Trace::new(&names, keep_trace),
             materials,
             plan,
@@ -182,6 +187,10 @@ impl Watch {
     /// A process begins.
     pub fn on_start(&mut self, now: u64, host: usize) {
         self.is_news = true;
+        self.observe_time(now);
+        if let Some(observer) = &mut self.observer {
+            observer.on_start(now, host);
+        }
         let watch = &mut self.hosts[host];
         watch.incarnation += 1;
         watch.process = Some(ProcessWatch::default());
@@ -193,12 +202,16 @@ impl Watch {
 
     /// A fault takes a process away; `effects` is what it destroyed.
     pub fn on_killed(&mut self, now: u64, fault: usize, effects: u64) {
+        self.observe_fault(now, fault, false);
         let action = &self.plan.faults[fault].action;
         (self.fault_began[fault], self.fault_effects[fault]) = (Some(now), Some(effects));
         self.is_news = true;
         let (kind, Some(host)) = (action.kind(), action.host()) else { return };
         self.on_trouble(now, fault);
         self.on_cut_off(now, fault);
+        if let Some(observer) = &mut self.observer {
+            observer.on_gone(now, host);
+        }
         let watch = &mut self.hosts[host];
         for connection in watch.process.iter().flat_map(|process| process.connections.values()) {
             self.ledger.close(connection.end.number);
@@ -223,6 +236,7 @@ impl Watch {
 
     /// A fault begins that leaves processes alone.
     pub fn on_fault_begun(&mut self, now: u64, fault: usize) {
+        self.observe_fault(now, fault, false);
         let action = &self.plan.faults[fault].action;
         self.is_news = true;
         self.fault_began[fault] = Some(now);
@@ -238,6 +252,7 @@ impl Watch {
 
     /// Such a fault is over; `effects` is how often anybody met it.
     pub fn on_fault_over(&mut self, now: u64, fault: usize, effects: u64) {
+        self.observe_fault(now, fault, true);
         let action = &self.plan.faults[fault].action;
         self.is_news = true;
         self.fault_effects[fault] = Some(effects);
@@ -307,6 +322,7 @@ impl Watch {
     pub fn on_input(&mut self, now: u64, host: usize, input: &Input, disk: &SimDisk) {
         trace!(at = seconds(now), host = self.plan.hosts[host].name, ?input);
         self.steps += 1;
+        self.observe_input(now, host, input);
         if self.is_looking {
             let digest = match input {
                 Input::Received { connection, read_bytes, messages } => {
@@ -332,6 +348,7 @@ impl Watch {
     /// Something comes out of an engine.
     pub fn on_output(&mut self, now: u64, host: usize, output: &Output, disk: &SimDisk) {
         trace!(at = seconds(now), host = self.plan.hosts[host].name, ?output);
+        self.observe_output(now, host, output);
         if self.is_looking {
             let digest = match output {
                 Output::Send { connection, messages } => self.digest_messages(connection, messages),

@@ -44,6 +44,9 @@ use crate::units::TimeRange;
 pub fn run(materials: &Arc<Materials>, plan: &Arc<Plan>, options: &RunOptions) -> Outcome {
     let mut watch = Watch::new(materials.clone(), plan.clone(), options.keep_trace);
     watch.pair_by_address();
+    if options.observe {
+        watch.observe();
+    }
     if !options.oracles {
         watch.look_away();
     }
