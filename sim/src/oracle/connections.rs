@@ -1,6 +1,6 @@
 //! The connections of one process, found by their number.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use taipei_engine::ConnectionId;
 
@@ -12,13 +12,14 @@ use super::wire::ConnectionWatch;
 pub(super) struct Connections {
     first: u64,
     places: VecDeque<Option<Box<ConnectionWatch>>>,
-    count: usize,
+    /// The numbers of those that are open: of all that ever were they may be few.
+    open: BTreeSet<u64>,
 }
 
 impl Connections {
     /// How many are open.
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.open.len()
     }
 
     pub(super) fn get(&self, connection: ConnectionId) -> Option<&ConnectionWatch> {
@@ -32,11 +33,12 @@ impl Connections {
 
     /// By number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &ConnectionWatch)> {
-        (self.first..).zip(&self.places).filter_map(|(number, place)| Some((number, place.as_deref()?)))
+        let at = |number: u64| self.places[(number - self.first) as usize].as_deref();
+        self.open.iter().filter_map(move |number| Some((*number, at(*number)?)))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &ConnectionWatch> {
-        self.places.iter().filter_map(Option::as_deref)
+        self.iter().map(|(_, watch)| watch)
     }
 
     pub(super) fn insert(&mut self, connection: ConnectionId, watch: ConnectionWatch) {
@@ -52,13 +54,14 @@ impl Connections {
         if self.places.len() <= place {
             self.places.resize_with(place + 1, || None);
         }
-        self.count += usize::from(self.places[place].replace(Box::new(watch)).is_none());
+        self.places[place] = Some(Box::new(watch));
+        self.open.insert(number);
     }
 
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Box<ConnectionWatch>> {
         let place = self.place(connection)?;
         let watch = self.places.get_mut(place)?.take()?;
-        self.count -= 1;
+        self.open.remove(&connection.number());
         while let Some(None) = self.places.front() {
             self.places.pop_front();
             self.first += 1;

@@ -54,9 +54,10 @@ impl Watch {
     /// S22.
     pub(super) fn check_availability(&mut self, now: u64, host: usize, torrent: usize, availability: &[u32]) {
         let Some(process) = &self.hosts[host].process else { return };
-        let peers = || process.connections.values().filter(|peer| peer.torrent() == Some(torrent));
+        let peers = process.connections.values().filter(|peer| peer.torrent() == Some(torrent));
+        let peers: Vec<_> = peers.collect();
         let wrong = (0u32..).zip(availability).find_map(|(piece, count)| {
-            let seen = peers().filter(|peer| peer.has(piece)).count() as u32;
+            let seen = peers.iter().filter(|peer| peer.has(piece)).count() as u32;
             (seen != *count)
                 .then(|| format!("counts {count} peers with piece {piece}, and {seen} have said so"))
         });
