@@ -840,3 +840,27 @@ fn a_choked_peer_has_each_fast_block_once() {
         bench.take_sent(peer).iter().filter(|message| matches!(message, Message::Piece { .. })).count();
     assert_eq!(blocks, 10 * BLOCKS as usize);
 }
+
+/// BEP 6: it is for a beginning.
+#[test]
+fn who_has_ten_pieces_is_served_no_more_while_it_is_choked() {
+    let serves = |has: u32| {
+        let mut bench = Bench::new(40, &(0..40).collect::<Vec<_>>(), &[]);
+        let peer = ConnectionId::accepted(0);
+        bench.input(Input::Accepted { connection: peer, remote: address(1) });
+        bench.say(peer, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
+        let allowed = |message| if let Message::AllowedFast(piece) = message { Some(piece) } else { None };
+        let piece = bench.take_sent(peer).into_iter().find_map(allowed).expect("a set of allowed pieces");
+        let others = (0..40).filter(|other| *other != piece).take(has as usize);
+        bench.say(peer, others.map(Message::Have).collect());
+        let request = Request { piece, begin: 0, length: BLOCK_BYTES };
+        bench.say(peer, vec![Message::Request(request)]);
+        bench.disk();
+        match &bench.take_sent(peer)[..] {
+            [Message::Piece { .. }] => true,
+            [Message::RejectRequest(rejected)] if *rejected == request => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(serves(0) && serves(9) && !serves(10));
+}

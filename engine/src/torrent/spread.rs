@@ -12,16 +12,13 @@ use crate::ids::{ConnectionId, PieceIndex};
 /// Pieces that nobody else has, and to whom they go first.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
-    given: BTreeMap<PieceIndex, Given>,
+    given: BTreeMap<PieceIndex, ConnectionId>,
+    /// Of those, what was suggested to a peer and not asked for yet.
+    waiting: BTreeMap<ConnectionId, Vec<PieceIndex>>,
     /// Where the search for the next one goes on.
     next: u32,
-}
-
-#[derive(Debug)]
-struct Given {
-    to: ConnectionId,
-    /// It was asked for: it is more than an offer.
-    asked: bool,
+    /// Pieces passed over since one was found or became free: a whole round means that there is none.
+    passed: usize,
 }
 
 impl Spread {
@@ -32,16 +29,20 @@ impl Spread {
         has: &Bitfield,
         availability: &[u32],
     ) -> Vec<PieceIndex> {
-        let waiting = self.given.values().filter(|given| given.to == to && !given.asked).count();
+        let waiting = self.waiting.entry(to).or_default();
         let mut offers = Vec::new();
-        for _ in 0..LOOKS_MAX.min(availability.len()) {
-            if waiting + offers.len() >= OFFERS {
+        for _ in 0..LOOKS_MAX {
+            let is_full = waiting.len() == OFFERS || self.given.len() == GIVEN_MAX;
+            if is_full || self.passed >= availability.len() {
                 break;
             }
             let piece = PieceIndex::new(self.next);
             self.next = (self.next + 1) % has.piece_count();
+            self.passed += 1;
             if availability[piece.at()] == 0 && !has.has(piece) && !self.given.contains_key(&piece) {
-                self.given.insert(piece, Given { to, asked: false });
+                self.passed = 0;
+                self.given.insert(piece, to);
+                waiting.push(piece);
                 offers.push(piece);
             }
         }
@@ -50,28 +51,39 @@ impl Spread {
 
     /// A served peer asks for a block of a piece that nobody else has. Gives whether it may be ready for another offer.
     pub(super) fn on_request(&mut self, from: ConnectionId, piece: PieceIndex) -> bool {
-        let given = self.given.entry(piece).or_insert(Given { to: from, asked: false });
-        given.to != from || !std::mem::replace(&mut given.asked, true)
+        if self.given.len() < GIVEN_MAX {
+            self.given.entry(piece).or_insert(from);
+        }
+        let Some(waiting) = self.waiting.get_mut(&from) else { return true };
+        waiting.retain(|offer| *offer != piece);
+        waiting.len() < OFFERS
     }
 
     /// Whether such a piece is on its way to somebody.
     pub(super) fn is_busy(&self) -> bool {
-        self.given.values().any(|given| given.asked)
+        self.given.len() > self.waiting.values().map(Vec::len).sum()
     }
 
     /// Somebody else has a piece.
     pub(super) fn on_gained(&mut self, piece: PieceIndex) {
-        self.given.remove(&piece);
+        if let Some(to) = self.given.remove(&piece)
+            && let Some(waiting) = self.waiting.get_mut(&to)
+        {
+            waiting.retain(|offer| *offer != piece);
+        }
     }
 
     /// Somebody else has these pieces.
     pub(super) fn on_all_gained(&mut self, pieces: &Bitfield) {
         self.given.retain(|piece, _| !pieces.has(*piece));
+        self.waiting.values_mut().for_each(|waiting| waiting.retain(|offer| !pieces.has(*offer)));
     }
 
-    /// A peer is not served any more: what it was to fetch is free for others.
+    /// A peer is not served any more, or gone: what it was to fetch, or alone had, is free for others.
     pub(super) fn on_choked(&mut self, connection: ConnectionId) {
-        self.given.retain(|_, given| given.to != connection);
+        self.given.retain(|_, to| *to != connection);
+        self.waiting.remove(&connection);
+        self.passed = 0;
     }
 }
 
@@ -79,6 +91,8 @@ impl Spread {
 const OFFERS: usize = 2;
 /// Pieces looked at for one peer at a time.
 const LOOKS_MAX: usize = 512;
+/// Pieces remembered: whoever never says what it has leaves no trace of having fetched them.
+const GIVEN_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -101,19 +115,51 @@ mod tests {
         assert!(!spread.is_busy());
         // An offer is taken once, and makes room for another.
         let piece = PieceIndex::new;
-        assert!(spread.on_request(a, piece(0)) && !spread.on_request(a, piece(0)) && spread.is_busy());
+        assert!(spread.on_request(a, piece(0)) && spread.is_busy());
         assert_eq!(ids(spread.offer(a, &none, &availability)), [5]);
+        assert!(!spread.on_request(a, piece(0)), "two offers wait again");
         // What others chose for themselves is not offered either.
         spread.on_gained(piece(3));
         availability[3] = 1;
-        assert!(spread.on_request(a, piece(4)), "it was for somebody else");
+        assert!(!spread.on_request(a, piece(4)), "it was for somebody else, and two offers wait");
         assert_eq!(ids(spread.offer(b, &none, &availability)), [0; 0], "nothing is left");
         // Who is gone leaves everything.
         spread.on_choked(a);
         assert!(!spread.is_busy());
         assert_eq!(ids(spread.offer(b, &none, &availability)), [0]);
         spread.on_all_gained(&Bitfield::full(6));
-        assert!(spread.given.is_empty());
+        assert!(spread.given.is_empty() && spread.waiting[&b].is_empty());
+    }
+
+    #[test]
+    fn who_fetches_much_and_never_says_so_is_remembered_up_to_a_limit() {
+        let mut spread = Spread::default();
+        let [silent, other] = [0, 1].map(ConnectionId::accepted);
+        let (none, availability) = (Bitfield::new(100_000), vec![0; 100_000]);
+        for n in 0..50_000 {
+            spread.on_request(silent, PieceIndex::new(n));
+        }
+        assert_eq!(spread.given.len(), GIVEN_MAX);
+        assert_eq!(spread.offer(other, &none, &availability), []);
+        spread.on_choked(silent);
+        assert_eq!(ids(spread.offer(other, &none, &availability)), [0, 1]);
+    }
+
+    #[test]
+    fn what_is_nowhere_to_be_found_is_not_looked_for_again_and_again() {
+        let mut spread = Spread::default();
+        let [a, b] = [0, 1].map(ConnectionId::accepted);
+        let (none, mut availability) = (Bitfield::new(2000), vec![1; 2000]);
+        availability[1999] = 0;
+        // Of many pieces a part at a time.
+        let offers: Vec<_> = (0..5).flat_map(|_| spread.offer(a, &none, &availability)).collect();
+        assert_eq!(ids(offers), [1999]);
+        (0..5).for_each(|_| assert_eq!(spread.offer(b, &none, &availability), []));
+        let next = spread.next;
+        assert_eq!((spread.offer(b, &none, &availability), spread.next), (Vec::new(), next));
+        spread.on_choked(a);
+        let offers: Vec<_> = (0..5).flat_map(|_| spread.offer(b, &none, &availability)).collect();
+        assert_eq!(ids(offers), [1999]);
     }
 
     #[test]

@@ -44,31 +44,31 @@ pub(super) fn check(
             Ok(Some("lsd_announce"))
         }
         Output::Send { connection, messages } => {
-            let named = messages.iter().find_map(|message| match message {
-                Message::Handshake(handshake) => materials.by_info_hash(handshake.info_hash),
-                _ => None,
-            });
-            let torrent = named.or_else(|| process.connections.get(*connection)?.torrent());
-            let is_private = torrent.is_some_and(is_private);
+            let is_about_private = || {
+                let named = messages.iter().find_map(|message| match message {
+                    Message::Handshake(handshake) => materials.by_info_hash(handshake.info_hash),
+                    _ => None,
+                });
+                named.or_else(|| process.connections.get(*connection)?.torrent()).is_some_and(is_private)
+            };
             let mut mark = None;
             for message in messages {
-                let shows_node = match message {
-                    Message::Handshake(Handshake { reserved, .. }) => reserved.dht(),
-                    Message::Port(_) => true,
-                    _ => false,
-                };
-                if is_private && shows_node {
-                    return Err("a peer of a private torrent is told of a DHT node".to_owned());
-                }
-                let (offers, tells) = match message {
+                let (shows_node, offers, tells) = match message {
+                    Message::Handshake(Handshake { reserved, .. }) => (reserved.dht(), false, false),
+                    Message::Port(_) => (true, false, false),
                     Message::ExtendedHandshake(ours) => {
-                        (ours.m.iter().any(|(name, id)| name == "ut_pex" && *id != 0), false)
+                        (false, ours.m.iter().any(|(name, id)| name == "ut_pex" && *id != 0), false)
                     }
                     // Beside metadata we have nothing to say but peers.
-                    Message::Extended { payload, .. } => (false, MetadataMessage::decode(payload).is_none()),
-                    _ => (false, false),
+                    Message::Extended { payload, .. } => {
+                        (false, false, MetadataMessage::decode(payload).is_none())
+                    }
+                    _ => continue,
                 };
-                if is_private && (offers || tells) {
+                if shows_node && is_about_private() {
+                    return Err("a peer of a private torrent is told of a DHT node".to_owned());
+                }
+                if (offers || tells) && is_about_private() {
                     return Err("a peer of a private torrent is told of others".to_owned());
                 }
                 mark = mark.or(tells.then_some("pex_told"));
