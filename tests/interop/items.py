@@ -61,11 +61,11 @@ def all_ways(work):
     key_file = os.path.join(work, "key")
     with open(key_file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(SEED)
-    ours, theirs = Ours(first, key_file), Theirs(first, work)
+    ours, theirs = Ours(first, key_file), None
     try:
         if not eventually(lambda: ours.knows_all(), SECONDS, every=0.5):
             sys.exit("the nodes do not find each other\n" + logs_of([nodes]))
-        results = []
+        theirs, results = Theirs(first), []
         for writer, reader in ((ours, theirs), (theirs, ours), (ours, ours)):
             text = f"written by {writer.name}, read by {reader.name}"
             results.append(outcome(writer, reader, "fixed", lambda: (text, reader.get(writer.put(text)))))
@@ -76,6 +76,8 @@ def all_ways(work):
                 (text, number), (writer.put_signed(key, text), reader.get_signed(key))[1])))
         return results
     finally:
+        if theirs is not None:
+            theirs.stop()
         nodes.stop()
 
 
@@ -83,15 +85,10 @@ def outcome(writer, reader, kind, act):
     try:
         wanted, got = act()
         problem = None if wanted == got else f"{wanted} was stored and {got} read"
-    except (subprocess.SubprocessError, ValueError, KeyError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         problem = f"{error} {getattr(error, 'stderr', '') or ''}".strip()
     print(f"{kind:<7} {writer.name:<11} {reader.name:<11} {'ok' if problem is None else '!! ' + problem}", flush=True)
     return {"kind": kind, "writer": writer.name, "reader": reader.name, "problem": problem}
-
-
-def run(argv):
-    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=True)
-    return json.loads(done.stdout.splitlines()[0])
 
 
 class Ours:
@@ -102,7 +99,9 @@ class Ours:
         self.first, self.key_file = first, key_file
 
     def _dht(self, *words):
-        return run([clients.TAIPEI.program, "dht", *words, "--dht-bootstrap", self.first, "--bind", namespace.address(4), "--json"])
+        argv = [clients.TAIPEI.program, "dht", *words, "--dht-bootstrap", self.first, "--bind", namespace.address(4), "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=True)
+        return json.loads(done.stdout.splitlines()[0])
 
     def knows_all(self):
         return self._dht("stats")["nodes"] >= NODES
@@ -126,16 +125,23 @@ class Ours:
 
 
 class Theirs:
-    """Items by libtorrent."""
+    """Items by libtorrent, one session for all: a node that is gone is waited for by those that ask after it."""
     name = "libtorrent"
 
-    def __init__(self, first, work):
-        self.first, self.work = first, work
+    def __init__(self, first):
+        ip = namespace.address(5)
+        argv = [clients.Libtorrent.python, os.path.join(clients.HERE, "lt_items.py"), "--ip", ip,
+                "--port", str(namespace.free_port(ip)), "--first", first]
+        # It gives up by itself, and says why.
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
 
     def _dht(self, *words):
-        ip = namespace.address(5)
-        return run([clients.Libtorrent.python, os.path.join(clients.HERE, "lt_items.py"), "--ip", ip, "--port", namespace.free_port(ip),
-                    "--first", self.first, *words])
+        print(json.dumps(words), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
 
     def put(self, text):
         return self._dht("put", text)["hash"]

@@ -1,9 +1,8 @@
-"""One item of the DHT (BEP 44), put or fetched by libtorrent; run by the Python that has its wheel. Prints one JSON object.
+"""Items of the DHT (BEP 44), put and fetched by libtorrent; run by the Python that has its wheel.
 
-    lt_items.py --ip IP --first IP:PORT put TEXT
-    lt_items.py ... get HASH
-    lt_items.py ... put-signed SEED KEY SALT TEXT        all but the last two in hexadecimal digits
-    lt_items.py ... get-signed KEY SALT
+For each line of its input, a JSON array, it prints one JSON object; all but salts and texts in hexadecimal digits:
+
+    ["put", TEXT]   ["get", HASH]   ["put-signed", SEED, KEY, SALT, TEXT]   ["get-signed", KEY, SALT]
 """
 import argparse
 import hashlib
@@ -23,14 +22,14 @@ def main():
     ap.add_argument("--ip", required=True)
     ap.add_argument("--port", type=int, required=True)
     ap.add_argument("--first", required=True)
-    ap.add_argument("verb", choices=("put", "get", "put-signed", "get-signed"))
-    ap.add_argument("words", nargs="+")
     args = ap.parse_args()
     session = session_of(args.ip, args.port, args.first)
     session.apply_settings({"alert_mask": lt.alert.category_t.dht_notification | lt.alert.category_t.dht_operation_notification})
     # What is asked before anybody is known comes to nothing.
     wait(lambda: session.status().dht_nodes >= 4, "nodes")
-    print(json.dumps(VERBS[args.verb](session, *args.words)))
+    for line in sys.stdin:
+        verb, *words = json.loads(line)
+        print(json.dumps(VERBS[verb](session, *words)), flush=True)
 
 
 def put(session, text):
