@@ -101,6 +101,13 @@ pub enum Event {
         /// Each once, of a scope no more local than whoever named it.
         peers: Vec<SocketAddr>,
     },
+    /// Somebody has told us, as the node to store it, that it is in a swarm: now, or before a search for the same began.
+    Announced {
+        /// Which.
+        info_hash: InfoHash,
+        /// Who. It has proved its address.
+        peer: SocketAddr,
+    },
     /// A search has found swarms. There may be more.
     InfoHashes {
         /// Which.
@@ -207,9 +214,14 @@ impl Dht {
         }
     }
 
-    /// Searches in every family; what comes of it is told by events.
+    /// Searches in every family; what comes of it is told by events. Peers that are stored here are told first: in a small
+    /// network we are among the nearest nodes ourselves, and nobody else may be left who knows them.
     pub fn search(&mut self, now: Instant, goal: Goal) -> SearchId {
         let search = self.issue();
+        if let Goal::Peers { info_hash, .. } = goal {
+            let peers = self.server.peers(now, info_hash).into_iter();
+            self.events.extend(peers.map(|peer| Event::Announced { info_hash, peer }));
+        }
         let families = self.nodes.iter().flatten().count() as u32;
         self.searches.insert(search, (families, Report::default()));
         self.nodes.iter_mut().flatten().for_each(|node| node.search(now, search, goal.clone()));
@@ -338,7 +350,11 @@ impl Dht {
         }
         let near = self.near(&query.ask, remote.is_ipv6(), query);
         let asked = Asked { remote, transaction, query, bytes, is_proved };
-        let answer = self.server.answer(now, &asked, own, near)?;
+        let answer = self.server.answer(now, &asked, own, near);
+        if let Some((info_hash, peer)) = self.server.take_announced() {
+            self.events.push_back(Event::Announced { info_hash, peer });
+        }
+        let answer = answer?;
         if !asker_is_read_only && let Some(node) = self.node_for(remote) {
             let left = if is_proved { usize::MAX } else { (bytes * FACTOR_MAX).saturating_sub(answer.len()) };
             node.consider(now, Contact { id: query.id, address: remote }, left);

@@ -142,8 +142,8 @@ impl<F: FnMut(&str, &Scenario)> Search<F> {
         if self.left == 0 || Instant::now() >= self.ends || candidate == self.best || !candidate.is_sound() {
             return false;
         }
-        // Of what nobody has, nobody can become whole: that would be another failure with the same name.
-        if !has_a_source(&candidate) && has_a_source(&self.best) {
+        // Where nobody can become whole, that would be another failure with the same name.
+        if !can_complete(&candidate) && can_complete(&self.best) {
             return false;
         }
         if !self.tried.insert(crate::trace::digest(&candidate.to_toml())) {
@@ -180,11 +180,14 @@ impl<F: FnMut(&str, &Scenario)> Search<F> {
     }
 }
 
-/// Whether an honest host has everything, and another wants it.
-fn has_a_source(scenario: &Scenario) -> bool {
+/// Whether an honest host has everything, another wants it, and both look for others in the same way.
+fn can_complete(scenario: &Scenario) -> bool {
     let there =
         || scenario.groups.iter().filter(|group| group.lies.is_none() && group.numbers().next().is_some());
-    there().any(|group| group.has == Has::All) && there().any(|group| group.has != Has::All)
+    let can_meet = !scenario.scenario.trackerless
+        || there().all(|group| group.config.dht.is_some())
+        || there().all(|group| group.config.lsd == Some(true));
+    can_meet && there().any(|group| group.has == Has::All) && there().any(|group| group.has != Has::All)
 }
 
 /// The same rule; of panics, at the same place in the source.

@@ -17,6 +17,7 @@ use self::tokens::Tokens;
 use crate::address::is_dialable;
 use crate::allowance::Allowance;
 use crate::dht::item::{Item, ItemName, Signed};
+use crate::ids::InfoHash;
 use crate::node_id::NodeId;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -29,6 +30,8 @@ pub(crate) struct Server {
     items: Items,
     flood: Flood,
     answers: Allowance,
+    /// Who was stored last.
+    announced: Option<(InfoHash, SocketAddr)>,
 }
 
 /// A question and where it comes from.
@@ -51,7 +54,19 @@ impl Server {
             items: Items::default(),
             flood: Flood::default(),
             answers: Allowance::new(ANSWER_BYTES_PER_SECOND, ANSWER_BYTES_BURST),
+            announced: None,
         }
+    }
+
+    /// Peers of a swarm that are stored here, of both families.
+    pub(crate) fn peers(&mut self, now: Instant, info_hash: InfoHash) -> Vec<SocketAddr> {
+        let mut of = |ipv6| self.store.peers(now, info_hash, ipv6, false, PEERS);
+        [of(false), of(true)].concat()
+    }
+
+    /// Who was stored by the question that was answered last.
+    pub(crate) fn take_announced(&mut self) -> Option<(InfoHash, SocketAddr)> {
+        self.announced.take()
     }
 
     /// Whether a host may be answered now.
@@ -98,6 +113,7 @@ impl Server {
                 if self.tokens.holds(now, ip, &info_hash.0, token) && is_dialable(peer) {
                     is_proved = true;
                     self.store.announce(now, *info_hash, peer, *seed);
+                    self.announced = Some((*info_hash, peer));
                     Body::Response(Box::new(Response::new(own)))
                 } else {
                     Body::Error { code: PROTOCOL_ERROR }
@@ -214,7 +230,6 @@ const ANSWER_BYTES_BURST: u64 = 64_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::InfoHash;
     use crate::wire::krpc::{SEQUENCE_TOO_OLD, Want};
 
     fn check(server: &mut Server, ask: Ask, is_proved: bool) -> (usize, Packet) {

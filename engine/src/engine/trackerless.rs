@@ -279,6 +279,12 @@ impl Engine {
                 }
                 _ => {}
             },
+            Event::Announced { info_hash, peer } => {
+                let torrent = self.by_info_hash.get(&info_hash).copied();
+                if let Some(id) = torrent.filter(|id| self.trackerless.torrents.contains_key(id)) {
+                    self.with_torrent(id, |torrent, context| torrent.add_dht_peers(context, vec![peer]));
+                }
+            }
             Event::InfoHashes { info_hashes, .. } => {
                 self.outputs.push_back(Output::Alert(Alert::DhtSamples { info_hashes }));
             }

@@ -5,7 +5,7 @@ use crate::command::{ResumeMode, TorrentSource};
 use crate::config::DhtSettings;
 use crate::node_id::NodeId;
 use crate::torrent::info_of;
-use crate::wire::krpc::{Ask, Body, Packet, Response};
+use crate::wire::krpc::{Ask, Body, Packet, Query, Response, Want};
 use crate::wire::{ExtendedHandshake, MetadataMessage};
 
 /// Where the node is, and the peer that it names.
@@ -96,6 +96,57 @@ fn a_swarm_is_looked_up_and_announced_again_and_again() {
     assert!((6..=8).contains(&announced), "ever more seldom, down to every 15 minutes: {announced}");
     let (_, announced) = bench.ask_node(Duration::from_secs(3600));
     assert!((3..=5).contains(&announced), "every 15 minutes: {announced}");
+}
+
+impl Bench {
+    /// The node announces itself to us for a swarm, as BEP 5 has it.
+    fn hear_announce(&mut self, info_hash: InfoHash) {
+        let ask = |bench: &mut Self, ask: Ask| {
+            let query = Query { id: NodeId([9; 20]), want: Want::default(), ask };
+            let body = Body::Query(query);
+            let packet = Packet { transaction: vec![1], body, read_only: false, external: None };
+            bench.datagrams.clear();
+            bench.input(Input::Datagram { remote: address(NODE), payload: packet.encode().into() });
+            let answers = bench.datagrams.iter().filter_map(|(_, payload)| Packet::parse(payload).ok());
+            let response = |packet: Packet| match packet.body {
+                Body::Response(response) => Some(*response),
+                _ => None,
+            };
+            answers.filter_map(response).next().expect("an answer")
+        };
+        let token = ask(self, Ask::GetPeers { info_hash, no_seed: false, scrape: false }).token.unwrap();
+        ask(self, Ask::AnnouncePeer { info_hash, port: 6881, implied_port: false, seed: true, token });
+    }
+
+    fn dials_node(&self) -> usize {
+        self.dialled.iter().filter(|(_, remote)| *remote == address(NODE)).count()
+    }
+}
+
+#[test]
+fn who_announces_itself_to_us_is_a_peer_of_ours() {
+    let add = AddTorrent::new(TORRENT, torrent_file(3), "/out".into());
+    let mut bench = Bench::in_dht(with_dht(), add.clone());
+    bench.open(3, &[], &[]);
+    bench.hear_announce(InfoHash([7; 20]));
+    assert_eq!(bench.dials_node(), 0, "in another swarm");
+    bench.hear_announce(bench.info_hash);
+    assert_eq!(bench.dials_node(), 1);
+
+    let mut bench = Bench::in_dht(with_dht(), add);
+    bench.hear_announce(bench.info_hash);
+    assert_eq!(bench.dials_node(), 0, "nobody is wanted yet");
+    bench.open(3, &[], &[]);
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.dials_node(), 1, "it was stored before");
+
+    let mut add = AddTorrent::new(TORRENT, torrent_file(1), "/out".into());
+    add.source = TorrentSource::TorrentFile(private_torrent());
+    let mut bench = Bench::in_dht(with_dht(), add);
+    bench.open(1, &[], &[]);
+    bench.hear_announce(bench.info_hash);
+    bench.pass(Duration::from_secs(100));
+    assert_eq!(bench.dials_node(), 0, "a private one takes nobody from the DHT");
 }
 
 #[test]

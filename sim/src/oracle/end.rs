@@ -115,6 +115,7 @@ impl Watch {
         }
         *sums.entry("loss").or_default() += self.trace.count_of(Kind::Lost);
         *sums.entry("magnet").or_default() += self.metadata_received;
+        *sums.entry("dht").or_default() += self.without_trackers;
         let spoiled = self.hosts.iter().flat_map(|watch| watch.liars.bad_pieces());
         *sums.entry("hostile").or_default() += spoiled.map(|(_, count)| u64::from(count)).sum::<u64>();
         *sums.entry("puppets").or_default() += self.puppet_messages;

@@ -86,6 +86,8 @@ pub struct Watch {
     connections_opened: u64,
     /// Magnets that became torrents.
     metadata_received: u64,
+    /// What hosts said of a torrent to nodes of the DHT and to the local network.
+    without_trackers: u64,
     blocks: u64,
     announces: u64,
     /// By fault: when it began, and what it had done when it was over.
@@ -130,6 +132,7 @@ impl Watch {
             steps: 0,
             connections_opened: 0,
             metadata_received: 0,
+            without_trackers: 0,
             blocks: 0,
             announces: 0,
             fault_began: vec![None; plan.faults.len()],

@@ -42,7 +42,10 @@ impl Watch {
             return Ok(());
         }
         let told = private::check(process, materials, output).map_err(|message| ("S10", message))?;
-        self.marks.extend(told);
+        if let Some(mark) = told {
+            self.marks.insert(mark);
+            self.without_trackers += u64::from(mark != "pex_told");
+        }
         match output {
             Output::Send { connection, messages } => {
                 let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };

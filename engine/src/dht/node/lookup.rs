@@ -4,7 +4,8 @@
 //! are chosen with room for each network limited, so that a crowd of one network next to the point cannot be all that is
 //! found: two nodes of a network, and only one whose id does not fit its address (BEP 42).
 //!
-//! It never asks one address twice, nor more than [`ASKED_MAX`] in all, and forgets the farthest when liars name many.
+//! One of the nearest that has not answered is asked once more when all others have: a packet may have been lost. Nobody is
+//! asked a third time, nor more than [`ASKED_MAX`] in all, and the farthest are forgotten when liars name many.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ struct Node {
     contact: Contact,
     network: Option<Network>,
     fits: bool,
+    /// How often it was asked.
+    asked: u32,
     /// Steps from where the look-up began.
     hops: u32,
     state: State,
@@ -45,6 +48,13 @@ enum State {
     Slow,
     Answered { token: Option<Vec<u8>> },
     Silent,
+}
+
+impl Node {
+    /// It was asked and has not answered; it may yet.
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Silent | State::Slow)
+    }
 }
 
 /// A node that answered, and the token it gave.
@@ -75,8 +85,13 @@ impl Lookup {
             let contact = self.nodes[*at].1.contact;
             return Some((contact.address, Some(contact.id)));
         }
-        let start = self.open_start().filter(|_| chosen.len() < BUCKET_NODES)?;
-        Some((start, None))
+        if let Some(start) = self.open_start().filter(|_| chosen.len() < BUCKET_NODES) {
+            return Some((start, None));
+        }
+        let is_open = |at: &usize| self.nodes[*at].1.state == State::Asked && self.nodes[*at].1.asked == 1;
+        let at = self.missed().filter(|_| !chosen.iter().any(is_open))?;
+        let contact = self.nodes[at].1.contact;
+        Some((contact.address, Some(contact.id)))
     }
 
     /// It was asked: whom [`Self::next_to_ask`] named.
@@ -84,7 +99,10 @@ impl Lookup {
         self.waiting += 1;
         self.asked += 1;
         match self.nodes.iter_mut().find(|(_, node)| node.contact.address == address) {
-            Some((_, node)) if node.state == State::Fresh => node.state = State::Asked,
+            Some((_, node)) if node.asked < ASKED_TIMES => {
+                node.state = State::Asked;
+                node.asked += 1;
+            }
             _ => {
                 self.starting.insert(address);
             }
@@ -106,8 +124,11 @@ impl Lookup {
             Some(at) => {
                 self.on_heard(at);
                 // Whoever answers under another name than the one it was asked by has lied or been lied about.
-                let is_it = asked == Some(from.id);
-                self.nodes[at].1.state = if is_it { State::Answered { token } } else { State::Silent };
+                if asked == Some(from.id) {
+                    self.nodes[at].1.state = State::Answered { token };
+                } else {
+                    (self.nodes[at].1.state, self.nodes[at].1.asked) = (State::Silent, ASKED_TIMES);
+                }
                 self.hops = self.hops.max(hops);
             }
             None => {
@@ -137,7 +158,10 @@ impl Lookup {
     pub(crate) fn on_silence(&mut self, address: SocketAddr) {
         let Some(at) = self.position(address) else { return self.on_start_heard(address) };
         self.on_heard(at);
-        self.nodes[at].1.state = State::Silent;
+        // It may have answered another time.
+        if matches!(self.nodes[at].1.state, State::Asked | State::Slow) {
+            self.nodes[at].1.state = State::Silent;
+        }
     }
 
     /// Whether all that can be found was found.
@@ -145,7 +169,8 @@ impl Lookup {
         let chosen = self.chosen();
         let open = chosen.iter().any(|at| matches!(self.nodes[*at].1.state, State::Fresh | State::Asked));
         let more = chosen.len() < BUCKET_NODES && self.open_start().is_some();
-        (!open && !more && self.waiting == 0) || (self.asked >= ASKED_MAX && self.waiting == 0)
+        let all = !open && !more && self.missed().is_none();
+        (all && self.waiting == 0) || (self.asked >= ASKED_MAX && self.waiting == 0)
     }
 
     /// The nearest that answered, as they count.
@@ -212,19 +237,30 @@ impl Lookup {
             }
         }
         let fits = contact.id.fits(contact.address.ip());
-        self.nodes.insert(at, (distance, Node { contact, network, fits, hops, state: State::Fresh }));
+        self.nodes
+            .insert(at, (distance, Node { contact, network, fits, asked: 0, hops, state: State::Fresh }));
         if self.nodes.len() > NODES_MAX {
             let farthest = self.nodes.iter().rposition(|(_, node)| node.state == State::Fresh);
             farthest.map(|at| self.nodes.remove(at));
         }
     }
 
+    /// Of those that would be the nearest if they answered, one that may be asked again.
+    fn missed(&self) -> Option<usize> {
+        let may_answer = |node: &Node| !node.has_failed() || node.asked < ASKED_TIMES;
+        self.nearest_that(may_answer).into_iter().find(|at| self.nodes[*at].1.has_failed())
+    }
+
     /// Places of the nearest that count, nearest first.
     fn chosen(&self) -> Vec<usize> {
+        self.nearest_that(|node| !node.has_failed())
+    }
+
+    fn nearest_that(&self, counts: impl Fn(&Node) -> bool) -> Vec<usize> {
         let mut networks: BTreeMap<Network, (u32, u32)> = BTreeMap::new();
         let mut chosen = Vec::with_capacity(BUCKET_NODES);
         for (at, (_, node)) in self.nodes.iter().enumerate() {
-            if matches!(node.state, State::Silent | State::Slow) {
+            if !counts(node) {
                 continue;
             }
             if let Some(network) = node.network {
@@ -248,6 +284,8 @@ impl Lookup {
 const ASKED_AT_ONCE: usize = 4;
 /// Nodes asked in all: an honest network of millions needs some forty.
 const ASKED_MAX: u32 = 200;
+/// How often one node is asked.
+const ASKED_TIMES: u32 = 2;
 /// Nodes known at once.
 const NODES_MAX: usize = 100;
 /// Nodes of one network that count.
@@ -288,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_the_nearest_have_answered_and_waits_for_no_slow_one() {
+    fn it_ends_when_the_nearest_have_answered_and_waits_for_no_slow_one_before() {
         let mut rng = Rng::stream(1, "test", 0);
         let target = NodeId::random(&mut rng);
         let nodes: Vec<_> = (0..9).map(|n| contact(&target, n, &format!("10.0.0.{n}:1"), &mut rng)).collect();
@@ -306,12 +344,39 @@ mod tests {
         let mut more = 0;
         while let Some((address, _)) = take_next(&mut lookup) {
             more += 1;
-            assert!(!asked.contains(&address));
+            assert_eq!(asked.contains(&address), more == 6, "the slow one once more, at the end");
             let from = *nodes.iter().find(|node| node.address == address).unwrap();
             assert!(!lookup.is_done());
             lookup.on_answer(from, Some(from.id), None, &[]);
         }
-        assert_eq!((more, lookup.is_done(), lookup.nearest().len()), (5, true, 8));
+        assert_eq!((more, lookup.is_done(), lookup.nearest().len()), (6, true, 8));
+    }
+
+    #[test]
+    fn the_nearest_that_was_not_heard_is_asked_once_more() {
+        let mut rng = Rng::stream(1, "test", 0);
+        let target = NodeId::random(&mut rng);
+        let nodes: Vec<_> = (0..8).map(|n| contact(&target, n, &format!("10.0.0.{n}:1"), &mut rng)).collect();
+        let mut lookup = Lookup::new(target, nodes.clone(), Vec::new());
+        // Two packets are lost, and one node is dead.
+        let (mut lost, dead) = (vec![nodes[2].address, nodes[6].address], nodes[4].address);
+        let mut asked = Vec::new();
+        while let Some((address, id)) = take_next(&mut lookup) {
+            asked.push(address);
+            assert!(!lookup.is_done());
+            if address == dead
+                || lost.iter().position(|other| *other == address).map(|at| lost.remove(at)).is_some()
+            {
+                lookup.on_slow(address);
+            } else {
+                lookup.on_answer(Contact { id: id.unwrap(), address }, id, None, &[]);
+            }
+        }
+        // That its first question has failed for good is known later.
+        lookup.on_silence(nodes[2].address);
+        assert_eq!(asked[8..], [nodes[6].address, dead, nodes[2].address]);
+        assert!(lookup.is_done());
+        assert_eq!(lookup.nearest().len(), 7);
     }
 
     #[test]

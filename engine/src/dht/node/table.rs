@@ -172,15 +172,17 @@ impl Table {
         Some(self.own.random_sharing(at, rng))
     }
 
-    /// Points in all buckets that have room, and one near ourselves.
+    /// Points in all buckets that have room, and in those that the last one would be split into by one more.
     pub(crate) fn thin(&mut self, now: Instant, rng: &mut Rng) -> Vec<NodeId> {
-        let own = self.own;
-        let thin = self.buckets.iter_mut().enumerate().filter(|(_, bucket)| bucket.live.len() < BUCKET_NODES);
-        thin.map(|(at, bucket)| {
+        let (own, last) = (self.own, self.buckets.len() - 1);
+        let shared = self.buckets[last].live.iter().map(|entry| own.shared_bits(&entry.contact.id));
+        let within_last = last + 1..=shared.min().unwrap_or(last);
+        let has_room = |(at, bucket): &(usize, &mut Bucket)| *at == last || bucket.live.len() < BUCKET_NODES;
+        let thin = self.buckets.iter_mut().enumerate().filter(has_room).map(|(at, bucket)| {
             bucket.touched = now;
-            own.random_sharing(at, rng)
-        })
-        .collect()
+            at
+        });
+        thin.chain(within_last).map(|bits| own.random_sharing(bits, rng)).collect()
     }
 
     /// When one of the two above has something to say.
