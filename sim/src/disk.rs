@@ -110,7 +110,7 @@ enum Change {
 enum NameChange {
     Put { name: String, inode: u64 },
     Rename { from: String, to: String, inode: u64 },
-    Remove { name: String },
+    Remove { name: String, inode: u64 },
 }
 
 impl NameChange {
@@ -120,18 +120,16 @@ impl NameChange {
                 names.insert(name, inode);
             }
             Self::Rename { from, to, inode } => {
-                names.remove(&from);
+                take_name(names, &from, inode);
                 names.insert(to, inode);
             }
-            Self::Remove { name } => {
-                names.remove(&name);
-            }
+            Self::Remove { name, inode } => take_name(names, &name, inode),
         }
     }
 
     fn directory(&self) -> &str {
         match self {
-            Self::Put { name, .. } | Self::Remove { name } | Self::Rename { to: name, .. } => {
+            Self::Put { name, .. } | Self::Remove { name, .. } | Self::Rename { to: name, .. } => {
                 directory_of(name)
             }
         }
@@ -658,8 +656,8 @@ impl Storage for SimDisk {
         let name = name_of(at.root, at.path);
         self.call(&name, self.names.contains_key(&name))?;
         self.left.remove(&name);
-        if self.names.remove(&name).is_some() {
-            self.unsynced_names.push(NameChange::Remove { name });
+        if let Some(inode) = self.names.remove(&name) {
+            self.unsynced_names.push(NameChange::Remove { name, inode });
             self.drop_unnamed();
         }
         Ok(())
@@ -683,8 +681,10 @@ impl Storage for SimDisk {
 
     fn unlock(&mut self, at: At<'_>) {
         let name = name_of(at.root, at.path);
-        if self.locks.remove(&name).is_some() && self.names.remove(&name).is_some() {
-            self.unsynced_names.push(NameChange::Remove { name });
+        if self.locks.remove(&name).is_some()
+            && let Some(inode) = self.names.remove(&name)
+        {
+            self.unsynced_names.push(NameChange::Remove { name, inode });
             self.drop_unnamed();
         }
     }
@@ -694,6 +694,13 @@ impl Inode {
     fn change(&mut self, change: Change) {
         self.now.apply(&change);
         self.unsynced.push(change);
+    }
+}
+
+/// Takes a name from a file. A later one of the same name, made safe before this was, keeps it.
+fn take_name(names: &mut BTreeMap<String, u64>, name: &str, inode: u64) {
+    if names.get(name) == Some(&inode) {
+        names.remove(name);
     }
 }
 

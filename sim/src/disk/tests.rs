@@ -247,6 +247,21 @@ fn a_rename_that_no_sync_makes_last_may_be_undone() {
     assert!((5..45).contains(&undone.count()));
 }
 
+/// Fuzz-small with damage, seed 806: the name of the file that was removed reached the medium before that of the new one.
+#[test]
+fn a_name_that_was_taken_and_given_again_stays_with_what_was_synced() {
+    for seed in 0..20 {
+        let mut bench = bench();
+        bench.write("f", 0, b"old").expect("writes");
+        bench.sync("f");
+        bench.disk.remove(At { root: ROOT, path: &path("f") }).expect("removes");
+        bench.write("f", 0, b"new").expect("writes");
+        bench.sync("f");
+        cut(&mut bench, seed);
+        assert_eq!(bench.read("f").as_deref(), Some(&b"new"[..]));
+    }
+}
+
 #[test]
 fn what_is_spoiled_is_told_of_and_a_writer_notices_what_it_can() {
     let whole = || {
