@@ -397,6 +397,12 @@ impl SimDisk {
         Ok(inode)
     }
 
+    /// What this process left a file at, if it is the same file.
+    fn left_length(&self, name: &str) -> Option<u64> {
+        let (inode, left) = self.left.get(name)?;
+        (self.names.get(name) == Some(inode)).then_some(*left)
+    }
+
     fn note_directories(&mut self, mut directory: String) {
         while !directory.is_empty() && self.directories.insert(directory.clone()) {
             directory = directory_of(&directory).to_owned();
@@ -513,7 +519,7 @@ impl Storage for SimDisk {
         Ok(there)
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
         self.call(&name, true)?;
         let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -527,12 +533,8 @@ impl Storage for SimDisk {
                 return Err(error(&name, StorageErrorKind::Full));
             }
         }
-        let is_new = !self.names.contains_key(&name);
         let inode = self.inode_or_new(&name)?;
-        let length_now = self.inodes[&inode].now.length;
-        let was_changed =
-            self.left.get(&name).is_some_and(|(same, left)| *same != inode || length_now < *left);
-        let anew = is_new || was_changed;
+        let left = self.left_length(&name).filter(|left| *left <= self.inodes[&inode].now.length);
         let mut at = offset;
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let source = self.source_of(&name, at, part);
@@ -541,9 +543,20 @@ impl Storage for SimDisk {
             at += part.len() as u64;
         }
         self.work.written_bytes += length;
-        let before = self.left.get(&name).map_or(0, |(_, left)| if anew { 0 } else { *left });
-        self.left.insert(name, (inode, before.max(offset + length)));
-        Ok(anew)
+        self.left.insert(name, (inode, left.unwrap_or(0).max(offset + length)));
+        Ok(())
+    }
+
+    fn reaches(&mut self, at: At<'_>, length: u64) -> Result<bool, StorageError> {
+        let name = name_of(at.root, at.path);
+        self.call(&name, false)?;
+        let there = self.names.get(&name).map_or(0, |inode| self.inodes[inode].now.length);
+        let is_other = self.left.get(&name).is_some_and(|(inode, _)| self.names.get(&name) != Some(inode));
+        Ok(!is_other && there >= length.max(self.left_length(&name).unwrap_or(0)))
+    }
+
+    fn forget(&mut self, at: At<'_>) {
+        self.left.remove(&name_of(at.root, at.path));
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
