@@ -316,9 +316,38 @@ fn what_is_in_doubt_is_neither_served_nor_kept() {
     assert_eq!(pieces.len(), 3);
     bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, false, false])) });
     assert_eq!(bench.have(), 1);
+    assert_eq!(bench.closed, [leech], "it was told of pieces that are gone");
+    let leech = ConnectionId::accepted(1);
+    bench.input(Input::Accepted { connection: leech, remote: address(9) });
+    bench.say(leech, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone, Message::Interested]);
     bench.say(leech, vec![request(0)]);
     bench.disk();
     assert!(bench.take_sent(leech).iter().any(|message| matches!(message, Message::Piece { .. })));
+}
+
+/// Fuzz-small with damage, seed 1596: others were whole, and had not said so of pieces that they had been told we have.
+#[test]
+fn who_was_told_of_a_lost_piece_and_lacks_it_is_met_anew() {
+    let mut bench = Bench::new(3, &[0, 1, 2], &[]);
+    let come = |bench: &mut Bench, n: u8, has: Message| {
+        let connection = ConnectionId::accepted(n.into());
+        bench.input(Input::Accepted { connection, remote: address(n) });
+        bench.say(connection, vec![bench.handshake(PeerId([n; 20])), has, Message::Interested]);
+        connection
+    };
+    let bits = |byte: u8| Message::Bitfield(Bytes::copy_from_slice(&[byte]));
+    let before = come(&mut bench, 1, bits(0b0010_0000));
+    let knows = come(&mut bench, 2, bits(0b1100_0000));
+    bench.say(before, vec![Message::Request(Request { piece: 2, begin: 0, length: BLOCK_BYTES })]);
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Read { .. })).unwrap();
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    let short = StorageError { path: "/out/x".into(), kind: StorageErrorKind::ShortRead };
+    bench.input(Input::JobDone { job, result: JobResult::Read(Err(short)) });
+    let later = come(&mut bench, 3, bits(0b0010_0000));
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Check { .. })).unwrap();
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, false, true])) });
+    assert_eq!(bench.closed, [before], "neither {knows:?} nor {later:?}, who was told of none");
 }
 
 /// The piece that a seed is asked for comes, and its write finds the file shorter than it was.

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::disk::{Run, StorageError, StorageErrorKind, Work};
 use crate::ids::{FileIndex, PieceIndex};
 use crate::metainfo::Layout;
+use crate::peer::Peer;
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -297,6 +298,7 @@ impl Torrent {
         self.disk.confirming = false;
         match result {
             Ok(good) => {
+                let mut lost = Vec::new();
                 for (piece, good) in pieces.into_iter().zip(good) {
                     self.disk.doubted.remove(&piece);
                     if good {
@@ -305,8 +307,10 @@ impl Torrent {
                         self.resume.on_good(context.now, piece);
                     } else {
                         self.on_lost(context, piece);
+                        lost.push(piece);
                     }
                 }
+                self.part_over(context, &lost);
                 if self.disk.doubted.is_empty() {
                     self.peers.values_mut().for_each(|peer| peer.greeted_in_doubt = false);
                 }
@@ -350,6 +354,18 @@ impl Torrent {
             && self.selection.is_complete()
         {
             self.on_complete(context);
+        }
+    }
+
+    /// Pieces are lost that peers were told of. As nobody need be told of what it has, those that lack one would not tell us
+    /// when they get it, and what they told us before may be all that we ever hear: they are met anew.
+    fn part_over(&mut self, context: &mut Context<'_>, lost: &[PieceIndex]) {
+        let lacks = |peer: &Peer| lost.iter().any(|piece| !peer.has.has(*piece));
+        let misled =
+            self.peers.iter().filter(|(_, peer)| peer.is_up() && !peer.greeted_in_doubt && lacks(peer));
+        let misled: Vec<_> = misled.map(|(connection, _)| *connection).collect();
+        for connection in misled {
+            self.close_peer(context, connection);
         }
     }
 
