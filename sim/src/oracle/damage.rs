@@ -8,7 +8,8 @@
 //!   be sent that were read before the engine was told: one block of a piece has no hash of its own. Whoever gets it must
 //!   find it wrong (S1 there), and may ban its sender.
 //! - A disk whose syncs lied, or made no rename last, owes nothing of what it said to have saved (S12).
-//! - No torrent is complete (S1) with a file that is missing or short: to see that needs no hash.
+//! - No torrent is complete (S1) with a file that was missing or short when its files were looked at last: to see that needs
+//!   no hash.
 //! - A block that was read in time may be sent afterwards (S2): its bytes decide.
 //! - What was lost is fetched again, so there may be more left than before, and a seed may complete (S9).
 //! - Nothing that was spoiled counts as lost (S12).

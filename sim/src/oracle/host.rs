@@ -91,6 +91,8 @@ pub(super) struct ProcessWatch {
     pub(super) is_timeout: bool,
     /// Torrents that it said are complete, since a piece was last fetched.
     pub(super) told_complete: BTreeSet<usize>,
+    /// By torrent: at which step a look at its files that is over was asked for.
+    pub(super) looked_at: BTreeMap<usize, u64>,
     /// Torrents that wait for a full disk.
     pub(super) waits_for_disk: BTreeSet<usize>,
     /// Torrents that said that the disk is full and have not gone on.
@@ -132,6 +134,7 @@ pub(super) struct AskedByUdp {
 pub(super) enum Pending {
     Open,
     Check(Vec<u32>),
+    Look,
     Record(Vec<u32>),
     /// With how many syncs the disk had not done when it was asked for.
     Snapshot(BTreeSet<u32>, Totals, u64),

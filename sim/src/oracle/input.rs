@@ -406,6 +406,12 @@ impl Watch {
                 watch.note_if_whole(torrent, material.piece_count());
                 is_little_lost(age, loss_max)
             }
+            (Pending::Look, JobResult::Looked(Ok(_))) => {
+                if let Some(process) = &mut watch.process {
+                    process.looked_at.insert(torrent, asked_at);
+                }
+                Ok(())
+            }
             (Pending::Record(pieces), JobResult::Recorded(Ok(()))) => {
                 watch.recorded.entry(torrent).or_default().extend(pieces);
                 Ok(())

@@ -139,6 +139,7 @@ impl Watch {
                         }
                         Pending::Check(numbers(pieces))
                     }
+                    Work::Look => Pending::Look,
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
                     Work::Snapshot { have, totals, .. } => {
                         let counted = process.counted.entry(torrent).or_default();
@@ -301,6 +302,7 @@ impl Watch {
                 if let Some(process) = &mut watch.process {
                     process.fetched.insert(number);
                     process.told_complete.remove(&number);
+                    process.looked_at.remove(&number);
                     if process.failed.remove(&(number, piece)).is_some_and(|senders| senders.len() == 1) {
                         self.marks.insert("parole");
                     }
@@ -338,9 +340,14 @@ impl Watch {
                     return Err(("S21", "complete, again".to_owned()));
                 }
                 let material = &self.materials.torrents[number];
+                let looked_at = watch.process.as_ref().and_then(|process| process.looked_at.get(&number));
                 let wrong = (0..material.piece_count()).find(|piece| {
                     let (offset, length) = material.piece(*piece);
-                    !disk.holds(number as u32, offset, length) && !watch.damage.may_believe(number, *piece)
+                    let damage = &watch.damage;
+                    let came_later = looked_at.is_some_and(|step| damage.is_younger(number, *piece, *step));
+                    !disk.holds(number as u32, offset, length)
+                        && !damage.may_believe(number, *piece)
+                        && !came_later
                 });
                 if let Some(piece) = wrong.filter(|_| self.is_looking) {
                     return Err(("S1", format!("completed, but piece {piece} is not right")));
