@@ -75,6 +75,8 @@ pub(super) struct ProcessWatch {
     pub(super) rates: Rates,
     /// The most connections at once since there was last no more in memory than the budget.
     pub(super) windows: u64,
+    /// Connections that it closed in this step: what one brought may be what ended it.
+    pub(super) closed: u64,
     /// A connection came, or was named, since limits were last looked at.
     pub(super) is_changed: bool,
     /// A peer was unchoked since then.

@@ -16,7 +16,7 @@ use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits, private};
 use crate::disk::SimDisk;
-use crate::plan::{HostPlan, Materials, Plan, ROOT};
+use crate::plan::{Materials, Plan, ROOT};
 use crate::trace::Kind;
 
 impl Watch {
@@ -115,6 +115,7 @@ impl Watch {
                 process.dials.remove(connection);
                 if let Some(watch) = process.connections.remove(*connection) {
                     process.rates.on_changed(now);
+                    process.closed += 1;
                     self.ledger.close(watch.end.number);
                 }
                 // Of what came with the message that ended it, nobody knows how much counts.
@@ -360,9 +361,9 @@ impl Watch {
                     process.banned.insert(address.ip());
                 }
                 self.marks.insert("banned");
-                let is_rotten =
-                    self.plan.host_at(address.ip()).is_some_and(|host| self.hosts[host].damage.is_rotten());
-                if banned.is_none_or(HostPlan::is_honest) && !is_rotten {
+                let gives_bad =
+                    |host: usize| !self.plan.hosts[host].is_honest() || self.hosts[host].damage.is_rotten();
+                if !self.plan.hosts_at(address.ip()).any(gives_bad) {
                     return Err(("S19", format!("bans {address}, which never lied")));
                 }
             }
