@@ -31,6 +31,7 @@ mod targets {
 // Here each target is a plain function: nothing of libFuzzer is built. The macro comes after them: they find it by its path.
 extern crate self as libfuzzer_sys;
 
+/// A target, as a function.
 #[macro_export]
 macro_rules! fuzz_target {
     (|$data:ident: &[u8]| $body:block) => {

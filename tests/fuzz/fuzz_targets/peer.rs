@@ -242,7 +242,7 @@ fuzz_target!(|data: &[u8]| {
             }
             (1, _) => {
                 let Some(connection) = world.dialled.pop_front() else { continue };
-                if whose % 4 == 0 {
+                if whose.is_multiple_of(4) {
                     let reason = CloseReason::ConnectFailed(NetError::Refused);
                     world.input(Input::Closed { connection, reason });
                 } else {
@@ -280,7 +280,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn address(whose: u8) -> SocketAddr {
-    if whose % 4 == 0 {
+    if whose.is_multiple_of(4) {
         ([0x2001, 0xdb8, u16::from(whose), 0, 0, 0, 0, 1], 6881).into()
     } else {
         ([93, whose, 184, 216], 6881).into()
