@@ -189,10 +189,15 @@ impl Bench {
     }
 
     pub(super) fn disk(&mut self) {
-        while !self.disk_asleep
-            && let Some(at) = self.jobs.iter().position(|(_, work)| !matches!(work, Work::Open { .. }))
-            && let Some((job, work)) = self.jobs.remove(at)
-        {
+        while !self.disk_asleep && self.disk_once() {}
+    }
+
+    /// The disk does one job. False when there is none.
+    fn disk_once(&mut self) -> bool {
+        let at = self.jobs.iter().position(|(_, work)| !matches!(work, Work::Open { .. }));
+        let job = at.and_then(|at| self.jobs.remove(at));
+        let is_there = job.is_some();
+        if let Some((job, work)) = job {
             let full = || StorageError { path: "/out/x".into(), kind: StorageErrorKind::Full };
             let written = if self.disk_full { Err(full()) } else { Ok(()) };
             let result = match work {
@@ -217,6 +222,7 @@ impl Bench {
             };
             self.input(Input::JobDone { job, result });
         }
+        is_there
     }
 
     pub(super) fn say(&mut self, connection: ConnectionId, messages: Vec<Message>) {

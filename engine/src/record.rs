@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::time::Instant;
 
 /// What a recording begins with; the last byte is the version of the format.
-pub const MAGIC: &[u8; 8] = b"taipeiR\x04";
+pub const MAGIC: &[u8; 8] = b"taipeiR\x05";
 /// The largest frame read: a torrent file, and some.
 const FRAME_BYTES_MAX: u32 = 64 << 20;
 

@@ -221,7 +221,7 @@ mod tests {
         fn read_at(&mut self, _: At<'_>, _: u64, _: &mut [u8]) -> Outcome<usize> {
             broken()
         }
-        fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<bool> {
+        fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<()> {
             broken()
         }
         fn stat(&mut self, _: At<'_>) -> Outcome<Option<Stat>> {
@@ -298,7 +298,13 @@ mod tests {
     fn a_torrent_is_written_to_by_one_at_a_time() {
         let (one, other) = (place("/one"), place_of(1, "/other"));
         let piece = one.layout.piece(0).unwrap();
-        let write = || Work::Write { piece, runs: Vec::new(), digests: false };
+        let write = || Work::Write {
+            piece,
+            runs: Vec::new(),
+            reaches: Vec::new(),
+            forget: Vec::new(),
+            digests: false,
+        };
         let (done, _results) = mpsc::channel(1);
         let mut state = State::default();
         let works =

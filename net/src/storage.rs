@@ -73,15 +73,10 @@ impl FileStorage {
 
     /// From the pool, or opened.
     fn open(&self, at: At<'_>, access: Access) -> io::Result<Arc<File>> {
-        self.open_anew(at, access).map(|(file, _)| file)
-    }
-
-    /// The same; says whether the file was made.
-    fn open_anew(&self, at: At<'_>, access: Access) -> io::Result<(Arc<File>, bool)> {
         if let Some(file) = self.pool().find(at, access) {
-            return Ok((file, false));
+            return Ok(file);
         }
-        let (file, is_new) = match platform::open(at.root, at.path, access) {
+        let file = match platform::open(at.root, at.path, access) {
             Err(error) if platform::is_exhausted(&error) => {
                 debug!("out of file descriptors: closing half of the pool");
                 self.pool().halve();
@@ -91,20 +86,19 @@ impl FileStorage {
         };
         let file = Arc::new(file);
         self.pool().keep(at, access, Arc::clone(&file));
-        Ok((file, is_new))
+        Ok(file)
     }
 
-    /// Opened for writing, and whether what was in it before may be gone: somebody removed it, or cut it, since we
-    /// wrote to it.
+    /// Opened for writing, under its name even if somebody removed it, and whether somebody cut it since we wrote to it.
     fn open_to_write(&self, at: At<'_>) -> io::Result<(Arc<File>, bool)> {
-        let (file, is_new) = self.open_anew(at, Access::Write)?;
+        let file = self.open(at, Access::Write)?;
         let metadata = file.metadata()?;
         if platform::is_unlinked(&metadata) {
             self.pool().forget(at.root, at.path.as_str());
-            return self.open_anew(at, Access::Write).map(|(file, _)| (file, true));
+            return Ok((self.open(at, Access::Write)?, false));
         }
         let was_cut = self.pool().length_left(at).is_some_and(|left| metadata.len() < left);
-        Ok((file, is_new || was_cut))
+        Ok((file, was_cut))
     }
 }
 
@@ -138,9 +132,9 @@ impl Storage for FileStorage {
         })
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
         named(at, || {
-            let (file, anew) = self.open_to_write(at)?;
+            let (file, was_cut) = self.open_to_write(at)?;
             let mut slices: Vec<IoSlice<'_>> =
                 parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
             let mut slices = slices.as_mut_slice();
@@ -156,9 +150,32 @@ impl Storage for FileStorage {
                     Err(error) => return Err(error),
                 }
             }
-            self.pool().leave_length(at, offset, anew);
-            Ok(anew)
+            self.pool().leave_length(at, offset, was_cut);
+            Ok(())
         })
+    }
+
+    fn reaches(&mut self, at: At<'_>, length: u64) -> Result<bool, StorageError> {
+        named(at, || {
+            let open = self.pool().find(at, Access::Read);
+            if let Some(file) = open {
+                let metadata = file.metadata()?;
+                let left = self.pool().length_left(at).unwrap_or(0);
+                return Ok(!platform::is_unlinked(&metadata) && metadata.len() >= length.max(left));
+            }
+            if length == 0 {
+                return Ok(true);
+            }
+            match platform::stat(at.root, at.path) {
+                Ok(stat) => Ok(stat.length >= length),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn forget(&mut self, at: At<'_>) {
+        self.pool().forget(at.root, at.path.as_str());
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
@@ -310,11 +327,11 @@ impl Pool {
         Some(self.roots.get(at.root)?.get(at.path.as_str())?.length_left)
     }
 
-    /// We wrote up to `end`; `anew`: what we knew before holds no longer.
-    fn leave_length(&mut self, at: At<'_>, end: u64, anew: bool) {
+    /// We wrote up to `end`; `was_cut`: what we knew before holds no longer.
+    fn leave_length(&mut self, at: At<'_>, end: u64, was_cut: bool) {
         let open = self.roots.get_mut(at.root).and_then(|files| files.get_mut(at.path.as_str()));
         if let Some(open) = open {
-            open.length_left = if anew { end } else { open.length_left.max(end) };
+            open.length_left = if was_cut { end } else { open.length_left.max(end) };
         }
     }
 

@@ -147,8 +147,13 @@ fn whatever_a_torrent_names_lies_below_the_download_directory_each_by_itself() {
         assert!(matches!(opened, JobResult::Opened(Ok(_))), "{opened:?}");
         for piece in metainfo.layout.pieces() {
             let block = BlockData::from(bytes::Bytes::from(payload(piece.at())));
-            let written =
-                run(Work::Write { piece, runs: vec![Run { begin: 0, blocks: vec![block] }], digests: false });
+            let written = run(Work::Write {
+                piece,
+                runs: vec![Run { begin: 0, blocks: vec![block] }],
+                reaches: vec![],
+                forget: vec![],
+                digests: false,
+            });
             assert!(matches!(written, JobResult::Written(Ok(_))), "{written:?}");
         }
         let pieces: Vec<_> = metainfo.layout.pieces().collect();

@@ -110,7 +110,7 @@ enum Change {
 enum NameChange {
     Put { name: String, inode: u64 },
     Rename { from: String, to: String, inode: u64 },
-    Remove { name: String },
+    Remove { name: String, inode: u64 },
 }
 
 impl NameChange {
@@ -120,18 +120,16 @@ impl NameChange {
                 names.insert(name, inode);
             }
             Self::Rename { from, to, inode } => {
-                names.remove(&from);
+                take_name(names, &from, inode);
                 names.insert(to, inode);
             }
-            Self::Remove { name } => {
-                names.remove(&name);
-            }
+            Self::Remove { name, inode } => take_name(names, &name, inode),
         }
     }
 
     fn directory(&self) -> &str {
         match self {
-            Self::Put { name, .. } | Self::Remove { name } | Self::Rename { to: name, .. } => {
+            Self::Put { name, .. } | Self::Remove { name, .. } | Self::Rename { to: name, .. } => {
                 directory_of(name)
             }
         }
@@ -399,6 +397,12 @@ impl SimDisk {
         Ok(inode)
     }
 
+    /// What this process left a file at, if it is the same file.
+    fn left_length(&self, name: &str) -> Option<u64> {
+        let (inode, left) = self.left.get(name)?;
+        (self.names.get(name) == Some(inode)).then_some(*left)
+    }
+
     fn note_directories(&mut self, mut directory: String) {
         while !directory.is_empty() && self.directories.insert(directory.clone()) {
             directory = directory_of(&directory).to_owned();
@@ -515,7 +519,7 @@ impl Storage for SimDisk {
         Ok(there)
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
         let name = name_of(at.root, at.path);
         self.call(&name, true)?;
         let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -529,12 +533,8 @@ impl Storage for SimDisk {
                 return Err(error(&name, StorageErrorKind::Full));
             }
         }
-        let is_new = !self.names.contains_key(&name);
         let inode = self.inode_or_new(&name)?;
-        let length_now = self.inodes[&inode].now.length;
-        let was_changed =
-            self.left.get(&name).is_some_and(|(same, left)| *same != inode || length_now < *left);
-        let anew = is_new || was_changed;
+        let left = self.left_length(&name).filter(|left| *left <= self.inodes[&inode].now.length);
         let mut at = offset;
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let source = self.source_of(&name, at, part);
@@ -543,9 +543,20 @@ impl Storage for SimDisk {
             at += part.len() as u64;
         }
         self.work.written_bytes += length;
-        let before = self.left.get(&name).map_or(0, |(_, left)| if anew { 0 } else { *left });
-        self.left.insert(name, (inode, before.max(offset + length)));
-        Ok(anew)
+        self.left.insert(name, (inode, left.unwrap_or(0).max(offset + length)));
+        Ok(())
+    }
+
+    fn reaches(&mut self, at: At<'_>, length: u64) -> Result<bool, StorageError> {
+        let name = name_of(at.root, at.path);
+        self.call(&name, false)?;
+        let there = self.names.get(&name).map_or(0, |inode| self.inodes[inode].now.length);
+        let is_other = self.left.get(&name).is_some_and(|(inode, _)| self.names.get(&name) != Some(inode));
+        Ok(!is_other && there >= length.max(self.left_length(&name).unwrap_or(0)))
+    }
+
+    fn forget(&mut self, at: At<'_>) {
+        self.left.remove(&name_of(at.root, at.path));
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {
@@ -658,8 +669,8 @@ impl Storage for SimDisk {
         let name = name_of(at.root, at.path);
         self.call(&name, self.names.contains_key(&name))?;
         self.left.remove(&name);
-        if self.names.remove(&name).is_some() {
-            self.unsynced_names.push(NameChange::Remove { name });
+        if let Some(inode) = self.names.remove(&name) {
+            self.unsynced_names.push(NameChange::Remove { name, inode });
             self.drop_unnamed();
         }
         Ok(())
@@ -683,8 +694,10 @@ impl Storage for SimDisk {
 
     fn unlock(&mut self, at: At<'_>) {
         let name = name_of(at.root, at.path);
-        if self.locks.remove(&name).is_some() && self.names.remove(&name).is_some() {
-            self.unsynced_names.push(NameChange::Remove { name });
+        if self.locks.remove(&name).is_some()
+            && let Some(inode) = self.names.remove(&name)
+        {
+            self.unsynced_names.push(NameChange::Remove { name, inode });
             self.drop_unnamed();
         }
     }
@@ -694,6 +707,13 @@ impl Inode {
     fn change(&mut self, change: Change) {
         self.now.apply(&change);
         self.unsynced.push(change);
+    }
+}
+
+/// Takes a name from a file. A later one of the same name, made safe before this was, keeps it.
+fn take_name(names: &mut BTreeMap<String, u64>, name: &str, inode: u64) {
+    if names.get(name) == Some(&inode) {
+        names.remove(name);
     }
 }
 

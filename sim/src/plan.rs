@@ -500,12 +500,18 @@ impl Plan {
 
     /// The host at an address, or the only one behind it.
     pub fn host_at(&self, address: IpAddr) -> Option<usize> {
-        if let Some(nat) = self.nat_at(address) {
-            let mut behind = (0..self.hosts.len()).filter(|host| self.hosts[*host].nat == Some(nat));
-            let first = behind.next();
-            return first.filter(|_| behind.next().is_none());
-        }
-        self.party_at(address).filter(|party| *party < self.hosts.len())
+        let mut hosts = self.hosts_at(address);
+        let first = hosts.next();
+        first.filter(|_| hosts.next().is_none())
+    }
+
+    /// All hosts at an address: behind a box there may be several.
+    pub fn hosts_at(&self, address: IpAddr) -> impl Iterator<Item = usize> {
+        let nat = self.nat_at(address);
+        let (there, boxed) =
+            if nat.is_none() { (self.party_at(address), 0) } else { (None, self.hosts.len()) };
+        let behind = (0..boxed).filter(move |host| self.hosts[*host].nat == nat);
+        there.filter(|party| *party < self.hosts.len()).into_iter().chain(behind)
     }
 
     /// The host at an address, if it lies.

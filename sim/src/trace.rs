@@ -346,8 +346,9 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
 }
 
 const MAGIC: &[u8] = b"taipeitr\x01";
-/// Kept in memory of every run, so that failures explain themselves.
-const RING_EVENTS: usize = 4096;
+/// Kept in memory of every run, so that failures explain themselves; few, as they take the room of the engines' own in the
+/// processor's cache.
+const RING_EVENTS: usize = 256;
 
 #[cfg(test)]
 mod tests {

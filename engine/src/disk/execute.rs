@@ -14,8 +14,9 @@ pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many<'_>) 
         Work::SaveMetadata { info } => JobResult::MetadataSaved(metadata::save(place, info, storage)),
         Work::Check { pieces } => JobResult::Checked(payload::check(place, pieces, storage, sha1_many)),
         Work::Allocate { files } => JobResult::Allocated(allocate::allocate(place, files, storage)),
-        Work::Write { piece, runs, digests } => {
-            JobResult::Written(payload::write(place, *piece, runs, *digests, storage, sha1_many))
+        Work::Write { piece, runs, reaches, forget, digests } => {
+            forget.iter().for_each(|file| storage.forget(place.at(*file)));
+            JobResult::Written(payload::write(place, *piece, runs, reaches, *digests, storage, sha1_many))
         }
         Work::Hash { pieces } => JobResult::Hashed(payload::hash(place, pieces, storage, sha1_many)),
         Work::Read { blocks } => JobResult::Read(payload::read(place, blocks, storage)),

@@ -92,16 +92,15 @@ impl Storage for MemoryStorage {
         Ok(count)
     }
 
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError> {
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError> {
         let name = self.call(at, true)?;
-        let is_new = !self.files.contains_key(&name);
         let file = self.file(name);
         let (offset, bytes) = (offset as usize, parts.concat());
         if !bytes.is_empty() {
             file.bytes.resize(file.bytes.len().max(offset + bytes.len()), 0);
             file.bytes[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
-        Ok(is_new)
+        Ok(())
     }
 
     fn stat(&mut self, at: At<'_>) -> Result<Option<Stat>, StorageError> {

@@ -110,6 +110,11 @@ pub enum Work {
         piece: PieceIndex,
         /// From offset to blocks.
         runs: Vec<Run>,
+        /// Its files and how long each is known to be. To one that is missing or shorter nothing is written, for what was in
+        /// it would be zeros.
+        reaches: Vec<(FileIndex, u64)>,
+        /// Those of them that were found so before: how long the storage left them counts no more.
+        forget: Vec<FileIndex>,
         /// Whether the digests of the blocks are wanted, because they will be read back.
         digests: bool,
     },
@@ -157,6 +162,13 @@ pub struct Run {
     pub begin: u32,
     /// In order.
     pub blocks: Vec<BlockData>,
+}
+
+impl Run {
+    /// How many bytes its blocks have together.
+    pub fn bytes(&self) -> u32 {
+        self.blocks.iter().map(BlockData::len).sum()
+    }
 }
 
 /// A piece to hash.
@@ -237,8 +249,8 @@ pub enum JobResult {
 /// What came of writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Written {
-    /// The files of which what was in them before may be gone, as a rule because they are new.
-    pub anew: Vec<FileIndex>,
+    /// Files that are missing, or shorter than they were: their part was not written.
+    pub gone: Vec<FileIndex>,
     /// Of each block in order, as it came, if they were asked for; none when the bytes are not there.
     pub digests: Vec<BlockDigest>,
 }
@@ -297,12 +309,23 @@ pub trait Storage {
         Bytes::from(buffer)
     }
 
-    /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse. Gives
-    /// whether what was in the file before may be gone: it was made by this call, or somebody cut it since we wrote.
+    /// Writes all of `parts` from `offset`. The file and its directories are made when missing; a gap is sparse.
     ///
     /// # Errors
     /// What the system said, with the path.
-    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<bool, StorageError>;
+    fn write_at(&mut self, at: At<'_>, offset: u64, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// Whether a file is there as far as it is known to be: for `length` bytes at least. A storage that remembers how long
+    /// it left the file says no when somebody removed it, or cut it, since.
+    ///
+    /// # Errors
+    /// What the system said, with the path.
+    fn reaches(&mut self, at: At<'_>, length: u64) -> Result<bool, StorageError> {
+        Ok(length == 0 || self.stat(at)?.is_some_and(|stat| stat.length >= length))
+    }
+
+    /// What is remembered of a file counts no more: somebody cut or removed it, and that is known.
+    fn forget(&mut self, _at: At<'_>) {}
 
     /// The figures of a file; none when there is nothing.
     ///

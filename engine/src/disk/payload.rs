@@ -102,25 +102,30 @@ fn check_large<S: Storage>(
     Ok(is_right(place, piece, &sha1.finalize().into()))
 }
 
-/// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written. Gives the files
-/// of which what was in them before may be gone, and the digests of the blocks if they are wanted.
+/// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written, nor is anything to
+/// a file that does not reach as far as it did. Gives those files, and the digests of the blocks if they are wanted.
 pub(super) fn write<S: Storage>(
     place: &Place,
     piece: PieceIndex,
     runs: &[Run],
+    reaches: &[(FileIndex, u64)],
     digests: bool,
     storage: &mut S,
     sha1_many: Sha1Many<'_>,
 ) -> Result<Written, StorageError> {
-    let mut anew = Vec::new();
+    let mut gone = Vec::new();
+    for (file, length) in reaches {
+        if !storage.reaches(place.at(*file), *length)? {
+            gone.push(*file);
+        }
+    }
     for run in runs {
         if run.blocks.iter().any(is_absent) {
             continue;
         }
         let mut parts = run.blocks.iter().flat_map(BlockData::parts).map(|part| &part[..]);
         let mut part: &[u8] = &[];
-        let length = run.blocks.iter().map(BlockData::len).sum();
-        for file_run in place.layout.runs(piece, run.begin, length) {
+        for file_run in place.layout.runs(piece, run.begin, run.bytes()) {
             let mut left = file_run.length;
             let mut slices = Vec::new();
             while left > 0 {
@@ -134,15 +139,15 @@ pub(super) fn write<S: Storage>(
                 left -= now.len() as u64;
                 part = later;
             }
-            if !file_run.pad && storage.write_at(place.at(file_run.file), file_run.offset, &slices)? {
-                anew.push(file_run.file);
+            if !file_run.pad && !gone.contains(&file_run.file) {
+                storage.write_at(place.at(file_run.file), file_run.offset, &slices)?;
             }
         }
     }
     let blocks = || runs.iter().flat_map(|run| &run.blocks);
     let digests =
         if digests && !blocks().any(is_absent) { digests_of_blocks(blocks(), sha1_many) } else { Vec::new() };
-    Ok(Written { anew, digests })
+    Ok(Written { gone, digests })
 }
 
 /// Hashes pieces side by side, from memory or read back. A piece in memory of which a block has no bytes is not good.

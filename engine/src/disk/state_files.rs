@@ -115,7 +115,7 @@ impl<'a> StateFiles<'a> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        storage.write_at(At { root: self.root, path: &self.path(kind.name()) }, offset, &[bytes]).map(|_| ())
+        storage.write_at(At { root: self.root, path: &self.path(kind.name()) }, offset, &[bytes])
     }
 
     /// Replaces the journal. `encode` is told the time at which the new one was begun, by the clock of its file

@@ -107,8 +107,14 @@ impl Desk {
 
     fn write(&mut self, piece: u32) -> Result<Vec<FileIndex>, StorageError> {
         let runs = vec![Run { begin: 0, blocks: vec![BlockData::from(self.bytes_of(piece))] }];
-        match self.run(Work::Write { piece: self.piece(piece), runs, digests: false }) {
-            JobResult::Written(written) => written.map(|written| written.anew),
+        match self.run(Work::Write {
+            piece: self.piece(piece),
+            runs,
+            reaches: vec![],
+            forget: vec![],
+            digests: false,
+        }) {
+            JobResult::Written(written) => written.map(|written| written.gone),
             other => panic!("{other:?}"),
         }
     }
@@ -720,15 +726,35 @@ fn blocks_go_to_the_files_they_lie_in() {
         Run { begin: 0, blocks: vec![part(0..5).into()] },
         Run { begin: 40, blocks: vec![BlockData::absent(10)] },
     ];
-    let all_are_new = [0, 1, 3].map(FileIndex).to_vec();
-    let written = desk.run(Work::Write { piece: desk.piece(0), runs, digests: false });
-    let JobResult::Written(Ok(Written { mut anew, .. })) = written else { panic!("{written:?}") };
-    anew.sort_unstable();
-    assert_eq!(anew, all_are_new);
+    let written =
+        desk.run(Work::Write { piece: desk.piece(0), runs, reaches: vec![], forget: vec![], digests: false });
+    assert_eq!(written, JobResult::Written(Ok(Written::default())));
     for (name, range) in [("t/a", 0..10), ("t/b", 10..13), ("t/c", 13..20)] {
         let expected = desk.payload[range].to_vec();
         assert_eq!(desk.file(name).bytes, expected);
     }
+}
+
+#[test]
+fn nothing_is_written_to_a_file_that_is_shorter_than_it_is_known_to_be() {
+    let mut desk = Desk::new(64, "a:10 b:3 c:51");
+    desk.storage.put("/downloads/t/a", &desk.payload[..9]);
+    let mut write = |reaches: &[(u32, u64)]| {
+        let runs = vec![Run { begin: 0, blocks: vec![desk.bytes_of(0).into()] }];
+        let reaches = reaches.iter().map(|(file, length)| (FileIndex(*file), *length)).collect();
+        let written =
+            desk.run(Work::Write { piece: desk.piece(0), runs, reaches, forget: vec![], digests: false });
+        let JobResult::Written(Ok(Written { gone, .. })) = written else { panic!("{written:?}") };
+        let lengths = ["a", "b", "c"]
+            .map(|name| desk.storage.files.get(&format!("/downloads/t/{name}")).map(|file| file.bytes.len()));
+        (gone.into_iter().map(|FileIndex(file)| file).collect::<Vec<_>>(), lengths)
+    };
+    assert_eq!(write(&[(0, 10), (1, 1), (2, 0)]), (vec![0, 1], [Some(9), None, Some(51)]));
+    assert_eq!(
+        write(&[(0, 9), (2, 51)]),
+        (vec![], [Some(10), Some(3), Some(51)]),
+        "what is shorter is made longer, what is missing made"
+    );
 }
 
 #[test]
@@ -765,7 +791,13 @@ fn digests_tell_which_block_was_wrong_from_memory_and_from_disk() {
     wrong[3] = Bytes::from(vec![9; 1 << 14]).into();
     let mut digests = |blocks: &[BlockData], stored: bool| {
         let runs = vec![Run { begin: 0, blocks: blocks.to_vec() }];
-        let written = desk.run(Work::Write { piece: desk.piece(0), runs, digests: false });
+        let written = desk.run(Work::Write {
+            piece: desk.piece(0),
+            runs,
+            reaches: vec![],
+            forget: vec![],
+            digests: false,
+        });
         assert!(matches!(written, JobResult::Written(Ok(_))));
         let blocks = if stored { vec![] } else { blocks.to_vec() };
         let pieces = vec![HashPiece { piece: desk.piece(0), blocks, digests: true }];

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::command::{Allocation, Priority, ResumeMode};
 use crate::disk::memory::MemoryStorage;
-use crate::disk::{Job, execute, sha1_each};
+use crate::disk::{Job, Written, execute, sha1_each};
+use crate::ids::FileIndex;
 
 /// One engine, the real jobs on files in memory, and a seed that answers at once.
 struct World {
@@ -315,9 +316,137 @@ fn what_is_in_doubt_is_neither_served_nor_kept() {
     assert_eq!(pieces.len(), 3);
     bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, false, false])) });
     assert_eq!(bench.have(), 1);
+    assert_eq!(bench.closed, [leech], "it was told of pieces that are gone");
+    let leech = ConnectionId::accepted(1);
+    bench.input(Input::Accepted { connection: leech, remote: address(9) });
+    bench.say(leech, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone, Message::Interested]);
     bench.say(leech, vec![request(0)]);
     bench.disk();
     assert!(bench.take_sent(leech).iter().any(|message| matches!(message, Message::Piece { .. })));
+}
+
+/// Fuzz-small with damage, seed 1596: others were whole, and had not said so of pieces that they had been told we have.
+#[test]
+fn who_was_told_of_a_lost_piece_and_lacks_it_is_met_anew() {
+    let mut bench = Bench::new(3, &[0, 1, 2], &[]);
+    let come = |bench: &mut Bench, n: u8, has: Message| {
+        let connection = ConnectionId::accepted(n.into());
+        bench.input(Input::Accepted { connection, remote: address(n) });
+        bench.say(connection, vec![bench.handshake(PeerId([n; 20])), has, Message::Interested]);
+        connection
+    };
+    let bits = |byte: u8| Message::Bitfield(Bytes::copy_from_slice(&[byte]));
+    let before = come(&mut bench, 1, bits(0b0010_0000));
+    let knows = come(&mut bench, 2, bits(0b1100_0000));
+    bench.say(before, vec![Message::Request(Request { piece: 2, begin: 0, length: BLOCK_BYTES })]);
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Read { .. })).unwrap();
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    let short = StorageError { path: "/out/x".into(), kind: StorageErrorKind::ShortRead };
+    bench.input(Input::JobDone { job, result: JobResult::Read(Err(short)) });
+    let later = come(&mut bench, 3, bits(0b0010_0000));
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Check { .. })).unwrap();
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, false, true])) });
+    assert_eq!(bench.closed, [before], "neither {knows:?} nor {later:?}, who was told of none");
+}
+
+/// The piece that a seed is asked for comes, and its write finds the file shorter than it was.
+fn finds_it_cut(bench: &mut Bench, seed: ConnectionId, reaches: u64) {
+    bench.give_all(seed);
+    let Some((job, Work::Write { reaches: known, .. })) = bench
+        .jobs
+        .iter()
+        .position(|(_, work)| matches!(work, Work::Write { .. }))
+        .and_then(|at| bench.jobs.remove(at))
+    else {
+        panic!("a piece is written: {:?}", bench.jobs)
+    };
+    assert_eq!(known, [(FileIndex(0), reaches)]);
+    let written = Written { gone: vec![FileIndex(0)], ..Written::default() };
+    bench.input(Input::JobDone { job, result: JobResult::Written(Ok(written)) });
+}
+
+/// The disk does what is waiting, in order, and what comes of it.
+fn work_noting(bench: &mut Bench, mut note: impl FnMut(&Work)) {
+    while let Some((job, work)) = bench.jobs.pop_front() {
+        note(&work);
+        let later = std::mem::take(&mut bench.jobs);
+        bench.jobs.push_back((job, work));
+        bench.disk_once();
+        let new = std::mem::replace(&mut bench.jobs, later);
+        bench.jobs.extend(new);
+    }
+}
+
+/// Fuzz-small with damage, seed 139: cut between a start and the first write after it, so that no storage could know.
+#[test]
+fn a_file_that_was_cut_is_in_doubt_before_anything_is_written_to_it() {
+    let mut bench = Bench::new(3, &[0, 1], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.disk();
+    bench.disk_asleep = true;
+    let piece_bytes = u64::from(BLOCKS * BLOCK_BYTES);
+    finds_it_cut(&mut bench, seed, 2 * piece_bytes);
+    let mut order = Vec::new();
+    work_noting(&mut bench, |work| match work {
+        Work::Record { doubted, .. } => order.push(format!("record {}", doubted.len())),
+        Work::Snapshot { .. } => order.push("snapshot".to_owned()),
+        Work::Write { reaches, forget, .. } => order.push(format!("write {reaches:?} {forget:?}")),
+        _ => {}
+    });
+    let at = |what: &str| order.iter().position(|one| one == what);
+    let write = format!("write [(FileIndex(0), {})] [FileIndex(0)]", 2 * piece_bytes);
+    let (record, saved, written) = (at("record 2"), at("snapshot"), at(&write));
+    assert!(record.is_some() && record < saved && saved < written, "were we killed in between: {order:?}");
+    assert_eq!(bench.have(), 3, "what is still there is had again");
+}
+
+/// Fuzz-small with damage, seeds 43, 228 and 314: read after the file was made again, before that was known.
+#[test]
+fn what_was_read_while_its_file_came_to_be_in_doubt_is_not_served() {
+    let mut bench = Bench::new(3, &[0, 1], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let leech = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection: leech, remote: address(9) });
+    bench.say(leech, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone, Message::Interested]);
+    bench.disk();
+    bench.take_sent(leech);
+    bench.disk_asleep = true;
+    bench.say(leech, vec![Message::Request(Request { piece: 1, begin: 0, length: BLOCK_BYTES })]);
+    finds_it_cut(&mut bench, seed, 2 * u64::from(BLOCKS * BLOCK_BYTES));
+    bench.disk_asleep = false;
+    bench.disk();
+    let sent = bench.take_sent(leech);
+    assert!(!sent.iter().any(|message| matches!(message, Message::Piece { .. })), "{sent:?}");
+    assert!(sent.iter().any(|message| matches!(message, Message::RejectRequest(_))), "{sent:?}");
+}
+
+/// What came is right, and was written; then the file is found gone, and the write is not looked at again.
+#[test]
+fn a_piece_that_is_being_verified_while_its_file_is_in_doubt_is_read_back() {
+    let mut bench = Bench::new(4, &[0], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.disk();
+    bench.disk_asleep = true;
+    bench.give_all(seed);
+    let take = |bench: &mut Bench, which: fn(&Work) -> bool| {
+        let at = bench.jobs.iter().position(|(_, work)| which(work)).unwrap();
+        bench.jobs.remove(at).unwrap()
+    };
+    let is_write = |work: &Work| matches!(work, Work::Write { .. });
+    let (first, _) = take(&mut bench, is_write);
+    let (second, _) = take(&mut bench, is_write);
+    bench.input(Input::JobDone { job: first, result: JobResult::Written(Ok(Written::default())) });
+    let gone = Written { gone: vec![FileIndex(0)], ..Written::default() };
+    bench.input(Input::JobDone { job: second, result: JobResult::Written(Ok(gone)) });
+    let mut read_back = 0;
+    work_noting(&mut bench, |work| {
+        if let Work::Hash { pieces } = work {
+            read_back += pieces.iter().filter(|asked| asked.blocks.is_empty()).count();
+        }
+    });
+    assert!(read_back > 0);
+    assert_eq!(bench.have(), 4);
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Swarm {
     fn work(&mut self) {
         while let Some((job, work)) = self.bench.jobs.pop_front() {
             let result = match work {
-                Work::Write { piece, runs, digests } => {
+                Work::Write { piece, runs, digests, .. } => {
                     let blocks = runs.iter().flat_map(|run| &run.blocks);
                     let digest = |block| BlockDigest(byte_of(block).into());
                     let digests = if digests { blocks.map(digest).collect() } else { vec![] };
@@ -130,7 +130,7 @@ impl Swarm {
                             self.stored.insert((piece.get(), block), what);
                         }
                     }
-                    JobResult::Written(Ok(Written { anew: vec![], digests }))
+                    JobResult::Written(Ok(Written { gone: vec![], digests }))
                 }
                 Work::Hash { pieces } => {
                     JobResult::Hashed(Ok(pieces.iter().map(|asked| self.hash(asked)).collect()))

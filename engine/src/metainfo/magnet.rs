@@ -177,7 +177,8 @@ impl fmt::Display for Magnet {
         }
         self.trackers.iter().try_for_each(|url| put("tr", &encode(url)))?;
         self.web_seeds.iter().try_for_each(|url| put("ws", &encode(url)))?;
-        self.peers.iter().try_for_each(|peer| put("x.pe", &peer.to_string()))?;
+        // The one character of an address that would be taken for an escape: before the scope of a link-local one.
+        self.peers.iter().try_for_each(|peer| put("x.pe", &peer.to_string().replace('%', "%25")))?;
         if !self.select_only.is_empty() {
             put("so", &ranges(&self.select_only))?;
         }
@@ -278,6 +279,14 @@ mod tests {
         let magnet = Magnet::parse(&link).unwrap();
         assert_eq!((magnet.trackers, magnet.web_seeds), (vec!["http://t/?k=a+b".to_owned()], vec![]));
         assert_eq!((magnet.peers, magnet.select_only), (vec![], vec![1]));
+    }
+
+    // Found by the fuzz target.
+    #[test]
+    fn the_scope_of_a_peer_is_written_so_that_it_is_read() {
+        let magnet = Magnet::parse(&format!("magnet:?{HASH}&x.pe=[fe80::1%2525]:80")).unwrap();
+        assert_eq!(magnet.peers, ["[fe80::1%25]:80".parse().unwrap()]);
+        assert_eq!(Magnet::parse(&magnet.to_string()), Ok(magnet));
     }
 
     #[test]

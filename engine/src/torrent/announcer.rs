@@ -8,6 +8,10 @@
 //! interval. A failure is retried after 5 s, doubling to 10 min with jitter, whatever the interval was: after an outage
 //! nothing waits for an interval, nor does one that could not be reached while those of another do not help.
 //!
+//! When all were asked and still nothing comes, each is asked again after its minimum interval, then after twice as long
+//! each time, until that is its interval. Whoever nobody can dial, and was told only of peers that give nothing, would
+//! else do nothing for half an hour while the tracker has long known others.
+//!
 //! Each tracker is told `started` once, with the first announce that it takes; one tracker is told `completed`, once,
 //! preferably one that knows us; those that took `started` are told `stopped`, all at once.
 //!
@@ -62,6 +66,8 @@ pub(crate) struct Announcer {
     seeking: bool,
     /// From then on others are asked as well, unless something comes by then; none while nothing is sought.
     hungry_at: Option<Instant>,
+    /// When something of what is sought came last.
+    fed_at: Instant,
     port: u16,
 }
 
@@ -171,6 +177,11 @@ struct Tracker {
     welcome_at: Instant,
     /// When it is due, should it be asked beside one that knew of nobody.
     due_at: Instant,
+    /// When it took an announce last.
+    answered_at: Instant,
+    /// For how long it is left alone from then on when nothing comes of what it says, and until when.
+    patience: Duration,
+    patient_until: Instant,
     /// It took the last announce and knew of nobody else.
     barren: bool,
 }
@@ -224,6 +235,7 @@ impl Announcer {
             wake_at: None,
             seeking: false,
             hungry_at: None,
+            fed_at: Instant::START,
             port: 0,
         }
     }
@@ -298,7 +310,7 @@ impl Announcer {
         }
         self.due_at = self.due_at.min(now);
         self.trackers.iter_mut().for_each(|tracker| tracker.due_at = tracker.due_at.min(now));
-        self.on_fed(now);
+        self.on_helped(now);
         self.advance(now);
     }
 
@@ -330,8 +342,8 @@ impl Announcer {
         self.advance(now);
     }
 
-    /// Whether something is sought of peers. When nothing comes of it for [`ANNOUNCE_HUNGRY`], that is no reason to ask a
-    /// tracker that answered before its interval is over; others may know better.
+    /// Whether something is sought of peers. When nothing comes of it for [`ANNOUNCE_HUNGRY`], others may know better than
+    /// the tracker that answered; and when all did, they may know better by now.
     pub(crate) fn set_seeking(&mut self, now: Instant, seeking: bool) {
         if seeking != self.hungry_at.is_some() {
             self.hungry_at = seeking.then_some(now + ANNOUNCE_HUNGRY);
@@ -339,8 +351,14 @@ impl Announcer {
         }
     }
 
-    /// Some of what is sought came, or an answer that may lead to it.
+    /// Some of what is sought came.
     pub(crate) fn on_fed(&mut self, now: Instant) {
+        self.fed_at = now;
+        self.on_helped(now);
+    }
+
+    /// The same, or an answer that may lead to it.
+    fn on_helped(&mut self, now: Instant) {
         if let Some(at) = &mut self.hungry_at {
             *at = now + ANNOUNCE_HUNGRY;
         }
@@ -510,6 +528,13 @@ impl Announcer {
                 beside = true;
             }
         }
+        for tracker in usable().filter(|tracker| hungry && tracker.failures == 0) {
+            let at = tracker.patient_until;
+            if at <= now {
+                return Plan::Announce(tracker.id, (!tracker.started).then_some(AnnounceEvent::Started));
+            }
+            wait = Some(wait.map_or(at, |wait: Instant| wait.min(at)));
+        }
         wait.map_or(Plan::Nothing, Plan::Wait)
     }
 
@@ -607,7 +632,13 @@ impl Announcer {
             interval.max(least)
         };
         self.due_at = now + wait;
+        let fed_at = self.fed_at;
         let tracker = self.tracker_mut(attempt.tracker);
+        let helped = fed_at >= tracker.answered_at;
+        let patience = if helped { least } else { tracker.patience.saturating_mul(2) };
+        tracker.patience = patience.clamp(least, wait);
+        tracker.patient_until = now + tracker.patience;
+        tracker.answered_at = now;
         tracker.failures = 0;
         let was_unreachable = std::mem::take(&mut tracker.unreachable);
         tracker.retry_at = now;
@@ -628,7 +659,7 @@ impl Announcer {
             assert_eq!(self.completed, Completed::Pending, "completed is told once");
             self.completed = Completed::Told;
         }
-        self.on_fed(now);
+        self.on_helped(now);
         if was_unreachable {
             self.retry_soon(now);
         }
@@ -752,6 +783,9 @@ impl Tracker {
             barred_until: Instant::START,
             welcome_at: Instant::START,
             due_at: Instant::START,
+            answered_at: Instant::START,
+            patience: Duration::ZERO,
+            patient_until: Instant::START,
             barren: false,
         }
     }

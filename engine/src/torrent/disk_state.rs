@@ -5,21 +5,25 @@
 //! [`TorrentState::DiskError`]: no block is asked for and no peer is dialled, what we have is served. Peers are asked
 //! again only after the disk took what it had refused, so a disk that stays full costs nobody a block.
 //!
-//! A file that was found missing or cut, at the latest when all pieces are there and every file is looked at, is *in doubt*: what we have of it is hashed again, and not served before. So a
-//! file that another program replaces by zeros, or that we had to make anew, never counts as data.
+//! A file that was found missing or cut, before anything is written to it and at the latest when all pieces are there and
+//! every file is looked at, is *in doubt*: what we have of it is hashed again, and not served before. What was to be written
+//! to it is held until a snapshot says so: were we killed in between, the zeros before it would pass for data.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::reach::Reach;
 use super::{Purpose, Save, Torrent, TorrentState};
 use crate::alert::{AddError, Alert};
 use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
 use crate::context::Context;
-use crate::disk::{StorageError, StorageErrorKind, Work};
+use crate::disk::{Run, StorageError, StorageErrorKind, Work};
 use crate::ids::{FileIndex, PieceIndex};
+use crate::metainfo::Layout;
+use crate::peer::Peer;
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -32,8 +36,13 @@ pub(super) struct DiskState {
     trying: bool,
     /// What the user was told, so that it is told again only when it changes.
     told: Option<(StorageErrorKind, Option<u64>)>,
+    reach: Reach,
     /// Pieces of files in doubt, until they were hashed.
     doubted: BTreeSet<PieceIndex>,
+    /// Counts the times that files came to be in doubt.
+    doubts: u64,
+    /// Writes to such files, until it is saved that these are in doubt.
+    held: Vec<Held>,
     confirming: bool,
     /// All is there but for what is in doubt.
     completion_held: bool,
@@ -41,6 +50,16 @@ pub(super) struct DiskState {
     looked: bool,
     /// Files to make, with room for all of them, before the download begins.
     to_allocate: Vec<FileIndex>,
+}
+
+/// A write that waits.
+#[derive(Debug)]
+struct Held {
+    piece: PieceIndex,
+    runs: Vec<Run>,
+    digests: bool,
+    /// The files that it found missing or cut.
+    gone: Vec<FileIndex>,
 }
 
 impl DiskState {
@@ -77,9 +96,35 @@ impl DiskState {
         self.looked = false;
     }
 
-    /// Nothing is tried again: the torrent ends.
+    /// How often files came to be in doubt. What was asked of the disk before one of these times may be read after it.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts
+    }
+
+    /// How long files should be that a write goes to.
+    pub(super) fn reaches(&self, layout: &Layout, piece: PieceIndex, runs: &[Run]) -> Vec<(FileIndex, u64)> {
+        self.reach.of(layout, piece, runs)
+    }
+
+    /// A piece was found on disk.
+    pub(super) fn on_found(&mut self, layout: &Layout, piece: PieceIndex) {
+        self.reach.on_found(layout, piece);
+    }
+
+    /// A part of a piece was written.
+    pub(super) fn on_written(&mut self, layout: &Layout, piece: PieceIndex, runs: &[Run]) {
+        self.reach.on_written(layout, piece, runs);
+    }
+
+    /// A write found files missing or cut: it waits.
+    pub(super) fn hold(&mut self, piece: PieceIndex, runs: Vec<Run>, digests: bool, gone: Vec<FileIndex>) {
+        self.held.push(Held { piece, runs, digests, gone });
+    }
+
+    /// Nothing is tried again: the torrent ends. What is in doubt stays so, for the next run to hash.
     pub(super) fn give_up(&mut self) {
-        *self = Self::default();
+        let (doubted, doubts) = (std::mem::take(&mut self.doubted), self.doubts);
+        *self = Self { doubted, doubts, ..Self::default() };
     }
 }
 
@@ -168,7 +213,7 @@ impl Torrent {
     /// Goes on when the disk took all that it had refused.
     pub(super) fn go_on_if_tried(&mut self, context: &mut Context<'_>) {
         let reads = |purpose: &Purpose| matches!(purpose, Purpose::Read { .. });
-        if !self.disk.trying || !self.jobs.values().all(reads) {
+        if !self.disk.trying || !self.jobs.values().all(reads) || !self.disk.held.is_empty() {
             return;
         }
         self.disk.trying = false;
@@ -209,7 +254,10 @@ impl Torrent {
     /// What was in these files may be gone.
     pub(super) fn doubt(&mut self, files: impl IntoIterator<Item = FileIndex>) {
         for file in files {
+            self.disk.doubts += 1;
+            self.disk.reach.on_gone(file);
             let pieces = self.place.layout.pieces_of(file).map(PieceIndex::new);
+            self.verify.on_doubted(pieces.clone());
             for piece in pieces.filter(|piece| self.have.has(*piece)) {
                 if self.disk.doubted.insert(piece) {
                     self.resume.on_doubted(piece);
@@ -218,9 +266,20 @@ impl Torrent {
         }
     }
 
+    /// Writes what was held, once nothing saved claims what it fills with zeros.
+    pub(super) fn write_held(&mut self, context: &mut Context<'_>) {
+        if self.disk.held.is_empty() || !self.may_write() || self.resume.owes_doubts() {
+            return;
+        }
+        for Held { piece, runs, digests, gone } in std::mem::take(&mut self.disk.held) {
+            self.submit_write(context, piece, runs, digests, gone);
+        }
+    }
+
     /// Hashes what is in doubt, a few pieces at a time.
     pub(super) fn confirm_doubted(&mut self, context: &mut Context<'_>) {
-        if self.disk.confirming || self.disk.doubted.is_empty() || !self.may_write() {
+        let may_begin = self.may_write() && self.state != TorrentState::Stopping;
+        if self.disk.confirming || self.disk.doubted.is_empty() || !may_begin {
             return;
         }
         self.disk.confirming = true;
@@ -239,15 +298,19 @@ impl Torrent {
         self.disk.confirming = false;
         match result {
             Ok(good) => {
+                let mut lost = Vec::new();
                 for (piece, good) in pieces.into_iter().zip(good) {
                     self.disk.doubted.remove(&piece);
                     if good {
+                        self.disk.on_found(&self.place.layout, piece);
                         self.tell_confirmed(piece);
                         self.resume.on_good(context.now, piece);
                     } else {
                         self.on_lost(context, piece);
+                        lost.push(piece);
                     }
                 }
+                self.part_over(context, &lost);
                 if self.disk.doubted.is_empty() {
                     self.peers.values_mut().for_each(|peer| peer.greeted_in_doubt = false);
                 }
@@ -291,6 +354,18 @@ impl Torrent {
             && self.selection.is_complete()
         {
             self.on_complete(context);
+        }
+    }
+
+    /// Pieces are lost that peers were told of. As nobody need be told of what it has, those that lack one would not tell us
+    /// when they get it, and what they told us before may be all that we ever hear: they are met anew.
+    fn part_over(&mut self, context: &mut Context<'_>, lost: &[PieceIndex]) {
+        let lacks = |peer: &Peer| lost.iter().any(|piece| !peer.has.has(*piece));
+        let misled =
+            self.peers.iter().filter(|(_, peer)| peer.is_up() && !peer.greeted_in_doubt && lacks(peer));
+        let misled: Vec<_> = misled.map(|(connection, _)| *connection).collect();
+        for connection in misled {
+            self.close_peer(context, connection);
         }
     }
 

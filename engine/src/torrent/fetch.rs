@@ -18,7 +18,7 @@ use crate::alert::Alert;
 use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{PieceHash, Run, StorageErrorKind, Work};
-use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
+use crate::ids::{BlockIndex, ConnectionId, FileIndex, PieceIndex};
 use crate::limits::BLOCK_BYTES;
 use crate::peer::Outstanding;
 use crate::time::Instant;
@@ -251,8 +251,31 @@ impl Torrent {
         digests: bool,
     ) {
         self.verify.on_write_out(piece, early_bytes);
-        let purpose = Purpose::Write { piece, runs: runs.clone(), digests };
-        self.submit(context, purpose, Work::Write { piece, runs, digests });
+        self.submit_write(context, piece, runs, digests, Vec::new());
+    }
+
+    pub(super) fn submit_write(
+        &mut self,
+        context: &mut Context<'_>,
+        piece: PieceIndex,
+        runs: Vec<Run>,
+        digests: bool,
+        forget: Vec<FileIndex>,
+    ) {
+        let work = self.write_of(piece, runs.clone(), digests, forget);
+        self.submit(context, Purpose::Write { piece, runs, digests }, work);
+    }
+
+    /// The job for it, by what is known of the files; of those in `forget` the storage is to remember nothing.
+    pub(super) fn write_of(
+        &self,
+        piece: PieceIndex,
+        runs: Vec<Run>,
+        digests: bool,
+        forget: Vec<FileIndex>,
+    ) -> Work {
+        let reaches = self.disk.reaches(&self.place.layout, piece, &runs);
+        Work::Write { piece, runs, reaches, forget, digests }
     }
 
     /// Over the memory budget, the largest partial pieces are written early.

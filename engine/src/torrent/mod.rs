@@ -15,6 +15,7 @@ mod metadata;
 mod pex;
 mod picker;
 mod piece;
+mod reach;
 mod refill;
 mod resume;
 mod seed_goal;
@@ -159,6 +160,8 @@ enum Purpose {
     Read {
         connection: ConnectionId,
         blocks: Vec<ReadBlock>,
+        /// How often files had been in doubt when it was asked for.
+        doubts: u64,
     },
     Record {
         good: Vec<PieceIndex>,
@@ -375,13 +378,22 @@ impl Torrent {
                 let work = Work::Check { pieces: pieces.clone() };
                 self.on_disk_error(context, error, Purpose::Check { pieces }, work);
             }
-            (Purpose::Write { piece, runs, .. }, JobResult::Written(Ok(Written { anew, digests }))) => {
-                self.doubt(anew);
-                self.verify.on_stored(piece, &runs, &digests);
-                self.on_written(context, piece);
+            (Purpose::Write { piece, runs, digests: wanted }, JobResult::Written(Ok(written))) => {
+                let Written { gone, digests } = written;
+                if gone.is_empty() {
+                    self.disk.on_written(&self.place.layout, piece, &runs);
+                    self.verify.on_stored(piece, &runs, &digests);
+                    self.on_written(context, piece);
+                } else {
+                    debug!(torrent = %self.info_hash.short(), ?gone, "files were cut or removed");
+                    self.doubt(gone.iter().copied());
+                    if self.state != TorrentState::Stopping {
+                        self.disk.hold(piece, runs, wanted, gone);
+                    }
+                }
             }
             (Purpose::Write { piece, runs, digests }, JobResult::Written(Err(error))) => {
-                let work = Work::Write { piece, runs: runs.clone(), digests };
+                let work = self.write_of(piece, runs.clone(), digests, Vec::new());
                 self.on_disk_error(context, error, Purpose::Write { piece, runs, digests }, work);
             }
             (Purpose::Hash { pieces }, JobResult::Hashed(Ok(hashes))) => {
@@ -397,8 +409,8 @@ impl Torrent {
                 }
                 self.pause_for_disk(context, error);
             }
-            (Purpose::Read { connection, blocks }, JobResult::Read(result)) => {
-                self.on_read(context, connection, blocks, result);
+            (Purpose::Read { connection, blocks, doubts }, JobResult::Read(result)) => {
+                self.on_read(context, connection, &blocks, doubts, result);
             }
             (Purpose::Record { .. }, JobResult::Recorded(Ok(())))
             | (Purpose::Snapshot, JobResult::Saved(Ok(()))) => {
@@ -486,6 +498,7 @@ impl Torrent {
         if self.may_save() {
             self.save(context);
         }
+        self.write_held(context);
         self.go_on_if_tried(context);
         self.dial(context);
         self.ask_for_metadata(context);
@@ -565,6 +578,7 @@ impl Torrent {
         if self.have.set(piece) {
             self.bytes_have += u64::from(self.place.layout.piece_bytes(piece));
             self.selection.on_have(&self.place.layout, piece);
+            self.disk.on_found(&self.place.layout, piece);
         }
     }
 

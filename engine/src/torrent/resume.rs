@@ -21,6 +21,9 @@ pub(crate) struct Resume {
     saving_since: Option<Instant>,
     /// Bytes written that no snapshot has synced.
     unsynced_bytes: u64,
+    /// Pieces came to be in doubt that the last snapshot may claim; and those that the one under way says it of.
+    doubts_unsaved: bool,
+    doubts_saving: bool,
 }
 
 /// Something to write down.
@@ -58,9 +61,10 @@ impl Resume {
         }
     }
 
-    /// A piece may be gone: were the process to end now, it is to be hashed.
+    /// A piece may be gone: were the process to end now, it is to be hashed. A snapshot is wanted at once.
     pub(crate) fn on_doubted(&mut self, piece: PieceIndex) {
         if self.enabled {
+            self.doubts_unsaved = true;
             self.good.retain(|good| *good != piece);
             self.doubted.insert(piece);
         }
@@ -88,6 +92,11 @@ impl Resume {
         }
     }
 
+    /// Whether what was saved may claim a piece that is in doubt.
+    pub(crate) fn owes_doubts(&self) -> bool {
+        self.doubts_unsaved || self.doubts_saving
+    }
+
     /// What is to be written down now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Save> {
         if self.job_out || !self.enabled {
@@ -103,6 +112,7 @@ impl Resume {
         if self.deadline().is_some_and(|at| at <= now) {
             self.job_out = true;
             self.unsynced_bytes = 0;
+            self.doubts_saving = std::mem::take(&mut self.doubts_unsaved);
             self.saving_since = self.dirty_since.take();
             return Some(Save::Snapshot);
         }
@@ -112,6 +122,7 @@ impl Resume {
     /// The job is over. What failed is written down again later.
     pub(crate) fn on_saved(&mut self, failed: Option<Save>) {
         self.job_out = false;
+        let saving = std::mem::take(&mut self.doubts_saving);
         match failed {
             Some(Save::Record { good, touched, doubted }) => {
                 // What became of a piece meanwhile counts.
@@ -125,7 +136,10 @@ impl Resume {
                 self.doubted.extend(doubted.into_iter().filter(|piece| !is_good.contains(piece)));
                 self.good.extend(good);
             }
-            Some(Save::Snapshot) => self.dirty_since = self.saving_since.or(self.dirty_since),
+            Some(Save::Snapshot) => {
+                self.dirty_since = self.saving_since.or(self.dirty_since);
+                self.doubts_unsaved |= saving;
+            }
             None => {}
         }
     }
@@ -138,7 +152,8 @@ impl Resume {
     /// When the next snapshot is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let since = self.dirty_since.filter(|_| self.enabled && !self.job_out)?;
-        Some(if self.unsynced_bytes < UNSYNCED_BYTES_MAX { since + SNAPSHOT_EVERY } else { since })
+        let is_urgent = self.unsynced_bytes >= UNSYNCED_BYTES_MAX || self.doubts_unsaved;
+        Some(if is_urgent { since } else { since + SNAPSHOT_EVERY })
     }
 }
 
@@ -221,11 +236,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_doubt_is_saved_at_once_and_owed_until_then() {
+        let mut resume = Resume::default();
+        resume.enable();
+        assert!(!resume.owes_doubts());
+        resume.on_doubted(PieceIndex::new(1));
+        assert!(matches!(resume.poll(Instant(5)), Some(Save::Record { .. })));
+        resume.on_saved(None);
+        for failed in [true, false] {
+            assert_eq!((resume.owes_doubts(), resume.poll(Instant(6))), (true, Some(Save::Snapshot)));
+            assert!(resume.owes_doubts(), "until it is saved");
+            resume.on_saved(failed.then_some(Save::Snapshot));
+        }
+        assert!(!resume.owes_doubts());
+        assert_eq!(resume.poll(Instant(7)), None);
+    }
+
+    #[test]
     fn without_a_place_nothing_is_kept() {
         let mut resume = Resume::default();
         resume.on_good(Instant(0), PieceIndex::new(1));
         resume.on_doubted(PieceIndex::new(2));
         resume.on_lost(Instant(0), PieceIndex::new(3));
-        assert_eq!(resume.poll(Instant(0)), None);
+        assert_eq!((resume.poll(Instant(0)), resume.owes_doubts()), (None, false));
     }
 }

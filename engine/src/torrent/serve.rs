@@ -12,7 +12,7 @@ use super::swarm::{ALLOWED_FAST_GIVEN, Fault};
 use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, PieceIndex};
 use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX};
 use crate::wire::{Message, Request};
 
@@ -25,6 +25,7 @@ impl Torrent {
         request: Request,
     ) -> Result<(), Fault> {
         let Some(block) = self.judge(request) else { return Err(Fault::Request(request)) };
+        let there = self.is_sure_of(block.piece);
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         if !peer.uploads.on_request(block) {
             return Err(Fault::Flood);
@@ -33,7 +34,6 @@ impl Torrent {
             peer.am_choking && peer.allowed_fast_given.contains(&block.piece) && peer.fast_blocks_left > 0;
         peer.fast_blocks_left -= u32::from(promised);
         let fast = promised && begins(peer, &self.spread);
-        let there = self.have.has(block.piece) && !self.disk.is_in_doubt(block.piece);
         if peer.am_choking && !promised {
             peer.choked_requests += 1;
             if peer.choked_requests > CHOKED_REQUESTS_MAX {
@@ -74,24 +74,59 @@ impl Torrent {
             if blocks.is_empty() {
                 return;
             }
-            let purpose = Purpose::Read { connection, blocks: blocks.clone() };
+            if !blocks.iter().all(|block| self.is_sure_of(block.piece)) {
+                self.hand_over(context, connection, &blocks, Vec::new());
+                continue;
+            }
+            let doubts = self.disk.doubts();
+            let purpose = Purpose::Read { connection, blocks: blocks.clone(), doubts };
             self.submit(context, purpose, Work::Read { blocks });
         }
     }
 
-    /// Blocks for a peer are there, or cannot be read.
+    /// Whether a piece is there, for all that we know.
+    fn is_sure_of(&self, piece: PieceIndex) -> bool {
+        self.have.has(piece) && !self.disk.is_in_doubt(piece)
+    }
+
+    /// Blocks for a peer are there, or cannot be read. What may have been read after a file came to be in doubt, and was
+    /// written to again, may be zeros.
     pub(super) fn on_read(
         &mut self,
         context: &mut Context<'_>,
         connection: ConnectionId,
-        blocks: Vec<ReadBlock>,
+        blocks: &[ReadBlock],
+        doubts: u64,
         result: Result<Vec<BlockData>, StorageError>,
     ) {
+        let is_sure = doubts == self.disk.doubts();
+        let data = result.as_ref().ok().filter(|_| is_sure).map_or(Vec::new(), Clone::clone);
+        self.hand_over(context, connection, blocks, data);
+        match result {
+            Ok(_) => self.serve(context, connection),
+            Err(error) if matches!(error.kind, StorageErrorKind::NotFound | StorageErrorKind::ShortRead) => {
+                debug!(torrent = %self.info_hash.short(), %error, "data is gone");
+                let files: BTreeSet<_> =
+                    blocks.iter().flat_map(|block| self.place.layout.files_of(block.piece)).collect();
+                self.doubt(files);
+            }
+            Err(error) => self.pause_for_disk(context, error),
+        }
+    }
+
+    /// Sends a peer what was read for it. Without data it is told that it gets nothing.
+    fn hand_over(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+        blocks: &[ReadBlock],
+        data: Vec<BlockData>,
+    ) {
         if let Some(peer) = self.peers.get_mut(&connection) {
-            peer.uploads.on_read_over(&blocks);
-            let mut data = result.as_ref().map_or(Vec::new(), Clone::clone).into_iter();
+            peer.uploads.on_read_over(blocks);
+            let mut data = data.into_iter();
             let mut sent_bytes = 0;
-            for block in &blocks {
+            for block in blocks {
                 let data = data.next();
                 if !peer.uploads.on_read(*block) {
                     continue;
@@ -112,19 +147,6 @@ impl Torrent {
             }
             peer.upload_steady.add(context.now, sent_bytes);
             self.upload.add(context.now, sent_bytes);
-        }
-        if let Err(error) = result {
-            match error.kind {
-                StorageErrorKind::NotFound | StorageErrorKind::ShortRead => {
-                    debug!(torrent = %self.info_hash.short(), %error, "data is gone");
-                    let files: BTreeSet<_> =
-                        blocks.iter().flat_map(|block| self.place.layout.files_of(block.piece)).collect();
-                    self.doubt(files);
-                }
-                _ => self.pause_for_disk(context, error),
-            }
-        } else {
-            self.serve(context, connection);
         }
     }
 

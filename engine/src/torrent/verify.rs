@@ -42,6 +42,8 @@ struct Progress {
     /// What was hashed, or will be, comes from disk.
     from_disk: bool,
     hash: Option<PieceHash>,
+    /// A file of it came to be in doubt: what was written may be gone, whatever the hash of what came says.
+    doubted: bool,
 }
 
 /// Hash and write are over.
@@ -74,7 +76,8 @@ impl Verify {
             self.wait(piece, blocks);
         }
         self.bytes += bytes;
-        let progress = Progress { senders, bytes, read_back, from_disk: read_back, hash: None };
+        let progress =
+            Progress { senders, bytes, read_back, from_disk: read_back, hash: None, doubted: false };
         assert!(self.under_way.insert(piece, progress).is_none(), "a piece is verified once at a time");
         self.read_back_if_written(piece);
     }
@@ -128,6 +131,18 @@ impl Verify {
             progress.from_disk = true;
         }
         self.read_back_if_written(piece);
+    }
+
+    /// What was written of these pieces may be gone. Those that are good by then are read back.
+    pub(crate) fn on_doubted(&mut self, pieces: impl Iterator<Item = PieceIndex>) {
+        if self.under_way.is_empty() {
+            return;
+        }
+        for piece in pieces {
+            if let Some(progress) = self.under_way.get_mut(&piece) {
+                progress.doubted = true;
+            }
+        }
     }
 
     /// The next pieces to hash side by side, while fewer than enough batches are out. With `more` to come, a batch waits
@@ -212,7 +227,12 @@ impl Verify {
         if self.is_writing(piece) {
             return None;
         }
-        self.under_way.get(&piece)?.hash.as_ref()?;
+        let progress = self.under_way.get_mut(&piece)?;
+        if progress.hash.as_ref()?.good && std::mem::take(&mut progress.doubted) {
+            (progress.hash, progress.from_disk) = (None, true);
+            self.wait(piece, Vec::new());
+            return None;
+        }
         let Progress { senders, bytes, from_disk, hash, .. } = self.under_way.remove(&piece)?;
         let PieceHash { good, digests } = hash?;
         self.bytes -= bytes;
@@ -316,6 +336,27 @@ mod tests {
         assert_eq!(spoilt(b"ab", b"ax"), (true, 0, false));
         assert_eq!(spoilt(b"ab", b""), (true, 0, false), "it is gone");
         assert_eq!(spoilt(b"", b"ax"), (true, 0, false), "nobody knows what came");
+    }
+
+    #[test]
+    fn a_right_piece_in_doubt_is_read_back_and_a_wrong_one_blames_who_sent_it() {
+        for right in [true, false] {
+            let mut verify = Verify::default();
+            begin(&mut verify, 1, true, &[1]);
+            assert!(verify.next_batch(Instant::START, false).is_some());
+            verify.on_doubted([piece(0), piece(1)].into_iter());
+            assert_eq!(verify.on_written(piece(1)), None);
+            let verdict = verify.on_hashed(piece(1), hash(right));
+            assert_eq!(verdict.is_none(), right);
+            if let Some(verdict) = verdict {
+                assert!(!verdict.spoilt && verdict.liars.len() == 1);
+                continue;
+            }
+            verify.on_batch_over();
+            let batch = verify.next_batch(Instant::START, false).unwrap();
+            assert!(batch.iter().all(|asked| asked.piece == piece(1) && asked.blocks.is_empty()));
+            assert!(verify.on_hashed(piece(1), hash(true)).is_some_and(|verdict| verdict.good));
+        }
     }
 
     #[test]

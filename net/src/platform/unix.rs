@@ -54,8 +54,8 @@ pub(crate) fn hear_joined_only(socket: &socket2::Socket, ipv6: bool) -> io::Resu
     }
 }
 
-/// Opens a plain file below `root`; says whether it was made.
-pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
+/// Opens a plain file below `root`; one that is to be written to is made when missing.
+pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<File> {
     let (parents, name) = split(path);
     let (directory, mode) = match access {
         Access::Read => (open_directory(root, parents)?, OFlags::RDONLY),
@@ -63,20 +63,20 @@ pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result
     };
     // Opening a pipe or a device must not wait or become our terminal.
     let flags = mode | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let (file, is_new) = match rustix::fs::openat(&directory, name, flags, FILE_MODE) {
+    let file = match rustix::fs::openat(&directory, name, flags, FILE_MODE) {
         Err(Errno::NOENT) if access == Access::Write => {
             match rustix::fs::openat(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, FILE_MODE) {
                 // Another thread of ours was first.
-                Err(Errno::EXIST) => (rustix::fs::openat(&directory, name, flags, FILE_MODE)?, false),
-                made => (made?, true),
+                Err(Errno::EXIST) => rustix::fs::openat(&directory, name, flags, FILE_MODE)?,
+                made => made?,
             }
         }
-        opened => (opened?, false),
+        opened => opened?,
     };
     if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
         return Err(Errno::ISDIR.into());
     }
-    Ok((file.into(), is_new))
+    Ok(file.into())
 }
 
 /// Reads once.
@@ -187,7 +187,7 @@ pub(crate) fn free_bytes(root: &str) -> io::Result<u64> {
 /// Takes an exclusive lock on a file and writes our process number into it.
 pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
     for _ in 0..LOCK_TRIES {
-        let (mut file, _) = open(root, path, Access::Write)?;
+        let mut file = open(root, path, Access::Write)?;
         match file.try_lock() {
             // The one who held it before us may have removed the file after we opened it.
             Ok(()) if is_unlinked(&file.metadata()?) => {}

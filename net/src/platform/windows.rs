@@ -34,23 +34,16 @@ pub(crate) fn hear_joined_only(_: &socket2::Socket, _: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a plain file below `root`; says whether it was made.
-pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<(File, bool)> {
+/// Opens a plain file below `root`; one that is to be written to is made when missing.
+pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result<File> {
     let full = resolve(root, path)?;
     match access {
-        Access::Read => Ok((File::open(full)?, false)),
+        Access::Read => File::open(full),
         Access::Write => {
             if let Some(parent) = full.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            let mut options = OpenOptions::new();
-            options.read(true).write(true);
-            match options.clone().create_new(true).open(&full) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Ok((options.open(full)?, false))
-                }
-                made => Ok((made?, true)),
-            }
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(full)
         }
     }
 }
@@ -122,7 +115,7 @@ pub(crate) fn free_bytes(_root: &str) -> io::Result<u64> {
 
 /// Takes an exclusive lock on a file and writes our process number into it.
 pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
-    let (mut file, _) = open(root, path, Access::Write)?;
+    let mut file = open(root, path, Access::Write)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;

@@ -145,21 +145,29 @@ fn a_file_removed_by_others_is_noticed_when_synced() {
 }
 
 #[test]
-fn a_write_tells_when_what_was_there_may_be_gone() {
+fn a_file_that_somebody_cut_or_removed_does_not_reach_as_far_as_we_left_it() {
     let root = Root::new();
     let name = path("f");
     let at = At { root: root.root(), path: &name };
     let mut storage = FileStorage::new();
-    assert_eq!(storage.write_at(at, 100, &[b"new"]), Ok(true), "it was not there");
-    assert_eq!(storage.write_at(at, 0, &[b"old"]), Ok(false));
+    let reaches = |storage: &mut FileStorage, length| storage.reaches(at, length).unwrap();
+    assert!(reaches(&mut storage, 0) && !reaches(&mut storage, 1), "it is not there");
+    assert!(!root.0.join("f").exists(), "nor was it made");
+    storage.write_at(at, 100, &[b"new"]).unwrap();
+    assert!(reaches(&mut storage, 103) && !reaches(&mut storage, 104));
     File::options().write(true).open(root.0.join("f")).unwrap().set_len(50).unwrap();
-    assert_eq!(storage.write_at(at, 0, &[b"cut"]), Ok(true), "somebody cut it");
-    assert_eq!(storage.write_at(at, 3, &[b"cut"]), Ok(false), "said once");
+    assert!(!reaches(&mut storage, 0), "somebody cut it");
+    storage.forget(at);
+    assert!(reaches(&mut storage, 50) && !reaches(&mut storage, 51), "and that is known");
+    storage.write_at(at, 0, &[b"cut"]).unwrap();
+    assert!(reaches(&mut storage, 50), "from now on this is all");
     fs::remove_file(root.0.join("f")).unwrap();
-    assert_eq!(storage.write_at(at, 7, &[b"again"]), Ok(true), "somebody removed it");
+    assert!(!reaches(&mut storage, 0), "somebody removed it");
+    storage.write_at(at, 7, &[b"again"]).unwrap();
+    assert!(reaches(&mut storage, 12));
     assert_eq!(fs::read(root.0.join("f")).unwrap(), b"\0\0\0\0\0\0\0again", "and it has a name again");
     let mut other = FileStorage::new();
-    assert_eq!(other.write_at(at, 0, &[b"x"]), Ok(false));
+    assert!(reaches(&mut other, 12) && !reaches(&mut other, 13), "of what it did not write it knows nothing");
     assert_eq!(other.read_at(at, 0, &mut [0]), Ok(1));
 }
 

@@ -121,9 +121,9 @@ impl SimDisk {
     }
 
     fn remove_file(&mut self, file: Option<&str>, rng: &mut Rng) -> u64 {
-        let Some((home, _)) = self.victim(file, rng) else { return 0 };
+        let Some((home, inode)) = self.victim(file, rng) else { return 0 };
         self.names.remove(&home.name);
-        self.unsynced_names.push(NameChange::Remove { name: home.name.clone() });
+        self.unsynced_names.push(NameChange::Remove { name: home.name.clone(), inode });
         self.drop_unnamed();
         self.spoil(&home, 0, home.length, false);
         1

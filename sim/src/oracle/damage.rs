@@ -7,8 +7,10 @@
 //!   told or not, for reading it fails. Of one that rotted, was replaced, or was lost by a sync that lied, wrong bytes may
 //!   be sent that were read before the engine was told: one block of a piece has no hash of its own. Whoever gets it must
 //!   find it wrong (S1 there), and may ban its sender.
-//! - A disk whose syncs lied, or made no rename last, owes nothing of what it said to have saved (S12).
-//! - No torrent is complete (S1) with a file that is missing or short: to see that needs no hash.
+//! - A disk whose syncs lied, or made no rename last, owes nothing of what it said to have saved (S12): that a piece is gone
+//!   may be lost with it, and then nobody was told.
+//! - No torrent is complete (S1) with a file that was missing or short when its files were looked at last: to see that needs
+//!   no hash.
 //! - A block that was read in time may be sent afterwards (S2): its bytes decide.
 //! - What was lost is fetched again, so there may be more left than before, and a seed may complete (S9).
 //! - Nothing that was spoiled counts as lost (S12).
@@ -63,6 +65,14 @@ impl DamageWatch {
     /// The engine knows how it is with a piece. Whether that was news of something spoiled.
     pub(super) fn on_told(&mut self, torrent: usize, piece: u32) -> bool {
         self.untold.remove(&(torrent, piece)).is_some()
+    }
+
+    /// A run begins by what was saved before the engine was told of a piece, if it ever was spoiled.
+    pub(super) fn on_forgotten(&mut self, torrent: usize, piece: u32, step: u64) {
+        if self.is_spoiled(torrent, piece) {
+            self.untold.insert((torrent, piece), Spoil { silent: true, step });
+            self.silent.insert((torrent, piece));
+        }
     }
 
     /// Whether a piece may be claimed that is not right on disk.

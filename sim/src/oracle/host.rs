@@ -75,6 +75,8 @@ pub(super) struct ProcessWatch {
     pub(super) rates: Rates,
     /// The most connections at once since there was last no more in memory than the budget.
     pub(super) windows: u64,
+    /// Connections that it closed in this step: what one brought may be what ended it.
+    pub(super) closed: u64,
     /// A connection came, or was named, since limits were last looked at.
     pub(super) is_changed: bool,
     /// A peer was unchoked since then.
@@ -91,6 +93,8 @@ pub(super) struct ProcessWatch {
     pub(super) is_timeout: bool,
     /// Torrents that it said are complete, since a piece was last fetched.
     pub(super) told_complete: BTreeSet<usize>,
+    /// By torrent: at which step a look at its files that is over was asked for.
+    pub(super) looked_at: BTreeMap<usize, u64>,
     /// Torrents that wait for a full disk.
     pub(super) waits_for_disk: BTreeSet<usize>,
     /// Torrents that said that the disk is full and have not gone on.
@@ -132,6 +136,7 @@ pub(super) struct AskedByUdp {
 pub(super) enum Pending {
     Open,
     Check(Vec<u32>),
+    Look,
     Record(Vec<u32>),
     /// With how many syncs the disk had not done when it was asked for.
     Snapshot(BTreeSet<u32>, Totals, u64),

@@ -320,15 +320,15 @@ impl Watch {
                 if !claimed.is_empty() && watch.incarnation > 1 {
                     self.marks.insert("resumed");
                 }
-                let bad: Vec<u32> = claimed
-                    .iter()
-                    .copied()
-                    .filter(|piece| {
-                        let (offset, length) = material.piece(*piece);
-                        !disk.holds(torrent as u32, offset, length)
-                            && !watch.damage.may_believe(torrent, *piece)
-                    })
-                    .collect();
+                let is_wrong = |piece: &u32| {
+                    let (offset, length) = material.piece(*piece);
+                    !disk.holds(torrent as u32, offset, length)
+                };
+                let mut bad: Vec<u32> = claimed.iter().copied().filter(is_wrong).collect();
+                if disk.broken_promises() > 0 {
+                    bad.iter().for_each(|piece| watch.damage.on_forgotten(torrent, *piece, self.steps));
+                }
+                bad.retain(|piece| !watch.damage.may_believe(torrent, *piece));
                 for piece in watch.damage.untold(torrent) {
                     if !claimed.contains(&piece) && watch.damage.on_told(torrent, piece) {
                         self.marks.insert("damage_noticed");
@@ -405,6 +405,12 @@ impl Watch {
                 }
                 watch.note_if_whole(torrent, material.piece_count());
                 is_little_lost(age, loss_max)
+            }
+            (Pending::Look, JobResult::Looked(Ok(_))) => {
+                if let Some(process) = &mut watch.process {
+                    process.looked_at.insert(torrent, asked_at);
+                }
+                Ok(())
             }
             (Pending::Record(pieces), JobResult::Recorded(Ok(()))) => {
                 watch.recorded.entry(torrent).or_default().extend(pieces);

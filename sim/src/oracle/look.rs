@@ -34,7 +34,9 @@ impl Watch {
     /// S16. What came over a connection that is gone since is there until it is written, and had its window.
     pub(super) fn check_memory(&mut self, now: u64, host: usize, buffered: u64) {
         let budget = self.plan.hosts[host].config.buffer_bytes;
-        let connections = self.connection_count(host);
+        let closed =
+            self.hosts[host].process.as_mut().map_or(0, |process| std::mem::take(&mut process.closed));
+        let connections = self.connection_count(host) + closed;
         let most = budget + connections * READ_WINDOW_BYTES;
         self.near("S16", "blocks in memory of one host", Near::bytes(buffered, most));
         let Some(process) = &mut self.hosts[host].process else { return };

@@ -16,7 +16,7 @@ use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits, private};
 use crate::disk::SimDisk;
-use crate::plan::{HostPlan, Materials, Plan, ROOT};
+use crate::plan::{Materials, Plan, ROOT};
 use crate::trace::Kind;
 
 impl Watch {
@@ -115,6 +115,7 @@ impl Watch {
                 process.dials.remove(connection);
                 if let Some(watch) = process.connections.remove(*connection) {
                     process.rates.on_changed(now);
+                    process.closed += 1;
                     self.ledger.close(watch.end.number);
                 }
                 // Of what came with the message that ended it, nobody knows how much counts.
@@ -139,6 +140,7 @@ impl Watch {
                         }
                         Pending::Check(numbers(pieces))
                     }
+                    Work::Look => Pending::Look,
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
                     Work::Snapshot { have, totals, .. } => {
                         let counted = process.counted.entry(torrent).or_default();
@@ -301,6 +303,7 @@ impl Watch {
                 if let Some(process) = &mut watch.process {
                     process.fetched.insert(number);
                     process.told_complete.remove(&number);
+                    process.looked_at.remove(&number);
                     if process.failed.remove(&(number, piece)).is_some_and(|senders| senders.len() == 1) {
                         self.marks.insert("parole");
                     }
@@ -338,9 +341,14 @@ impl Watch {
                     return Err(("S21", "complete, again".to_owned()));
                 }
                 let material = &self.materials.torrents[number];
+                let looked_at = watch.process.as_ref().and_then(|process| process.looked_at.get(&number));
                 let wrong = (0..material.piece_count()).find(|piece| {
                     let (offset, length) = material.piece(*piece);
-                    !disk.holds(number as u32, offset, length) && !watch.damage.may_believe(number, *piece)
+                    let damage = &watch.damage;
+                    let came_later = looked_at.is_some_and(|step| damage.is_younger(number, *piece, *step));
+                    !disk.holds(number as u32, offset, length)
+                        && !damage.may_believe(number, *piece)
+                        && !came_later
                 });
                 if let Some(piece) = wrong.filter(|_| self.is_looking) {
                     return Err(("S1", format!("completed, but piece {piece} is not right")));
@@ -353,9 +361,9 @@ impl Watch {
                     process.banned.insert(address.ip());
                 }
                 self.marks.insert("banned");
-                let is_rotten =
-                    self.plan.host_at(address.ip()).is_some_and(|host| self.hosts[host].damage.is_rotten());
-                if banned.is_none_or(HostPlan::is_honest) && !is_rotten {
+                let gives_bad =
+                    |host: usize| !self.plan.hosts[host].is_honest() || self.hosts[host].damage.is_rotten();
+                if !self.plan.hosts_at(address.ip()).any(gives_bad) {
                     return Err(("S19", format!("bans {address}, which never lied")));
                 }
             }

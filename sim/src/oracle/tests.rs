@@ -290,6 +290,10 @@ fn s16_is_more_in_memory_than_the_budget_and_a_window_for_each() {
         stage.watch.check_memory(1, LEECH, budget + more);
         assert_eq!(stage.broken(), broken);
     }
+    let mut stage = Stage::new("").connected(SEED);
+    stage.says(Output::Close { connection: CONNECTION });
+    stage.watch.check_memory(1, LEECH, budget + 1);
+    assert_eq!(stage.broken(), None, "it came with what ended its connection");
     // What came over a connection that is gone goes on waiting for the disk, and nothing more does.
     for (between, broken) in [(budget + 2, None), (budget, Some("S16"))] {
         let mut stage = Stage::new("").connected(SEED);

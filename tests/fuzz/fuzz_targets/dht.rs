@@ -73,7 +73,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn address(whose: u8) -> SocketAddr {
-    if whose % 4 == 0 {
+    if whose.is_multiple_of(4) {
         ([0x2001, 0xdb8, 0, u16::from(whose), 0, 0, 0, 1], 6881).into()
     } else {
         ([93, whose, 184, whose], 6881).into()

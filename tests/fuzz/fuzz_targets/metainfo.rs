@@ -2,12 +2,29 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taipei_engine::metainfo::{Metainfo, PathRules};
+use taipei_engine::limits::MAGNET_BYTES_MAX;
+use taipei_engine::metainfo::{Magnet, Metainfo, PathRules};
 
 fuzz_target!(|data: &[u8]| {
     for rules in [PathRules::Unix, PathRules::Windows] {
-        let Ok(metainfo) = Metainfo::parse(data, rules) else { continue };
+        let metainfo = match Metainfo::parse(data, rules) {
+            Ok(metainfo) => metainfo,
+            Err(error) => {
+                assert!(!error.class().is_empty());
+                continue;
+            }
+        };
+        let link = Magnet::from(&metainfo).to_string();
+        if link.len() <= MAGNET_BYTES_MAX {
+            assert_eq!(Magnet::parse(&link).map(|magnet| magnet.info_hashes), Ok(metainfo.info_hashes));
+        }
         let layout = &metainfo.layout;
+        for piece in layout.pieces().take(100) {
+            let bytes = layout.piece_bytes(piece);
+            let runs = layout.runs(piece, 0, bytes);
+            assert_eq!(runs.map(|run| run.length).sum::<u64>(), u64::from(bytes));
+            assert!(layout.files_of(piece).all(|file| layout.pieces_of(file).contains(&piece.get())));
+        }
         assert!(
             layout.pieces().take(1000).map(|piece| u64::from(layout.piece_bytes(piece))).sum::<u64>()
                 <= layout.total_bytes()

@@ -10,6 +10,7 @@ fuzz_target!(|data: &[u8]| {
     }
     for ipv6 in [false, true] {
         if let Some(answer) = UdpAnswer::parse(data, ipv6) {
+            assert_eq!(data.get(4..8), Some(&answer.transaction().to_be_bytes()[..]));
             assert_eq!(UdpAnswer::parse(&answer.encode(ipv6), ipv6), Some(answer));
         }
     }

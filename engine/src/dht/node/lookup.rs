@@ -170,7 +170,7 @@ impl Lookup {
         let open = chosen.iter().any(|at| matches!(self.nodes[*at].1.state, State::Fresh | State::Asked));
         let more = chosen.len() < BUCKET_NODES && self.open_start().is_some();
         let all = !open && !more && self.missed().is_none();
-        (all && self.waiting == 0) || (self.asked >= ASKED_MAX && self.waiting == 0)
+        self.waiting == 0 && (all || self.asked >= ASKED_MAX)
     }
 
     /// The nearest that answered, as they count.
