@@ -498,6 +498,15 @@ impl Plan {
         }
     }
 
+    /// The box that translates what a host sends to an address: none on the way to a neighbour.
+    pub fn nat_towards(&self, host: usize, to: IpAddr) -> Option<usize> {
+        let nat = self.hosts[host].nat.filter(|_| to.is_ipv4())?;
+        let is_neighbour = self.party_at(to).is_some_and(|there| {
+            self.nat_at(to).is_none() && self.hosts.get(there).is_some_and(|other| other.nat == Some(nat))
+        });
+        (!is_neighbour).then_some(nat)
+    }
+
     /// The host at an address, or the only one behind it.
     pub fn host_at(&self, address: IpAddr) -> Option<usize> {
         let mut hosts = self.hosts_at(address);

@@ -27,7 +27,7 @@ impl World {
             local,
             remote,
             seen_as: local,
-            nats: [self.plan.hosts[host].nat.filter(|_| local.is_ipv4()), self.plan.nat_at(remote.ip())],
+            nats: [self.plan.nat_towards(host, remote.ip()), self.plan.nat_at(remote.ip())],
             answered: false,
             asked: None,
             ends,

@@ -26,7 +26,7 @@ impl World {
         }
         this.slowed += u64::from(this.is_slow);
         let departure = this.uplink.clock.book(now, payload.len() as u64);
-        let from = match self.plan.hosts[host].nat.filter(|_| own.is_ipv4()) {
+        let from = match self.plan.nat_towards(host, to.ip()) {
             Some(nat) => self.nats[nat].handle_out(now, Protocol::Udp, inner, to),
             None => inner,
         };
