@@ -2,6 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use taipei_engine::InfoHash;
+use taipei_engine::disk::Identity;
 use taipei_engine::limits::MAGNET_BYTES_MAX;
 use taipei_engine::metainfo::{Magnet, Metainfo, PathRules};
 
@@ -19,6 +21,12 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(Magnet::parse(&link).map(|magnet| magnet.info_hashes), Ok(metainfo.info_hashes));
         }
         let layout = &metainfo.layout;
+        assert!(layout.stored_bytes() <= layout.total_bytes());
+        let identity = Identity::new(InfoHash([7; 20]), layout);
+        assert_eq!(
+            (identity.piece_count, identity.file_count as usize),
+            (layout.piece_count(), layout.files().len())
+        );
         for piece in layout.pieces().take(100) {
             let bytes = layout.piece_bytes(piece);
             let runs = layout.runs(piece, 0, bytes);

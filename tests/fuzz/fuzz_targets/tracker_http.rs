@@ -43,7 +43,7 @@ fn answers(body: &[u8]) {
 
 fn requests(query: &str) {
     if let Ok(request) = AnnounceRequest::parse(query) {
-        let again = request.path_and_query("/announce", None);
+        let again = request.path_and_query("/announce", Some("pass=1"));
         let (_, again) = again.split_once('?').unwrap_or_default();
         assert_eq!(AnnounceRequest::parse(again), Ok(request));
         assert!(tracker_http::imitates_announce(query) && tracker_http::names_torrent(query));
