@@ -272,9 +272,9 @@ impl Node {
                 self.on_response(now, &pending, contact, *response);
                 self.note_joined(now);
             }
-            Body::Error { code } => self.on_failed(now, &pending, Some(code)),
+            Body::Error { code } => self.on_failed(now, &pending, Some(code), Lookup::on_refusal),
             // It gave our own id as its own.
-            _ => self.on_failed(now, &pending, None),
+            _ => self.on_failed(now, &pending, None, Lookup::on_refusal),
         }
     }
 
@@ -286,7 +286,7 @@ impl Node {
             if pending.slow {
                 if let Some(pending) = self.forget(transaction) {
                     self.on_silence(now, pending.remote);
-                    self.on_failed(now, &pending, None);
+                    self.on_failed(now, &pending, None, Lookup::on_silence);
                 }
                 continue;
             }
@@ -355,11 +355,18 @@ impl Node {
         self.advance(now, key);
     }
 
-    fn on_failed(&mut self, now: Instant, pending: &Pending, code: Option<i64>) {
+    /// No answer that counts; `tell` is what a look-up makes of it.
+    fn on_failed(
+        &mut self,
+        now: Instant,
+        pending: &Pending,
+        code: Option<i64>,
+        tell: fn(&mut Lookup, SocketAddr),
+    ) {
         match pending.purpose {
             Purpose::Search(key) => {
                 if let Some(search) = self.searches.get_mut(&key) {
-                    search.lookup.on_silence(pending.remote);
+                    tell(&mut search.lookup, pending.remote);
                     self.advance(now, key);
                 }
             }

@@ -51,6 +51,11 @@ enum State {
 }
 
 impl Node {
+    /// What it says counts for nothing, and it is not asked again.
+    fn refuse(&mut self) {
+        (self.state, self.asked) = (State::Silent, ASKED_TIMES);
+    }
+
     /// It was asked and has not answered; it may yet.
     fn has_failed(&self) -> bool {
         matches!(self.state, State::Silent | State::Slow)
@@ -127,7 +132,7 @@ impl Lookup {
                 if asked == Some(from.id) {
                     self.nodes[at].1.state = State::Answered { token };
                 } else {
-                    (self.nodes[at].1.state, self.nodes[at].1.asked) = (State::Silent, ASKED_TIMES);
+                    self.nodes[at].1.refuse();
                 }
                 self.hops = self.hops.max(hops);
             }
@@ -154,7 +159,14 @@ impl Lookup {
         }
     }
 
-    /// It never answered, or refused.
+    /// It refused, or made no sense: asked again it would do so again.
+    pub(crate) fn on_refusal(&mut self, address: SocketAddr) {
+        let Some(at) = self.position(address) else { return self.on_start_heard(address) };
+        self.on_heard(at);
+        self.nodes[at].1.refuse();
+    }
+
+    /// It never answered.
     pub(crate) fn on_silence(&mut self, address: SocketAddr) {
         let Some(at) = self.position(address) else { return self.on_start_heard(address) };
         self.on_heard(at);
@@ -358,8 +370,9 @@ mod tests {
         let target = NodeId::random(&mut rng);
         let nodes: Vec<_> = (0..8).map(|n| contact(&target, n, &format!("10.0.0.{n}:1"), &mut rng)).collect();
         let mut lookup = Lookup::new(target, nodes.clone(), Vec::new());
-        // Two packets are lost, and one node is dead.
+        // Two packets are lost, one node is dead, and one knows nothing of what it is asked.
         let (mut lost, dead) = (vec![nodes[2].address, nodes[6].address], nodes[4].address);
+        let refuses = nodes[5].address;
         let mut asked = Vec::new();
         while let Some((address, id)) = take_next(&mut lookup) {
             asked.push(address);
@@ -368,6 +381,8 @@ mod tests {
                 || lost.iter().position(|other| *other == address).map(|at| lost.remove(at)).is_some()
             {
                 lookup.on_slow(address);
+            } else if address == refuses {
+                lookup.on_refusal(address);
             } else {
                 lookup.on_answer(Contact { id: id.unwrap(), address }, id, None, &[]);
             }
@@ -376,7 +391,7 @@ mod tests {
         lookup.on_silence(nodes[2].address);
         assert_eq!(asked[8..], [nodes[6].address, dead, nodes[2].address]);
         assert!(lookup.is_done());
-        assert_eq!(lookup.nearest().len(), 7);
+        assert_eq!(lookup.nearest().len(), 6);
     }
 
     #[test]
