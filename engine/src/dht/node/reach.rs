@@ -7,7 +7,7 @@
 //! It never closes in a small network, where all know each other.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::address::Scope;
@@ -15,9 +15,8 @@ use crate::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    /// Whom we sent to, and when last; the same by time.
-    sent: BTreeMap<IpAddr, Instant>,
-    by_time: BTreeSet<(Instant, IpAddr)>,
+    /// Whom we sent to, and when last; the latest last.
+    sent: VecDeque<(IpAddr, Instant)>,
     /// Since when a question is missed; none: it is not.
     missed_since: Option<Instant>,
     closed_until: Option<Instant>,
@@ -31,21 +30,20 @@ impl Reach {
 
     /// We sent something, and a router may let in what comes back.
     pub(crate) fn on_sent(&mut self, now: Instant, to: SocketAddr) {
-        if let Some(before) = self.sent.insert(to.ip(), now) {
-            self.by_time.remove(&(before, to.ip()));
+        if let Some(at) = self.sent.iter().position(|(ip, _)| *ip == to.ip()) {
+            self.sent.remove(at);
         }
-        self.by_time.insert((now, to.ip()));
-        while let Some((at, ip)) = self.by_time.first().copied()
-            && (self.by_time.len() > SENT_MAX || now.since(at) >= LET_IN)
+        while let Some((_, at)) = self.sent.front()
+            && (self.sent.len() == SENT_MAX || now.since(*at) >= LET_IN)
         {
-            self.by_time.pop_first();
-            self.sent.remove(&ip);
+            self.sent.pop_front();
         }
+        self.sent.push_back((to.ip(), now));
     }
 
     /// Somebody asks.
     pub(crate) fn on_question(&mut self, now: Instant, from: SocketAddr) {
-        let may_be_let_in = self.sent.get(&from.ip()).is_some_and(|at| now.since(*at) < LET_IN);
+        let may_be_let_in = self.sent.iter().any(|(ip, at)| *ip == from.ip() && now.since(*at) < LET_IN);
         if !may_be_let_in || Scope::of(from.ip()) != Scope::Public {
             self.missed_since = None;
             self.closed_until = None;
@@ -149,7 +147,7 @@ mod tests {
         for n in 0..10_000u32 {
             reach.on_sent(at(1), (IpAddr::from(n.to_be_bytes()), 1).into());
         }
-        assert_eq!((reach.sent.len(), reach.by_time.len()), (SENT_MAX, SENT_MAX));
+        assert_eq!(reach.sent.len(), SENT_MAX);
         reach.on_sent(at(60), address(1));
         assert_eq!(reach.sent.len(), 1);
     }

@@ -10,6 +10,8 @@ use crate::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Flood {
     hosts: BTreeMap<IpAddr, Count>,
+    /// When those whose time is over were last forgotten.
+    swept_at: Instant,
 }
 
 #[derive(Debug)]
@@ -23,12 +25,13 @@ impl Flood {
     /// A host asks: may it be answered?
     pub(crate) fn admit(&mut self, now: Instant, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        if self.hosts.len() >= HOSTS_MAX && !self.hosts.contains_key(&ip) {
+        if now.since(self.swept_at) >= WINDOW {
             self.hosts.retain(|_, count| count.until > now || now.since(count.since) < WINDOW);
-            if self.hosts.len() >= HOSTS_MAX {
-                // A crowd: those that did no wrong are counted anew.
-                self.hosts.retain(|_, count| count.until > now);
-            }
+            self.swept_at = now;
+        }
+        if self.hosts.len() >= HOSTS_MAX && !self.hosts.contains_key(&ip) {
+            // A crowd: those that did no wrong are counted anew.
+            self.hosts.retain(|_, count| count.until > now);
             if self.hosts.len() >= HOSTS_MAX {
                 return false;
             }
