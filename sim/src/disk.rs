@@ -127,12 +127,19 @@ impl NameChange {
         }
     }
 
+    /// The name that it gives or takes.
+    fn name(&self) -> &str {
+        let (Self::Put { name, .. } | Self::Remove { name, .. } | Self::Rename { to: name, .. }) = self;
+        name
+    }
+
+    /// Whether it changes what a name stands for.
+    fn is_of(&self, name: &str) -> bool {
+        self.name() == name || matches!(self, Self::Rename { from, .. } if from == name)
+    }
+
     fn directory(&self) -> &str {
-        match self {
-            Self::Put { name, .. } | Self::Remove { name, .. } | Self::Rename { to: name, .. } => {
-                directory_of(name)
-            }
-        }
+        directory_of(self.name())
     }
 }
 
@@ -608,15 +615,22 @@ impl Storage for SimDisk {
         self.work.syncs += 1;
         file.unsynced.clear();
         file.durable = file.now.clone();
-        // The file systems that are in use make a new file's name durable with its first sync; a rename they do not.
-        let mut later = Vec::new();
-        for change in std::mem::take(&mut self.unsynced_names) {
-            match change {
-                NameChange::Put { inode: made, .. } if made == inode => change.apply(&mut self.durable_names),
-                change => later.push(change),
+        // The file systems that are in use make a new file's name durable with its first sync, and what became of that name
+        // before; a rename they do not.
+        let mut changes = std::mem::take(&mut self.unsynced_names);
+        let made = changes.iter().position(|change| match change {
+            NameChange::Put { inode: made, .. } => *made == inode,
+            _ => false,
+        });
+        if let Some(made) = made {
+            let later = changes.split_off(made + 1);
+            let name = changes[made].name().to_owned();
+            for change in changes.extract_if(.., |change| change.is_of(&name)) {
+                change.apply(&mut self.durable_names);
             }
+            changes.extend(later);
         }
-        self.unsynced_names = later;
+        self.unsynced_names = changes;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::wire::{Message, Request};
 impl Torrent {
     /// Tops up the requests at one peer.
     pub(super) fn refill(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        if !self.is_fetching() {
+        if !self.is_fetching() || self.reading == Some(connection) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&connection) else { return };

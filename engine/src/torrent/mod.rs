@@ -113,6 +113,8 @@ pub(crate) struct Torrent {
     freed: bool,
     /// A peer has nothing to do while others' pieces that it may not join are under way.
     held_back: bool,
+    /// Whose messages are at hand: it is asked for more when the last of them is known.
+    reading: Option<ConnectionId>,
     /// That all that is wanted is here was said, or was so from the start.
     told_complete: bool,
     /// What the memory budget was told is buffered here.
@@ -233,6 +235,7 @@ impl Torrent {
             unsent: Vec::new(),
             freed: false,
             held_back: false,
+            reading: None,
             told_complete: false,
             reported_bytes: 0,
             download: Rate::over(Duration::from_secs(2)),

@@ -176,12 +176,14 @@ impl Torrent {
                 peer.requests.on_held_back(context.now);
             }
         }
+        self.reading = Some(connection);
         for message in messages {
             if let Err(fault) = self.on_message(context, connection, message) {
                 self.drop_peer(context, connection, &fault);
                 break;
             }
         }
+        self.reading = None;
         self.refill(context, connection);
         self.settle(context);
     }

@@ -5,7 +5,7 @@
 //! for `smart_ban` to say.
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::smart_ban::{Senders, Shares, SmartBan};
@@ -29,6 +29,9 @@ pub(crate) struct Verify {
     early_bytes: u64,
     /// The digests of blocks as they came, of pieces that will be read back.
     stored: BTreeMap<PieceIndex, BTreeMap<BlockIndex, BlockDigest>>,
+    /// Pieces of which something was written, or was to be, when their file was found to be missing or short: that they do
+    /// not read as they came is no news of the disk.
+    gone: BTreeSet<PieceIndex>,
     smart_ban: SmartBan,
     bytes: u64,
 }
@@ -53,7 +56,8 @@ pub(crate) struct Verdict {
     pub(crate) good: bool,
     /// Who is known by it to have sent wrong data.
     pub(crate) liars: Vec<SocketAddr>,
-    /// What the disk gave back is not what was received: nobody is to blame but the disk.
+    /// What the disk gave back is not what was received, and nothing is known that would explain it: nobody is to blame but
+    /// the disk.
     pub(crate) spoilt: bool,
 }
 
@@ -135,11 +139,15 @@ impl Verify {
 
     /// What was written of these pieces may be gone. Those that are good by then are read back.
     pub(crate) fn on_doubted(&mut self, pieces: impl Iterator<Item = PieceIndex>) {
-        if self.under_way.is_empty() {
+        if self.under_way.is_empty() && self.stored.is_empty() {
             return;
         }
         for piece in pieces {
-            if let Some(progress) = self.under_way.get_mut(&piece) {
+            let progress = self.under_way.get_mut(&piece);
+            if progress.is_some() || self.stored.contains_key(&piece) {
+                self.gone.insert(piece);
+            }
+            if let Some(progress) = progress {
                 progress.doubted = true;
             }
         }
@@ -237,8 +245,9 @@ impl Verify {
         let PieceHash { good, digests } = hash?;
         self.bytes -= bytes;
         let stored = self.stored.remove(&piece).unwrap_or_default();
-        let spoilt = !good && from_disk && !senders.sent(&stored, &digests);
-        let liars = if spoilt {
+        let is_other = !good && from_disk && !senders.sent(&stored, &digests);
+        let spoilt = !self.gone.remove(&piece) && is_other;
+        let liars = if is_other {
             Vec::new()
         } else if good {
             self.smart_ban.on_passed(piece, &digests)
@@ -316,26 +325,38 @@ mod tests {
         );
     }
 
-    /// A piece that was written early is read back and fails: received and read back are letters.
-    fn spoilt(received: &[u8], read_back: &[u8]) -> (bool, usize, bool) {
+    /// A piece that was written early is read back and fails: received and read back are letters. Its file may have come to
+    /// be in doubt in between.
+    fn spoilt(received: &[u8], read_back: &[u8], in_doubt: bool) -> (bool, usize, bool) {
         let mut verify = Verify::default();
         let of = |letters: &[u8]| letters.iter().map(|one| BlockDigest((*one).into())).collect::<Vec<_>>();
-        begin(&mut verify, 1, false, &[1, 1]);
+        verify.on_write_out(piece(1), 0);
         let runs = [Run { begin: 0, blocks: vec![BlockData::absent(BLOCK_BYTES); 2] }];
         verify.on_stored(piece(1), &runs, &of(received));
         assert_eq!(verify.on_written(piece(1)), None);
+        if in_doubt {
+            verify.on_doubted([piece(0), piece(1)].into_iter());
+        }
+        begin(&mut verify, 1, false, &[1, 1]);
+        assert_eq!(verify.on_written(piece(1)), None);
         let digests = of(read_back);
         let verdict = verify.on_hashed(piece(1), PieceHash { good: false, digests }).unwrap();
-        assert!(verify.stored.is_empty());
+        assert!(verify.stored.is_empty() && verify.gone.is_empty());
         (verdict.spoilt, verdict.liars.len(), verify.is_suspect(piece(1)))
     }
 
     #[test]
     fn what_the_disk_spoilt_blames_nobody() {
-        assert_eq!(spoilt(b"ax", b"ax"), (false, 1, true), "it came so");
-        assert_eq!(spoilt(b"ab", b"ax"), (true, 0, false));
-        assert_eq!(spoilt(b"ab", b""), (true, 0, false), "it is gone");
-        assert_eq!(spoilt(b"", b"ax"), (true, 0, false), "nobody knows what came");
+        assert_eq!(spoilt(b"ax", b"ax", false), (false, 1, true), "it came so");
+        assert_eq!(spoilt(b"ab", b"ax", false), (true, 0, false));
+        assert_eq!(spoilt(b"ab", b"", false), (true, 0, false), "it is gone");
+        assert_eq!(spoilt(b"", b"ax", false), (true, 0, false), "nobody knows what came");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_no_failing_disk() {
+        assert_eq!(spoilt(b"ab", b"ax", true), (false, 0, false));
+        assert_eq!(spoilt(b"ax", b"ax", true), (false, 1, true), "it came so");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the world itself spoiled on a host's disk, and whether its engine can know: what S1, S2, S3, S12 and S19 demand
+//! What the world itself spoiled on a host's disk, and whether its engine can know: what S1, S2, S3, S12, S19 and S20 demand
 //! when the disk was made to lie.
 //!
 //! - A piece that was spoiled may be claimed (S1, S2, S12) until the engine was *told*: a check that was asked for after
@@ -14,6 +14,7 @@
 //! - A block that was read in time may be sent afterwards (S2): its bytes decide.
 //! - What was lost is fetched again, so there may be more left than before, and a seed may complete (S9).
 //! - Nothing that was spoiled counts as lost (S12).
+//! - A piece that was spoiled and fails blames nobody (S20): a lie in it may have been spoiled with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

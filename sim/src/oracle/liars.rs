@@ -81,6 +81,12 @@ impl LiarWatch {
         liars.into_iter().map(count).collect()
     }
 
+    /// A piece was bad that the world itself spoiled: nothing is known of who had a part in it.
+    pub(super) fn on_unsure(&mut self, torrent: usize, piece: u32) {
+        self.told.remove(&(torrent, piece));
+        self.written.remove(&(torrent, piece));
+    }
+
     /// Who can be known to lie.
     pub(super) fn exposed(&self) -> impl Iterator<Item = usize> {
         self.exposed.iter().copied()
