@@ -3,7 +3,6 @@
 //! A file is `taipeitr`, a version byte, then the table of host names (count, then each as length and bytes), then the
 //! events, each `dt ns, host, kind, field count, fields`, all numbers varints. Host 0 is the world itself.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -93,7 +92,8 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Trace {
     lanes: Fold,
-    ring: VecDeque<Event>,
+    /// Once it is full, each event takes the place of the oldest.
+    ring: Vec<Event>,
     count: u64,
     by_kind: [u64; 65],
     last_at: u64,
@@ -115,7 +115,7 @@ impl Trace {
         });
         Self {
             lanes: Fold::default(),
-            ring: VecDeque::with_capacity(RING_EVENTS),
+            ring: Vec::with_capacity(RING_EVENTS),
             count: 0,
             by_kind: [0; 65],
             last_at: 0,
@@ -129,15 +129,15 @@ impl Trace {
         if self.stopped {
             return;
         }
-        self.lanes.word(at);
-        self.lanes.word((u64::from(host) << 8) | kind as u64);
-        for field in fields {
-            self.lanes.word(field);
+        self.lanes.pair(at, (u64::from(host) << 8) | kind as u64);
+        self.lanes.pair(fields[0], fields[1]);
+        self.lanes.pair(fields[2], 0);
+        let event = Event { at, host, kind, fields };
+        let place = self.count as usize % RING_EVENTS;
+        match self.ring.get_mut(place) {
+            Some(oldest) => *oldest = event,
+            None => self.ring.push(event),
         }
-        if self.ring.len() == RING_EVENTS {
-            self.ring.pop_front();
-        }
-        self.ring.push_back(Event { at, host, kind, fields });
         self.count += 1;
         self.by_kind[kind as usize] += 1;
         if let Some(file) = &mut self.file {
@@ -174,7 +174,8 @@ impl Trace {
 
     /// The last events, oldest first.
     pub fn tail(&self, count: usize) -> impl Iterator<Item = &Event> {
-        self.ring.iter().skip(self.ring.len().saturating_sub(count))
+        let (newer, older) = self.ring.split_at(self.count as usize % RING_EVENTS);
+        older.iter().chain(newer).skip(self.ring.len().saturating_sub(count))
     }
 
     /// The file, when it was kept.
@@ -235,36 +236,45 @@ impl TraceFile {
     }
 }
 
-/// A running hash of two independent lanes of 64 bits, the same on every machine. Also a [`Hasher`], so that any value
-/// has a digest.
+/// A running hash of two independent lanes of 64 bits, the same on every machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Fold {
+struct Fold {
     a: u64,
     b: u64,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { a: 0x243f_6a88_85a3_08d3, b: 0x1319_8a2e_0370_7344 }
+        Self { a: LANE_A, b: LANE_B }
     }
 }
 
 impl Fold {
-    /// Takes in 64 bits.
-    pub fn word(&mut self, word: u64) {
-        self.a = fold(self.a ^ word, 0x9e37_79b9_7f4a_7c15);
-        self.b = fold(self.b.rotate_left(23) ^ word, 0xd6e8_feb8_6659_fd93).wrapping_add(word);
+    /// Takes in twice 64 bits.
+    fn pair(&mut self, first: u64, second: u64) {
+        self.a = fold(self.a ^ first, 0x9e37_79b9_7f4a_7c15 ^ second);
+        self.b = fold(self.b.rotate_left(23) ^ second, 0xd6e8_feb8_6659_fd93 ^ first).wrapping_add(first);
     }
 
     /// Both lanes, 32 hexadecimal digits.
-    pub fn hex(&self) -> String {
+    fn hex(&self) -> String {
         format!("{:016x}{:016x}", mix(self.a), mix(self.b))
     }
 }
 
-impl Hasher for Fold {
+/// One lane, for the digest of a value: what is compared within a run.
+#[derive(Clone, Copy, Debug)]
+struct Digest(u64);
+
+impl Digest {
+    fn word(&mut self, word: u64) {
+        self.0 = fold(self.0 ^ word, 0x9e37_79b9_7f4a_7c15).wrapping_add(word);
+    }
+}
+
+impl Hasher for Digest {
     fn finish(&self) -> u64 {
-        mix(self.a ^ self.b.rotate_left(32))
+        mix(self.0)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -306,11 +316,11 @@ impl Hasher for Fold {
     }
 }
 
-/// The digest of a value.
+/// The digest of a value, the same on every machine.
 pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
-    let mut fold = Fold::default();
-    value.hash(&mut fold);
-    fold.finish()
+    let mut digest = Digest(LANE_A);
+    value.hash(&mut digest);
+    digest.finish()
 }
 
 /// Spreads the bits of a number over all of it.
@@ -345,6 +355,8 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
+const LANE_A: u64 = 0x243f_6a88_85a3_08d3;
+const LANE_B: u64 = 0x1319_8a2e_0370_7344;
 const MAGIC: &[u8] = b"taipeitr\x01";
 /// Kept in memory of every run, so that failures explain themselves; few, as they take the room of the engines' own in the
 /// processor's cache.

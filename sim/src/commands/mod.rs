@@ -12,7 +12,7 @@ pub(crate) mod write;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use taipei_sim::oracle::rule;
@@ -146,12 +146,11 @@ impl RunOf {
 }
 
 /// Says what came of a run: to people, or as one JSON object.
-fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
+fn show(outcome: &Outcome, source: &str, took: Duration, as_json: bool) {
     if as_json {
         say(format_args!("{}", outcome.to_json()));
     } else {
-        let wall = began.elapsed();
-        let speed = outcome.ended_at_ns as u128 / wall.as_nanos().max(1);
+        let speed = outcome.ended_at_ns as u128 / took.as_nanos().max(1);
         say(format_args!(
             "{} seed {} {}: {} after {} simulated, {:.2} s wall ({speed}x), {} events",
             outcome.scenario,
@@ -159,7 +158,7 @@ fn show(outcome: &Outcome, source: &str, began: Instant, as_json: bool) {
             outcome.world.name(),
             word(outcome.verdict),
             Time(outcome.ended_at_ns),
-            wall.as_secs_f64(),
+            took.as_secs_f64(),
             outcome.events,
         ));
         for (what, at_ms) in &outcome.summary.completed_ms {

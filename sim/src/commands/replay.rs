@@ -61,7 +61,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
         ..RunOptions::default()
     };
     let outcome = run(&materials, seed, world, &options);
-    show(&outcome, &args.run.source.shown(), began, args.json);
+    let took = began.elapsed();
     if let Some(path) = &args.trace {
         write_trace(path, &outcome)?;
     }
@@ -71,6 +71,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
     if let Some(path) = &args.pcap {
         write_capture(path, &outcome)?;
     }
+    show(&outcome, &args.run.source.shown(), took, args.json);
     Ok(outcome.verdict.exit_status())
 }
 

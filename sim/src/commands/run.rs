@@ -72,7 +72,7 @@ fn run_cell(
     for world in worlds {
         let began = Instant::now();
         let outcome = run_seed(materials, seed, *world, &options);
-        show(&outcome, &args.run.shown(cell), began, args.json);
+        let took = began.elapsed();
         // What a file of one run is called among several.
         let of_run = [cell.map(|cell| cell.to_string()), (worlds.len() > 1).then(|| world.name().to_owned())];
         if let Some(path) = &args.trace {
@@ -89,6 +89,8 @@ fn run_cell(
             let of_run = of_run.iter().flatten();
             write_capture(&of_run.fold(path.clone(), |path, part| before_extension(&path, part)), &outcome)?;
         }
+        // At last: whoever reads may be gone by then, and end us with it.
+        show(&outcome, &args.run.shown(cell), took, args.json);
         outcomes.push(outcome);
     }
     if let Some(failed) = outcomes.iter().find(|outcome| outcome.verdict != Verdict::Pass) {

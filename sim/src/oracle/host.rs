@@ -17,8 +17,15 @@ use super::loss::LossWatch;
 use crate::scenario::FaultKind;
 
 /// One host, over all its processes.
+/// What every step touches comes first, in few lines of the cache.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct HostWatch {
+    /// When its engine is looked at next.
+    pub(super) look_at: u64,
+    /// When a block came last.
+    pub(super) fed_at: u64,
+    pub(super) received_bytes: u64,
     pub(super) process: Option<ProcessWatch>,
     pub(super) incarnation: u64,
     /// By torrent: pieces that are in the journal, in a snapshot that was synced.
@@ -27,7 +34,6 @@ pub(super) struct HostWatch {
     pub(super) last_end: Option<FaultKind>,
     pub(super) have: BTreeMap<usize, BTreeSet<u32>>,
     pub(super) completed_at: BTreeMap<usize, u64>,
-    pub(super) received_bytes: u64,
     pub(super) banned: BTreeSet<String>,
     pub(super) announces: BTreeMap<String, BTreeMap<&'static str, u32>>,
     /// Whether some tracker took an announce, or may have.
@@ -38,12 +44,8 @@ pub(super) struct HostWatch {
     pub(super) liars: LiarWatch,
     /// By torrent: what the last snapshot that was saved counts.
     pub(super) totals: BTreeMap<usize, Totals>,
-    /// When a block came last.
-    pub(super) fed_at: u64,
     /// Since when some peer offers what it lacks.
     pub(super) offered_since: Option<u64>,
-    /// When its engine is looked at next.
-    pub(super) look_at: u64,
     /// Nothing happens on it before.
     pub(super) asleep_until: u64,
     pub(super) damage: DamageWatch,
@@ -51,46 +53,54 @@ pub(super) struct HostWatch {
 }
 
 /// One process, from its start to its end.
+/// What every step touches comes first, in few lines of the cache.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct ProcessWatch {
+    /// Whether it gives up, with this step, all that was under way on the network: no answer to it is heard.
+    pub(super) begins_anew: bool,
+    /// Whether this step is on account of the time.
+    pub(super) is_timeout: bool,
+    /// A connection came, or was named, since limits were last looked at.
+    pub(super) is_changed: bool,
+    /// A peer was unchoked since then.
+    pub(super) serves_more: bool,
+    pub(super) stopped: bool,
+    /// Connections that it closed in this step: what one brought may be what ended it.
+    pub(super) closed: u64,
+    /// The most connections at once since there was last no more in memory than the budget.
+    pub(super) windows: u64,
+    /// What came with the input of this step: from whom, and payload of which torrent.
+    pub(super) batch: Option<(ConnectionId, usize, u64)>,
+    /// Blocks that came with it.
+    pub(super) batch_blocks: Vec<Request>,
+    /// Whose connection id came with the last input.
+    pub(super) greeted_by: Option<SocketAddr>,
+    pub(super) connections: Connections,
     /// By job: of which torrent, what, and at which step it was asked for.
     pub(super) jobs: BTreeMap<JobId, (usize, Pending, u64)>,
-    pub(super) connections: Connections,
     pub(super) http: BTreeMap<HttpId, (usize, String, Announce)>,
+    /// Where dials that are under way lead to.
+    pub(super) dials: BTreeMap<ConnectionId, IpAddr>,
+    /// By torrent.
+    pub(super) counted: BTreeMap<usize, Counted>,
+    /// Whom it banned: all at a public address, with port 0; on a local network one port.
+    pub(super) banned: BTreeSet<SocketAddr>,
+    /// Torrents that were told that the disk is full, and at which step, until there is room or a later write fits.
+    pub(super) full: BTreeMap<usize, u64>,
+    pub(super) tiers: BTreeMap<usize, TierWatch>,
+    /// Pieces that failed, with who sent blocks of them since.
+    pub(super) failed: BTreeMap<(usize, u32), BTreeSet<ConnectionId>>,
     /// Where announces were redirected to, and whose they are.
     pub(super) redirects: Vec<((usize, String, Announce), String)>,
     /// By tracker and transaction.
     pub(super) udp: BTreeMap<(SocketAddr, u32), AskedByUdp>,
     /// Since when trackers are asked for a connection id, for what is then asked first.
     pub(super) greeted: BTreeMap<SocketAddr, u64>,
-    /// Whose connection id came with the last input.
-    pub(super) greeted_by: Option<SocketAddr>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
-    pub(super) tiers: BTreeMap<usize, TierWatch>,
-    /// Where dials that are under way lead to.
-    pub(super) dials: BTreeMap<ConnectionId, IpAddr>,
-    pub(super) banned: BTreeSet<IpAddr>,
     /// Hosts that it has been connected to.
     pub(super) met: BTreeSet<usize>,
     pub(super) rates: Rates,
-    /// The most connections at once since there was last no more in memory than the budget.
-    pub(super) windows: u64,
-    /// Connections that it closed in this step: what one brought may be what ended it.
-    pub(super) closed: u64,
-    /// A connection came, or was named, since limits were last looked at.
-    pub(super) is_changed: bool,
-    /// A peer was unchoked since then.
-    pub(super) serves_more: bool,
-    /// By torrent.
-    pub(super) counted: BTreeMap<usize, Counted>,
-    /// What came with the input of this step: from whom, and payload of which torrent.
-    pub(super) batch: Option<(ConnectionId, usize, u64)>,
-    /// Blocks that came with it.
-    pub(super) batch_blocks: Vec<Request>,
-    /// Whether it gives up, with this step, all that was under way on the network: no answer to it is heard.
-    pub(super) begins_anew: bool,
-    /// Whether this step is on account of the time.
-    pub(super) is_timeout: bool,
     /// Torrents that it said are complete, since a piece was last fetched.
     pub(super) told_complete: BTreeSet<usize>,
     /// By torrent: at which step a look at its files that is over was asked for.
@@ -99,21 +109,16 @@ pub(super) struct ProcessWatch {
     pub(super) waits_for_disk: BTreeSet<usize>,
     /// Torrents that said that the disk is full and have not gone on.
     pub(super) full_told: BTreeSet<usize>,
-    /// Pieces that failed, with who sent blocks of them since.
-    pub(super) failed: BTreeMap<(usize, u32), BTreeSet<ConnectionId>>,
     /// The tier of the tracker that was asked last, by torrent.
     pub(super) tier: BTreeMap<usize, usize>,
     /// When it was asked to stop.
     pub(super) stop_asked_at: Option<u64>,
     /// Since when it has everything, by its own pieces.
     pub(super) whole_since: Option<u64>,
-    /// Torrents that were told that the disk is full, and at which step, until there is room or a later write fits.
-    pub(super) full: BTreeMap<usize, u64>,
     /// Torrents of which a piece was fetched.
     pub(super) fetched: BTreeSet<usize>,
     /// Torrents that were whole before any piece of them was fetched.
     pub(super) whole_from_start: BTreeSet<usize>,
-    pub(super) stopped: bool,
 }
 
 /// An announce over UDP that waits for its answer.

@@ -8,10 +8,10 @@ use taipei_engine::limits::ANNOUNCE_MIN_INTERVAL;
 use taipei_engine::wire::tracker_http::AnnounceAnswer;
 use taipei_engine::wire::tracker_udp::UdpAnswer;
 use taipei_engine::wire::{Message, Request, lsd};
-use taipei_engine::{BlockData, Command, Input};
+use taipei_engine::{BlockData, Command, ConnectionId, Input};
 
 use super::host::{AskedByUdp, HostWatch, Pending};
-use super::wire::ConnectionWatch;
+use super::wire::{ConnectionWatch, Wait};
 use super::{Broken, Watch};
 use crate::disk::SimDisk;
 use crate::scenario::{Expect, FaultKind, Lost};
@@ -39,19 +39,7 @@ impl Watch {
         }
         self.is_news |=
             matches!(input, Input::HttpDone { .. } | Input::Datagram { .. } | Input::JobDone { .. });
-        let materials = &*self.materials;
-        let HostWatch {
-            process: Some(process),
-            received_bytes,
-            announces,
-            announced_at,
-            was_heard,
-            fed_at,
-            ..
-        } = &mut self.hosts[host]
-        else {
-            return Ok(());
-        };
+        let Some(process) = &mut self.hosts[host].process else { return Ok(()) };
         process.batch = None;
         process.batch_blocks.clear();
         let begins_anew = std::mem::take(&mut process.begins_anew);
@@ -67,6 +55,137 @@ impl Watch {
         process.is_timeout = matches!(input, Input::Timeout);
         match input {
             Input::Timeout | Input::Resolved { .. } => self.minute.wakes += 1,
+            Input::Sent { connection, written_bytes } => {
+                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
+                watch.on_written(u64::from(*written_bytes));
+                let written = self.ledger.on_written(&watch.end, u64::from(*written_bytes));
+                written.map_err(|message| ("S3", message))?;
+                let (config, count) = (&self.plan.hosts[host].config, process.connections.len());
+                let moved = process.rates.on_moved(now, config, (0, u64::from(*written_bytes)), count);
+                moved.map_err(|message| ("S7", message))?;
+            }
+            Input::Received { connection, read_bytes, messages } => {
+                return self.on_received(now, host, (*connection, *read_bytes), messages);
+            }
+            Input::JobDone { job, result } => {
+                self.minute.wakes += 1;
+                if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
+                    if error_of(result) == Some(StorageErrorKind::Full) {
+                        process.full.insert(torrent, self.steps);
+                    } else if is_written(result)
+                        && process.full.get(&torrent).is_some_and(|told_at| *told_at <= asked_at)
+                    {
+                        process.full.remove(&torrent);
+                    }
+                    return self.job_done(now, host, torrent, (pending, asked_at), result, disk);
+                }
+            }
+            Input::Command(Command::Shutdown) => {
+                process.stop_asked_at.get_or_insert(now);
+            }
+            Input::Accepted { .. } | Input::Connected { .. } | Input::Closed { .. } => {
+                return self.on_connections(now, host, input);
+            }
+            Input::HttpDone { .. } | Input::Datagram { .. } => {
+                return self.on_answered(now, host, input, begins_anew);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A peer says something.
+    fn on_received(
+        &mut self,
+        now: u64,
+        host: usize,
+        (connection, read_bytes): (ConnectionId, u32),
+        messages: &[Message],
+    ) -> Result<(), Broken> {
+        let materials = &*self.materials;
+        let HostWatch { process: Some(process), received_bytes, fed_at, .. } = &mut self.hosts[host] else {
+            return Ok(());
+        };
+        let count = process.connections.len();
+        let Some(watch) = process.connections.get_mut(connection) else { return Ok(()) };
+        watch.heard_at = now;
+        if self.is_looking {
+            let read = self.ledger.on_read(&mut watch.end, u64::from(read_bytes), &self.digests);
+            read.map_err(|message| ("S3", message))?;
+            let config = &self.plan.hosts[host].config;
+            let moved = process.rates.on_moved(now, config, (u64::from(read_bytes), 0), count);
+            moved.map_err(|message| ("S7", message))?;
+        }
+        let from = watch.host;
+        let is_puppet = from.is_some_and(|from| self.plan.hosts[from].puppet.is_some());
+        self.puppet_messages += if is_puppet { messages.len() as u64 } else { 0 };
+        let mut payload = 0;
+        let mut wrong = Vec::new();
+        for message in messages {
+            match message {
+                Message::Piece { piece, begin, data } => {
+                    self.blocks += 1;
+                    *fed_at = now;
+                    payload += u64::from(data.len());
+                    *received_bytes += u64::from(data.len());
+                    let request = Request { piece: *piece, begin: *begin, length: data.len() };
+                    match watch.waits_for(now, &request) {
+                        None => {
+                            self.marks.insert("duplicate_block");
+                        }
+                        Some(wait) => {
+                            if !watch.serves() {
+                                self.marks.insert("fast_block");
+                            }
+                            if let Some(torrent) = watch.torrent().filter(|_| wait == Wait::Surely) {
+                                process.tiers.entry(torrent).or_default().on_fed(now);
+                            }
+                        }
+                    }
+                    process.batch_blocks.push(request);
+                    if let Some(torrent) = watch.torrent()
+                        && let Some(senders) = process.failed.get_mut(&(torrent, *piece))
+                    {
+                        senders.insert(connection);
+                    }
+                    if let (Some(torrent), Some(from)) = (watch.torrent(), from)
+                        && !materials.torrents[torrent].is_right(*piece, *begin, data)
+                    {
+                        wrong.push((torrent, *piece, *begin, data, from));
+                    }
+                }
+                Message::Handshake(_) => {
+                    process.is_changed = true;
+                    if from.is_some_and(|from| !process.met.insert(from)) {
+                        self.marks.insert("reconnected");
+                    }
+                }
+                Message::Choke => {
+                    self.marks.insert("choked");
+                }
+                Message::RejectRequest(request) if watch.waits_for(now, request).is_some() => {
+                    self.marks.insert("request_rejected");
+                }
+                _ => {}
+            }
+            watch.on_received(now, message, materials);
+        }
+        if let Some(torrent) = watch.torrent() {
+            let counted = process.counted.entry(torrent).or_default();
+            counted.received = (counted.received.0 + payload, counted.received.1 + payload);
+            process.batch = Some((connection, torrent, payload));
+        }
+        if let Some(from) = from.filter(|_| !self.cut_off.is_empty()) {
+            self.on_heard(now, host, from);
+        }
+        self.on_wrong_blocks(host, wrong)
+    }
+
+    /// A connection begins, or ends.
+    #[cold]
+    fn on_connections(&mut self, now: u64, host: usize, input: &Input) -> Result<(), Broken> {
+        let Some(process) = &mut self.hosts[host].process else { return Ok(()) };
+        match input {
             Input::Accepted { connection, remote } => {
                 self.connections_opened += 1;
                 let (end, from) = (self.ledger.open(), self.plan.host_at(remote.ip()));
@@ -107,89 +226,20 @@ impl Watch {
                 self.ledger.close(watch.end.number);
                 ended.map_err(|message| ("S3", message))?;
             }
-            Input::Sent { connection, written_bytes } => {
-                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
-                watch.on_written(u64::from(*written_bytes));
-                let written = self.ledger.on_written(&watch.end, u64::from(*written_bytes));
-                written.map_err(|message| ("S3", message))?;
-                let (config, count) = (&self.plan.hosts[host].config, process.connections.len());
-                let moved = process.rates.on_moved(now, config, (0, u64::from(*written_bytes)), count);
-                moved.map_err(|message| ("S7", message))?;
-            }
-            Input::Received { connection, read_bytes, messages } => {
-                let count = process.connections.len();
-                let Some(watch) = process.connections.get_mut(*connection) else { return Ok(()) };
-                watch.heard_at = now;
-                if self.is_looking {
-                    let read = self.ledger.on_read(&mut watch.end, u64::from(*read_bytes), &self.digests);
-                    read.map_err(|message| ("S3", message))?;
-                    let config = &self.plan.hosts[host].config;
-                    let moved = process.rates.on_moved(now, config, (u64::from(*read_bytes), 0), count);
-                    moved.map_err(|message| ("S7", message))?;
-                }
-                let from = watch.host;
-                let is_puppet = from.is_some_and(|from| self.plan.hosts[from].puppet.is_some());
-                self.puppet_messages += if is_puppet { messages.len() as u64 } else { 0 };
-                let mut payload = 0;
-                let mut wrong = Vec::new();
-                for message in messages {
-                    match message {
-                        Message::Piece { piece, begin, data } => {
-                            self.blocks += 1;
-                            *fed_at = now;
-                            payload += u64::from(data.len());
-                            *received_bytes += u64::from(data.len());
-                            let request = Request { piece: *piece, begin: *begin, length: data.len() };
-                            if !watch.has_asked(&request) {
-                                self.marks.insert("duplicate_block");
-                            } else {
-                                if !watch.serves() {
-                                    self.marks.insert("fast_block");
-                                }
-                                if let Some(torrent) =
-                                    watch.torrent().filter(|_| watch.counts_on(now, &request))
-                                {
-                                    process.tiers.entry(torrent).or_default().on_fed(now);
-                                }
-                            }
-                            process.batch_blocks.push(request);
-                            if let Some(torrent) = watch.torrent()
-                                && let Some(senders) = process.failed.get_mut(&(torrent, *piece))
-                            {
-                                senders.insert(*connection);
-                            }
-                            if let (Some(torrent), Some(from)) = (watch.torrent(), from)
-                                && !materials.torrents[torrent].is_right(*piece, *begin, data)
-                            {
-                                wrong.push((torrent, *piece, *begin, data, from));
-                            }
-                        }
-                        Message::Handshake(_) => {
-                            process.is_changed = true;
-                            if from.is_some_and(|from| !process.met.insert(from)) {
-                                self.marks.insert("reconnected");
-                            }
-                        }
-                        Message::Choke => {
-                            self.marks.insert("choked");
-                        }
-                        Message::RejectRequest(request) if watch.has_asked(request) => {
-                            self.marks.insert("request_rejected");
-                        }
-                        _ => {}
-                    }
-                    watch.on_received(now, message, materials);
-                }
-                if let Some(torrent) = watch.torrent() {
-                    let counted = process.counted.entry(torrent).or_default();
-                    counted.received = (counted.received.0 + payload, counted.received.1 + payload);
-                    process.batch = Some((*connection, torrent, payload));
-                }
-                if let Some(from) = from.filter(|_| !self.cut_off.is_empty()) {
-                    self.on_heard(now, host, from);
-                }
-                return self.on_wrong_blocks(host, wrong);
-            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Something came that is no peer's stream.
+    #[cold]
+    fn on_answered(&mut self, now: u64, host: usize, input: &Input, begins_anew: bool) -> Result<(), Broken> {
+        let HostWatch { process: Some(process), announces, announced_at, was_heard, .. } =
+            &mut self.hosts[host]
+        else {
+            return Ok(());
+        };
+        match input {
             Input::HttpDone { request, result } => {
                 self.minute.wakes += 1;
                 let Some((torrent, tracker, announce)) = process.http.remove(request) else { return Ok(()) };
@@ -254,22 +304,6 @@ impl Watch {
                     if !announce.event().is_empty() {
                         *announces.entry(tracker).or_default().entry(announce.event()).or_default() += 1;
                     }
-                }
-            }
-            Input::Command(Command::Shutdown) => {
-                process.stop_asked_at.get_or_insert(now);
-            }
-            Input::JobDone { job, result } => {
-                self.minute.wakes += 1;
-                if let Some((torrent, pending, asked_at)) = process.jobs.remove(job) {
-                    if error_of(result) == Some(StorageErrorKind::Full) {
-                        process.full.insert(torrent, self.steps);
-                    } else if is_written(result)
-                        && process.full.get(&torrent).is_some_and(|told_at| *told_at <= asked_at)
-                    {
-                        process.full.remove(&torrent);
-                    }
-                    return self.job_done(now, host, torrent, (pending, asked_at), result, disk);
                 }
             }
             _ => {}

@@ -107,7 +107,7 @@ impl Watch {
                     && process.stop_asked_at.is_none()
                     && process.full.is_empty()
                     && process.connections.len() < most
-                    && !process.banned.contains(&self.plan.hosts[other].address)
+                    && !process.banned.iter().any(|banned| banned.ip() == self.plan.hosts[other].address)
             })
         };
         let lacks = |a: usize, b: usize| {

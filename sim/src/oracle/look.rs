@@ -34,12 +34,12 @@ impl Watch {
     /// S16. What came over a connection that is gone since is there until it is written, and had its window.
     pub(super) fn check_memory(&mut self, now: u64, host: usize, buffered: u64) {
         let budget = self.plan.hosts[host].config.buffer_bytes;
-        let closed =
-            self.hosts[host].process.as_mut().map_or(0, |process| std::mem::take(&mut process.closed));
-        let connections = self.connection_count(host) + closed;
-        let most = budget + connections * READ_WINDOW_BYTES;
-        self.near("S16", "blocks in memory of one host", Near::bytes(buffered, most));
         let Some(process) = &mut self.hosts[host].process else { return };
+        let connections = process.connections.len() as u64 + std::mem::take(&mut process.closed);
+        if let Some(observer) = &mut self.observer {
+            let most = budget + connections * READ_WINDOW_BYTES;
+            observer.on_near("S16", "blocks in memory of one host", Near::bytes(buffered, most));
+        }
         if buffered <= budget {
             process.windows = 0;
             return;

@@ -25,11 +25,13 @@ mod rules;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use taipei_engine::wire::Message;
 use taipei_engine::{ConnectionId, Input, Output};
+use tracing::level_filters::LevelFilter;
 use tracing::trace;
 
 pub use self::end::{EndState, HostEnd, Summary, TorrentEnd};
@@ -323,7 +325,7 @@ impl Watch {
 
     /// Something goes into an engine; `now` is the world's time.
     pub fn on_input(&mut self, now: u64, host: usize, input: &Input, disk: &SimDisk) {
-        trace!(at = seconds(now), host = self.plan.hosts[host].name, ?input);
+        self.log(now, host, input);
         self.steps += 1;
         self.observe_input(now, host, input);
         if self.is_looking {
@@ -350,7 +352,7 @@ impl Watch {
 
     /// Something comes out of an engine.
     pub fn on_output(&mut self, now: u64, host: usize, output: &Output, disk: &SimDisk) {
-        trace!(at = seconds(now), host = self.plan.hosts[host].name, ?output);
+        self.log(now, host, output);
         self.observe_output(now, host, output);
         if self.is_looking {
             let digest = match output {
@@ -361,6 +363,12 @@ impl Watch {
         }
         if let Err((oracle, message)) = self.output(now, host, output, disk) {
             self.break_rule(oracle, now, Some(host), message);
+        }
+    }
+
+    fn log(&self, now: u64, host: usize, what: &dyn fmt::Debug) {
+        if LevelFilter::current() == LevelFilter::TRACE {
+            trace!(at = seconds(now), host = self.plan.hosts[host].name, ?what);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What comes out of engines: messages, dials, jobs, announces, alerts.
 
+use core::net::SocketAddr;
 use std::collections::BTreeSet;
 
-use taipei_engine::address::is_acceptable;
+use taipei_engine::address::{Scope, is_acceptable};
 use taipei_engine::disk::{StorageErrorKind, Work};
 use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::wire::Message;
@@ -84,7 +85,7 @@ impl Watch {
                 if let Some(torrent) = watch.torrent().filter(|_| !lies) {
                     check_served(torrent, messages, materials, damage)?;
                 }
-                if process.banned.contains(&watch.remote) {
+                if process.banned.contains(&SocketAddr::new(watch.remote, 0)) {
                     return Err(("S8", format!("answers {}, which it banned", watch.remote)));
                 }
                 limits::check_unsent(watch.unsent()).map_err(|message| ("S7", message))?;
@@ -92,7 +93,7 @@ impl Watch {
                     let counted = process.counted.entry(torrent).or_default();
                     counted.sent.0 += payload;
                 }
-                self.mark_turns(host, *connection, messages);
+                self.mark_turns(now, host, *connection, messages);
             }
             Output::Grant { connection, read_bytes, write_bytes } => {
                 if let Some(watch) = process.connections.get_mut(*connection) {
@@ -102,7 +103,7 @@ impl Watch {
             Output::Connect { connection, remote } => {
                 process.dials.insert(*connection, remote.ip());
                 process.is_changed = true;
-                if process.banned.contains(&remote.ip()) {
+                if process.banned.contains(&ban_of(*remote)) {
                     return Err(("S8", format!("dials {remote}, which it banned")));
                 }
                 if !is_acceptable(*remote, self.plan.hosts[host].address) {
@@ -260,7 +261,7 @@ impl Watch {
     }
 
     /// Notes what the messages to a peer say about its turn, and about others'.
-    fn mark_turns(&mut self, host: usize, connection: ConnectionId, messages: &[Message]) {
+    fn mark_turns(&mut self, now: u64, host: usize, connection: ConnectionId, messages: &[Message]) {
         let Some(process) = self.hosts[host].process.as_ref().filter(|process| process.is_timeout) else {
             return;
         };
@@ -273,7 +274,9 @@ impl Watch {
                 Message::Unchoke if others().any(|other| other.waits_since().is_some()) => {
                     self.marks.insert("optimistic_unchoke");
                 }
-                Message::Request(request) if others().any(|other| other.has_asked(request)) => {
+                Message::Request(request)
+                    if others().any(|other| other.waits_for(now, request).is_some()) =>
+                {
                     self.marks.insert("snubbed");
                 }
                 _ => {}
@@ -319,7 +322,12 @@ impl Watch {
                 if let Some(process) = &mut watch.process {
                     process.failed.insert((number_of(*torrent), piece.get()), BTreeSet::new());
                 }
-                let spoiled = watch.liars.on_bad(now, number_of(*torrent), piece.get());
+                let spoiled = if watch.damage.is_spoiled(number_of(*torrent), piece.get()) {
+                    watch.liars.on_unsure(number_of(*torrent), piece.get());
+                    Vec::new()
+                } else {
+                    watch.liars.on_bad(now, number_of(*torrent), piece.get())
+                };
                 let expects = &self.materials.scenario.expects;
                 let most = expects.iter().filter_map(|expect| Some(expect.banned?.bad_pieces)).min();
                 for (liar, count) in spoiled {
@@ -358,7 +366,7 @@ impl Watch {
                 let banned = self.plan.host_at(address.ip()).map(|host| &self.plan.hosts[host]);
                 watch.banned.insert(banned.map_or_else(|| address.to_string(), |plan| plan.name.clone()));
                 if let Some(process) = &mut watch.process {
-                    process.banned.insert(address.ip());
+                    process.banned.insert(ban_of(*address));
                 }
                 self.marks.insert("banned");
                 let gives_bad =
@@ -486,6 +494,12 @@ fn check_claim(
         Some(what) => Err(("S2", format!("announced or served {what}, which is not right on disk"))),
         None => Ok(()),
     }
+}
+
+/// What a ban of an address is of: on a local network, where many may share one address, of a port alone.
+fn ban_of(address: SocketAddr) -> SocketAddr {
+    let is_public = Scope::of(address.ip()) == Scope::Public;
+    SocketAddr::new(address.ip().to_canonical(), if is_public { 0 } else { address.port() })
 }
 
 /// Torrents are added under their number.

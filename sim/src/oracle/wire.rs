@@ -61,6 +61,14 @@ pub(super) enum Claim {
     Bits(usize, Vec<u32>),
 }
 
+/// A request that waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Surely,
+    /// It may have been taken for lost.
+    Perhaps,
+}
+
 impl ConnectionWatch {
     pub(super) fn new(now: u64, end: End, remote: IpAddr, host: Option<usize>, is_accepted: bool) -> Self {
         Self {
@@ -129,15 +137,11 @@ impl ConnectionWatch {
         self.asked.len()
     }
 
-    /// Whether a request of ours waits for an answer.
-    pub(super) fn has_asked(&self, request: &Request) -> bool {
-        self.asked.contains_key(request)
-    }
-
-    /// Whether a request of ours waits for an answer and cannot be taken for lost yet: who forgot it takes its block for one
-    /// that nobody asked for.
-    pub(super) fn counts_on(&self, now: u64, request: &Request) -> bool {
-        self.asked.get(request).is_some_and(|at| now < at + LOST)
+    /// Whether a request of ours waits for an answer, and if so, whether it can be taken for lost yet: who forgot it takes its
+    /// block for one that nobody asked for.
+    pub(super) fn waits_for(&self, now: u64, request: &Request) -> Option<Wait> {
+        let at = self.asked.get(request)?;
+        Some(if now < at + LOST { Wait::Surely } else { Wait::Perhaps })
     }
 
     /// Bytes went out to the socket.
@@ -525,7 +529,8 @@ mod tests {
             }
         }
         assert_eq!(watch.asked_count(), 1);
-        assert!(watch.counts_on(85_000_000_000, &asked) && !watch.counts_on(86_000_000_000, &asked));
+        assert_eq!(watch.waits_for(85_000_000_000, &asked), Some(Wait::Surely));
+        assert_eq!(watch.waits_for(86_000_000_000, &asked), Some(Wait::Perhaps));
         watch.on_received(71_000_000_000, &Message::RejectRequest(asked), &materials);
         assert_eq!(watch.asked_count(), 0);
     }
