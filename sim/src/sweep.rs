@@ -135,6 +135,13 @@ pub struct Head {
 }
 
 impl Head {
+    fn expect_same(&self, from: &str, other: &Self, shown: String) -> Result<(), MergeError> {
+        if self == other {
+            return Ok(());
+        }
+        Err(MergeError::Other(shown, from.to_owned(), format!("{self:?} and {other:?}")))
+    }
+
     /// The runs of this part: every `N`-th.
     pub fn own_runs(&self) -> impl Iterator<Item = Unit> + use<> {
         let ((part, of), cells, base) = (self.shard, u64::from(self.cells.max(1)), self.base_seed);
@@ -467,32 +474,59 @@ pub fn read_parts(files: &[impl AsRef<Path>]) -> Result<(Head, Vec<SeedLine>), M
     let mut whole: Option<(Head, String)> = None;
     let (mut lines, mut seen) = (Vec::new(), BTreeSet::new());
     for path in files {
-        let shown = path.as_ref().display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| MergeError::Read(shown.clone(), error))?;
-        let mut rows = (1..).zip(text.lines());
-        let (_, first) = rows.next().ok_or_else(|| MergeError::Empty(shown.clone()))?;
-        let part: Head =
-            serde_json::from_str(first).map_err(|error| MergeError::Line(shown.clone(), 1, error))?;
+        let (shown, text) = read(path.as_ref())?;
+        let part = parse(&shown, &text, &mut seen, &mut lines)?;
         let head = Head { shard: (1, 1), ..part };
         match &whole {
-            Some((known, from)) if *known != head => {
-                let differs = format!("{known:?} and {head:?}");
-                return Err(MergeError::Other(shown, from.clone(), differs));
-            }
-            Some(_) => {}
-            None => whole = Some((head, shown.clone())),
-        }
-        for (number, row) in rows {
-            let line: SeedLine =
-                serde_json::from_str(row).map_err(|error| MergeError::Line(shown.clone(), number, error))?;
-            if !seen.insert(line.run) {
-                return Err(MergeError::Twice(shown, line.run.seed));
-            }
-            lines.push(line);
+            Some((known, from)) => known.expect_same(from, &head, shown)?,
+            None => whole = Some((head, shown)),
         }
     }
     lines.sort_unstable_by_key(|line| line.run);
     whole.map(|(head, _)| (head, lines)).ok_or(MergeError::None)
+}
+
+/// What an earlier run of a sweep left of its file: how many bytes of it are whole lines, and the seeds in these.
+///
+/// # Errors
+/// When it is not of this sweep, or by another build.
+pub fn read_left(path: &Path, head: &Head) -> Result<(u64, Vec<SeedLine>), MergeError> {
+    let (shown, text) = read(path)?;
+    // The end of a process can cut off its last line.
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let mut lines = Vec::new();
+    let known = parse(&shown, whole, &mut BTreeSet::new(), &mut lines)?;
+    head.expect_same("the one that is wanted", &known, shown)?;
+    Ok((whole.len() as u64, lines))
+}
+
+fn read(path: &Path) -> Result<(String, String), MergeError> {
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((shown, text)),
+        Err(error) => Err(MergeError::Read(shown, error)),
+    }
+}
+
+/// The head of a file, and its lines to those of others.
+fn parse(
+    shown: &str,
+    text: &str,
+    seen: &mut BTreeSet<Unit>,
+    lines: &mut Vec<SeedLine>,
+) -> Result<Head, MergeError> {
+    let wrong = |number: usize| move |error| MergeError::Line(shown.to_owned(), number, error);
+    let mut rows = (1..).zip(text.lines());
+    let (_, first) = rows.next().ok_or_else(|| MergeError::Empty(shown.to_owned()))?;
+    let head = serde_json::from_str(first).map_err(wrong(1))?;
+    for (number, row) in rows {
+        let line: SeedLine = serde_json::from_str(row).map_err(wrong(number))?;
+        if !seen.insert(line.run) {
+            return Err(MergeError::Twice(shown.to_owned(), line.run.seed));
+        }
+        lines.push(line);
+    }
+    Ok(head)
 }
 
 /// The verdict of a seed whose process ended by itself.

@@ -229,3 +229,27 @@ fn a_trace_is_lines_of_json_for_whoever_wants_to_look() {
     assert_eq!((first["at_ns"].as_u64(), first["kind"].as_str()), (Some(0), Some("start")), "{first}");
     assert_eq!(said(&["trace", &file]).0, 2);
 }
+
+#[test]
+fn a_sweep_goes_on_where_it_was_cut_off() {
+    let folder = Folder::new("resume");
+    let (whole, part) = (folder.path("whole.jsonl"), folder.path("part.jsonl"));
+    let sweep = |more: &[&str]| said(&[&["sweep", "--profile", "fuzz-small"], more].concat());
+    assert_eq!(sweep(&["--minutes", "5", "--seeds", "4", "--jobs", "1", "--out", &whole]).0, 0);
+    let text = std::fs::read_to_string(&whole).expect("written");
+    // In the middle of its third seed.
+    let cut = text.match_indices('\n').nth(2).expect("three lines").0 + 100;
+    folder.write("part.jsonl", &text[..cut]);
+    let (status, out, _) = sweep(&["--seeds", "4", "--jobs", "1", "--out", &part, "--resume"]);
+    assert!(status == 0 && out.contains("4 of 4 runs from seed 1: 4 pass"), "{status} {out}");
+    let traces = |path: &str| {
+        let text = std::fs::read_to_string(path).expect("written");
+        let line = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["trace"].clone();
+        text.lines().skip(1).map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(traces(&part), traces(&whole));
+    assert!(std::fs::read_to_string(&part).expect("written").starts_with(&text[..cut]));
+    let (status, _, error) = sweep(&["--seeds", "5", "--out", &part, "--resume"]);
+    assert!(status == 2 && error.contains("not of the same sweep"), "{status} {error}");
+    assert_eq!(sweep(&["--resume"]).0, 2, "there is nothing to go on with");
+}

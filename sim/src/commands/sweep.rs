@@ -3,8 +3,9 @@
 //! The parent hands out seeds one by one to as many workers as it has jobs and writes down what they say. A worker that
 //! dies, or says nothing for too long, loses the one seed that it had.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use taipei_sim::report::sweep_page;
 use taipei_sim::scenario::World;
-use taipei_sim::sweep::{Head, SeedLine, Source, Summary, Unit};
+use taipei_sim::sweep::{Head, SeedLine, Source, Summary, Unit, read_left};
 
 use super::{SourceArgs, WorldArg, parse_seed, say};
 
@@ -44,6 +45,12 @@ pub(crate) struct SweepArgs {
     /// Write one line of JSON a seed to this file, for `merge` and `diff`
     #[arg(long, value_name = "FILE.jsonl")]
     out: Option<PathBuf>,
+    /// Begin no seed after so many minutes; without `--seeds` a million are there to take from
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: Option<u64>,
+    /// Go on where the same sweep, by the same build, left the file of `--out`
+    #[arg(long, requires = "out")]
+    resume: bool,
     /// Write a page to look at to this file
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -67,7 +74,7 @@ fn parse_shard(text: &str) -> Result<(u32, u32), String> {
 
 pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
     let source = args.source.load()?;
-    let seeds = args.seeds.unwrap_or_else(|| source.seeds());
+    let seeds = args.seeds.or(args.minutes.map(|_| SEEDS_OF_A_LONG_RUN)).unwrap_or_else(|| source.seeds());
     if seeds == 0 || args.jobs == 0 {
         return Err("`--seeds` and `--jobs` want at least 1".to_owned());
     }
@@ -75,6 +82,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
     if worlds.len() > 1 && (args.out.is_some() || args.report.is_some()) {
         return Err("`--out` and `--report` want `--world`: one file is of one world".to_owned());
     }
+    let until = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let interrupted = AtomicBool::new(false);
     let mut worst = 0;
     for world in worlds {
@@ -90,11 +98,15 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
         let lines = std::thread::scope(|scope| {
             let (done, ended) = tokio::sync::oneshot::channel::<()>();
             scope.spawn(|| watch_for_interrupt(ended, &interrupted));
-            let lines = run_all(args, &source, &head, &interrupted);
+            let lines = run_all(args, &source, &head, until, &interrupted);
             drop(done);
             lines
         })?;
-        let summary = Summary::new(&source, &head, &lines);
+        let mut summary = Summary::new(&source, &head, &lines);
+        if until.is_some() && !interrupted.load(Ordering::Relaxed) {
+            // As many were wanted as there was time for.
+            summary.wanted = summary.runs;
+        }
         print_summary(&summary, args.json);
         if let Some(path) = &args.report {
             write_sweep_report(path, &source, &head, &lines, &args.source.shown())?;
@@ -135,23 +147,28 @@ fn run_all(
     args: &SweepArgs,
     source: &Source,
     head: &Head,
+    until: Option<Instant>,
     interrupted: &AtomicBool,
 ) -> Result<Vec<SeedLine>, String> {
-    let mut out = args
-        .out
-        .as_ref()
-        .map(File::create)
-        .transpose()
-        .map_err(|error| out_error(args, &error))?
-        .map(io::BufWriter::new);
-    if let Some(out) = &mut out {
-        write_line(out, head).map_err(|error| out_error(args, &error))?;
+    let (out, lines) = match &args.out {
+        Some(path) => {
+            let (out, lines) = begin_file(args, path, head)?;
+            (Some(out), lines)
+        }
+        None => (None, Vec::new()),
+    };
+    for line in &lines {
+        if let Some(replay) = line.replay_line(&args.source.shown(), head.world) {
+            eprintln!("{replay}");
+        }
     }
-    let count = head.own_runs().count();
-    let bar = progress(count as u64, args.json);
+    let done: BTreeSet<Unit> = lines.iter().map(|line| line.run).collect();
+    let count = head.own_runs().count() - done.len();
+    let bar = progress(count as u64, until, args.json);
+    let in_time = move |_: &Unit| until.is_none_or(|until| Instant::now() < until);
     let shared = Mutex::new(Shared {
-        runs: Box::new(head.own_runs()),
-        lines: Vec::new(),
+        runs: Box::new(head.own_runs().filter(move |run| !done.contains(run)).take_while(in_time)),
+        lines,
         out,
         failures: 0,
         error: None,
@@ -164,6 +181,24 @@ fn run_all(
     bar.finish_and_clear();
     let shared = shared.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     shared.error.map_or(Ok(shared.lines), Err)
+}
+
+/// The file of a sweep: a new one, or what an earlier run left of it, with the lines that are whole.
+fn begin_file(
+    args: &SweepArgs,
+    path: &Path,
+    head: &Head,
+) -> Result<(io::BufWriter<File>, Vec<SeedLine>), String> {
+    let to_error = |error: io::Error| out_error(args, &error);
+    if args.resume && path.exists() {
+        let (bytes, lines) = read_left(path, head).map_err(|error| error.to_string())?;
+        let mut file = File::options().write(true).open(path).map_err(to_error)?;
+        file.set_len(bytes).and_then(|()| file.seek(io::SeekFrom::End(0))).map_err(to_error)?;
+        return Ok((io::BufWriter::new(file), lines));
+    }
+    let mut out = io::BufWriter::new(File::create(path).map_err(to_error)?);
+    write_line(&mut out, head).map_err(to_error)?;
+    Ok((out, Vec::new()))
 }
 
 /// One job: takes seeds until there are none.
@@ -242,11 +277,15 @@ fn write_line(out: &mut impl io::Write, value: &impl serde::Serialize) -> io::Re
     out.flush()
 }
 
-fn progress(count: u64, quiet: bool) -> ProgressBar {
+fn progress(count: u64, until: Option<Instant>, quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
+    let template = match until {
+        None => "{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left {msg}",
+        Some(_) => "{spinner} {elapsed}: {pos} seeds, {per_sec} {msg}",
+    };
+    let style = ProgressStyle::with_template(template);
     ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
@@ -401,5 +440,7 @@ pub(crate) fn print_summary(summary: &Summary, as_json: bool) {
 
 /// What a user who interrupts gets.
 const INTERRUPTED: u8 = 130;
+/// Seeds of a sweep that ends when its time is over.
+const SEEDS_OF_A_LONG_RUN: u32 = 1_000_000;
 /// A seed that takes longer hangs.
 const SEED_TIME_MAX: Duration = Duration::from_secs(300);
