@@ -200,6 +200,10 @@ fn panicked(job: &Job) -> JobResult {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::RwLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
     use taipei_engine::InfoHash;
     use taipei_engine::disk::{At, Place, ReadBlock, Stat};
     use taipei_engine::metainfo::layout::ListedFile;
@@ -207,52 +211,59 @@ mod tests {
 
     use super::*;
 
-    /// Nothing works.
-    #[derive(Clone)]
-    struct Broken;
+    /// Nothing works, and nothing fails before the gate is open.
+    #[derive(Clone, Default)]
+    struct Broken {
+        begun: Arc<AtomicUsize>,
+        gate: Arc<RwLock<()>>,
+    }
 
     type Outcome<T> = Result<T, StorageError>;
 
-    fn broken<T>() -> T {
-        panic!("as the test wants")
+    impl Broken {
+        fn fail<T>(&self) -> T {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            drop(self.gate.read().unwrap());
+            panic!("as the test wants")
+        }
     }
 
     impl Storage for Broken {
         fn read_at(&mut self, _: At<'_>, _: u64, _: &mut [u8]) -> Outcome<usize> {
-            broken()
+            self.fail()
         }
         fn write_at(&mut self, _: At<'_>, _: u64, _: &[&[u8]]) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn stat(&mut self, _: At<'_>) -> Outcome<Option<Stat>> {
-            broken()
+            self.fail()
         }
         fn set_len(&mut self, _: At<'_>, _: u64) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn allocate(&mut self, _: At<'_>, _: u64) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn sync(&mut self, _: At<'_>) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn sync_dir(&mut self, _: At<'_>) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn create_dir(&mut self, _: At<'_>) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn rename(&mut self, _: At<'_>, _: &StoragePath) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn remove(&mut self, _: At<'_>) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn free_bytes(&mut self, _: &str) -> Outcome<u64> {
-            broken()
+            self.fail()
         }
         fn lock(&mut self, _: At<'_>) -> Outcome<()> {
-            broken()
+            self.fail()
         }
         fn unlock(&mut self, _: At<'_>) {}
     }
@@ -324,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_panics_leaves_the_pool_alive() {
-        let mut jobs = ThreadJobs::new(Broken, 1);
+        let mut jobs = ThreadJobs::new(Broken::default(), 1);
         let (sender, mut done) = mpsc::channel(4);
         let place = place("/nowhere");
         let piece = place.layout.piece(0).unwrap();
@@ -343,5 +354,31 @@ mod tests {
             };
             assert_eq!(error, StorageError { path: "/nowhere".to_owned(), kind: StorageErrorKind::Io });
         }
+    }
+    #[test]
+    fn as_many_jobs_run_at_once_as_there_are_threads_and_what_waits_ends_with_them() {
+        let storage = Broken::default();
+        let shut = storage.gate.write().unwrap();
+        let mut jobs = ThreadJobs::new(storage.clone(), 3);
+        let (sender, mut done) = mpsc::channel(8);
+        let place = place("/nowhere");
+        let piece = place.layout.piece(0).unwrap();
+        for id in 0..5 {
+            let work = Work::Read { blocks: vec![ReadBlock { piece, begin: 0, length: 1 }] };
+            jobs.submit(JobId(id), Job { place: Arc::clone(&place), work }, &sender);
+        }
+        drop(sender);
+        let begun = || storage.begun.load(Ordering::SeqCst);
+        let end = Instant::now() + Duration::from_secs(30);
+        while begun() < 3 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Long enough for a fourth thread, if there were one.
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(begun(), 3);
+        drop(jobs);
+        drop(shut);
+        let told: Vec<_> = std::iter::from_fn(|| done.blocking_recv()).map(|(job, _)| job.0).collect();
+        assert_eq!((told.len(), begun()), (3, 3), "nobody is told of the other two: {told:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
-use taipei_engine::{AddTorrent, Alert, Command, RateLimits, TorrentId, TorrentState};
+use taipei_engine::{AddTorrent, Alert, Command, Priority, RateLimits, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{Options, PortMapping, Session};
 
 const TORRENT: TorrentId = TorrentId(1);
@@ -185,6 +185,45 @@ async fn a_leecher_goes_on_where_it_was_stopped() {
     assert!(finished < 256, "fetched all {finished} pieces again");
     payload.assert_in(&here);
     stop(leecher).await;
+    stop(seeder).await;
+}
+
+/// Of three files that begin with a piece each, the one in the middle is not wanted: nothing of it is written, and a check
+/// misses nothing, whatever lies in its place.
+#[tokio::test]
+async fn a_file_that_is_not_wanted_is_neither_made_nor_missed() {
+    let payload = Payload::new(1 << 15, &[1 << 15, 2 << 15, 1 << 15]);
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let add = |resume, peers| {
+        let Command::AddTorrent(mut add) = payload.add(&here, peers) else { panic!("it adds a torrent") };
+        add.priorities = vec![Priority::Normal, Priority::Skip, Priority::Normal];
+        add.resume = resume;
+        Command::AddTorrent(add)
+    };
+    let unwanted = here.0.join("payload/01");
+    let mut leecher = session(2).await;
+    leecher.handle.command(add(ResumeMode::Resume, vec![address])).await.unwrap();
+    until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
+    stop(leecher).await;
+    for content in [None, Some(vec![7; 2 << 15])] {
+        if let Some(content) = &content {
+            fs::write(&unwanted, content).unwrap();
+        }
+        let mut leecher = session(3).await;
+        leecher.handle.command(add(ResumeMode::Recheck, Vec::new())).await.unwrap();
+        let seeds = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding };
+        let alerts = until(&mut leecher, |alert| *alert == seeds).await;
+        let fetches = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Downloading };
+        assert!(!alerts.contains(&fetches), "{alerts:?}");
+        stop(leecher).await;
+        assert_eq!(fs::read(&unwanted).ok(), content);
+    }
+    for wanted in [0, 2] {
+        let (path, content) = &payload.files[wanted];
+        assert!(fs::read(here.0.join(path)).unwrap() == *content, "{} differs", path.display());
+    }
     stop(seeder).await;
 }
 

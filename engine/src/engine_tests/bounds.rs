@@ -227,6 +227,21 @@ fn each_time_a_peer_has_is_kept_to_the_second() {
     assert!(bench.closed.contains(&connection));
 }
 
+#[test]
+fn who_says_again_that_it_wants_nothing_gains_no_time_by_it() {
+    let config = Config { peers_per_torrent_max: 1, ..Config::default() };
+    let mut bench = Bench::with(config, 2, &[], &[]);
+    let connection = ConnectionId::accepted(0);
+    bench.input(Input::Accepted { connection, remote: address(1) });
+    bench.say(connection, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
+    for minute in 0..11 {
+        assert!(minute == 10 || !bench.closed.contains(&connection), "{minute} minutes");
+        bench.pass(Duration::from_secs(60));
+        bench.say(connection, vec![Message::NotInterested]);
+    }
+    assert!(bench.closed.contains(&connection));
+}
+
 /// BEP 6: they are hints.
 #[test]
 fn a_suggestion_is_the_choice_among_pieces_that_are_equally_rare() {

@@ -162,6 +162,41 @@ impl World {
     }
 }
 
+/// Files of the right lengths with the right bytes, zeros or other bytes at the start: all of it is looked at, what is right
+/// is kept, and the rest is fetched, once.
+#[test]
+fn what_is_there_at_the_start_is_kept_where_it_is_right_and_fetched_where_it_is_not() {
+    let payload = World::new(|_| {}, MemoryStorage::default()).payload;
+    let wrong = |begin: usize, byte: u8| {
+        let mut bytes = payload.clone();
+        bytes[begin..].fill(byte);
+        bytes
+    };
+    // Wrong from the middle of piece 20 on.
+    for (there, missing) in [
+        (None, 40),
+        (Some(payload.clone()), 0),
+        (Some(wrong(0, 0)), 40),
+        (Some(wrong(0, 255)), 40),
+        (Some(wrong(20 * PIECE_BYTES + 1, 255)), 20),
+    ] {
+        let mut storage = MemoryStorage { now_ns: 1 << 40, ..MemoryStorage::default() };
+        if let Some(there) = &there {
+            let mut begin = 0;
+            for (name, length) in FILES {
+                storage.put(&format!("{OUT}/t/{name}"), &there[begin..begin + length]);
+                begin += length;
+            }
+        }
+        let mut world = World::new(|_| {}, storage);
+        let seeding = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding };
+        assert!(world.run(Duration::from_secs(60), |world| world.alerts.contains(&seeding)), "{missing}");
+        assert_eq!((world.is_whole(), world.requests), (true, missing));
+        let failed = |alert: &Alert| matches!(alert, Alert::PieceFailed { .. } | Alert::PeerBanned { .. });
+        assert!(!world.alerts.iter().any(failed), "nobody is blamed: {:?}", world.alerts);
+    }
+}
+
 /// A download with a disk whose `k`-th call fails, and those after it until 45 s later if the fault is `lasting`. False
 /// when there was no such call.
 fn heals(k: u64, kind: StorageErrorKind, lasting: bool) -> bool {

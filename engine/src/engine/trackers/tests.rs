@@ -32,8 +32,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        let mut bench = Self::deaf();
+        bench.input(Input::Listening { port: 6881, families: (true, true) });
+        bench
+    }
+
+    /// Nobody can connect to it.
+    fn deaf() -> Self {
         let config = Config { active_max: u32::MAX, ..Config::default() };
-        let mut bench = Self {
+        Self {
             engine: Engine::new(config, StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 }),
             now: Instant(1),
             alerts: Vec::new(),
@@ -41,9 +48,7 @@ impl Bench {
             gets: VecDeque::new(),
             packets: VecDeque::new(),
             dialled: Vec::new(),
-        };
-        bench.input(Input::Listening { port: 6881, families: (true, true) });
-        bench
+        }
     }
 
     fn add(&mut self, number: u32, tracker: &str) {
@@ -200,6 +205,23 @@ fn trackers_are_told_the_port_of_a_router_as_soon_as_they_want_to_hear_of_us() {
     let before = bench.dialled.len();
     bench.answer(b"d8:intervali3600e5:peers6:\x01\x02\x03\x04\x1a\xe1e");
     assert_eq!(bench.dialled.len(), before, "the address is still known");
+}
+
+#[test]
+fn who_does_not_listen_asks_for_peers_and_names_no_port() {
+    let mut bench = Bench::deaf();
+    bench.add(0, "http://9.9.9.9/announce");
+    assert!(bench.gets[0].path.contains("&port=0&"), "{:?}", bench.gets);
+    bench.answer(b"d8:intervali1800e5:peers6:\x01\x02\x03\x04\x1a\xe1e");
+    assert_eq!(bench.dialled, ["1.2.3.4:6881".parse().unwrap()]);
+    bench.add(1, "udp://9.9.9.9:6969/announce");
+    let mut server = TrackerServer::new(TrackerConfig::default(), Rng::stream(1, "tracker", 0));
+    let seen = serve(&mut bench, &mut server);
+    let port = |request: &UdpRequest| match request {
+        UdpRequest::Announce { announce, .. } => Some(announce.port),
+        _ => None,
+    };
+    assert_eq!(seen.iter().filter_map(port).collect::<Vec<_>>(), [0]);
 }
 
 #[test]
