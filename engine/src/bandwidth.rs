@@ -5,8 +5,9 @@
 //!
 //! With a limit it holds at most one *quantum*, paid for from the buckets of its torrent and of all together when it
 //! is granted. Who has spent half of it queues for the next: first come, first served, so nobody starves. Over any
-//! time `t` no more passes than `limit * t` and one *burst*: a quarter of a second of the limit, and a quantum for each
-//! connection. What a connection held when it closes goes back to the buckets.
+//! time `t` no more passes than `limit * t` and one *burst*: a quarter of a second of the limit, a quantum for each
+//! connection, and one that a bucket owes, as a quantum is given whole while there is anything to pay it with. What a
+//! connection held when it closes goes back to the buckets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -95,10 +95,10 @@ impl Rates {
     }
 }
 
-/// What may pass at once on top of a limit: a quarter of a second of it, and a quantum for each connection.
+/// What may pass at once on top of a limit: a quarter of a second of it, a quantum for each connection, and one that is owed.
 fn burst(limit: u64, connections: u64) -> u64 {
     let quantum = (limit / 64).clamp(256, 256 << 10);
-    (limit / 4).max(quantum) + connections * quantum
+    (limit / 4).max(quantum) + (connections + 1) * quantum
 }
 
 /// Between two inputs nothing is beyond its limit. The quick look that most inputs need.
