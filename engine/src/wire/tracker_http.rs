@@ -194,7 +194,8 @@ pub fn imitates_announce(query: &str) -> bool {
     let ours =
         ["info_hash", "peer_id", "port", "uploaded", "downloaded", "left", "event", "numwant", "key", "ip"];
     arguments(query).any(|(name, _)| {
-        percent_decode(name).is_none_or(|name| ours.iter().any(|our| our.as_bytes() == name))
+        percent_decode(name)
+            .is_none_or(|name| ours.iter().any(|our| name.eq_ignore_ascii_case(our.as_bytes())))
     })
 }
 
@@ -747,6 +748,7 @@ mod tests {
     #[test]
     fn urls_that_imitate_an_announce_are_known() {
         assert!(imitates_announce("passkey=1&info_hash=x") && imitates_announce("%69nfo_hash=x"));
+        assert!(imitates_announce("iNfo_HaSh=x"), "who serves other things may mind no case");
         assert!(!imitates_announce("passkey=info_hash") && names_torrent("a=1&info_hash=2"));
     }
 
