@@ -279,20 +279,20 @@ impl Pieces {
         self.late(peer, now).next().is_some()
     }
 
-    /// A partial piece of others, of those it `may` have, that has kept others waiting for too long and that `peer` was
-    /// not asked for.
+    /// The first of these that is a partial piece of others, has kept others waiting for too long, and that `peer` was not
+    /// asked for.
     pub(crate) fn overdue(
         &self,
         now: Instant,
         peer: ConnectionId,
-        may: impl Fn(PieceIndex) -> bool,
+        mut pieces: impl Iterator<Item = PieceIndex>,
     ) -> Option<PieceIndex> {
-        let overdue = |(piece, partial): (&PieceIndex, &Partial)| {
-            let others = partial.owner != Some(peer) && !partial.is_asked_of(peer);
-            let due = partial.owner.is_none() || self.due(*piece, partial) <= now;
-            (others && due && may(*piece)).then_some(*piece)
+        let is_overdue = |piece: PieceIndex| {
+            let Some(partial) = self.partials.get(&piece) else { return false };
+            let due = partial.owner.is_none() || self.due(piece, partial) <= now;
+            due && partial.owner != Some(peer) && !partial.is_asked_of(peer)
         };
-        self.partials.iter().find_map(overdue)
+        pieces.find(|piece| is_overdue(*piece))
     }
 
     /// When the next partial piece will be overdue.

@@ -138,10 +138,11 @@ fn a_piece_is_overdue_later_each_time_it_is_taken_over() {
         pieces.begin(&layout, piece(0), peer(1), true, AT);
         pieces.claim(piece(0), peer(1), 1, |_| false);
         let due = AT + Duration::from_secs(seconds);
+        let overdue = |at, of| pieces.overdue(at, peer(of), [piece(1), piece(0)].into_iter());
         assert_eq!(pieces.next_overdue(AT), Some(due));
-        assert_eq!(pieces.overdue(due - Duration::from_nanos(1), peer(2), |_| true), None);
-        assert_eq!(pieces.overdue(due, peer(2), |_| true), Some(piece(0)));
-        assert_eq!(pieces.overdue(due, peer(1), |_| true), None, "its own");
+        assert_eq!(overdue(due - Duration::from_nanos(1), 2), None);
+        assert_eq!(overdue(due, 2), Some(piece(0)));
+        assert_eq!(overdue(due, 1), None, "its own");
         assert_eq!(pieces.seize(&layout, piece(0)), [(BlockIndex(0), peer(1))]);
     }
 }

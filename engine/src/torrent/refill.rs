@@ -88,9 +88,8 @@ impl<'a> Refill<'a> {
             && self.claim_duplicates(None, if few { REQUESTERS_FEW } else { REQUESTERS });
         let idle = self.room > 0 && self.chosen.is_empty() && self.peer.requests.len() == 0;
         let kept = if idle { self.kept_from() } else { BTreeSet::new() };
-        let overdue = self.pieces.overdue(self.now, self.peer.connection, |piece| {
-            kept.contains(&piece) && !self.verify.is_writing(piece)
-        });
+        let free = kept.iter().copied().filter(|piece| !self.verify.is_writing(*piece));
+        let overdue = self.pieces.overdue(self.now, self.peer.connection, free);
         Refilled { chosen: self.chosen, held_back: !kept.is_empty(), overdue, idle: waits }
     }
 
