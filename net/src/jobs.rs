@@ -355,6 +355,7 @@ mod tests {
             assert_eq!(error, StorageError { path: "/nowhere".to_owned(), kind: StorageErrorKind::Io });
         }
     }
+
     #[test]
     fn as_many_jobs_run_at_once_as_there_are_threads_and_what_waits_ends_with_them() {
         let storage = Broken::default();

@@ -394,6 +394,17 @@ mod tests {
     }
 
     #[test]
+    fn the_last_events_are_kept_in_order_however_many_there_were() {
+        let mut trace = Trace::new(&[], false);
+        for at in 0..2 * RING_EVENTS as u64 + 3 {
+            trace.event(at, 0, Kind::Job, [at, 0, 0]);
+            let last: Vec<u64> = trace.tail(5).map(|event| event.at).collect();
+            assert_eq!(last, (at.saturating_sub(4)..=at).collect::<Vec<u64>>());
+        }
+        assert_eq!(trace.tail(usize::MAX).count(), RING_EVENTS);
+    }
+
+    #[test]
     fn every_kind_has_its_byte() {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_byte(kind as u64), Some(kind));

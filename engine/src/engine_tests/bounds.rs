@@ -213,22 +213,16 @@ fn each_time_a_peer_has_is_kept_to_the_second() {
     bench.pass(Duration::from_secs(100));
     bench.say(connection, vec![Message::KeepAlive]);
     closes_after(&mut bench, connection, 120);
-    // Ten minutes without a wish on either side, looked at once a minute, where there is no room for others.
-    let config = Config { peers_per_torrent_max: 1, ..Config::default() };
-    let mut bench = Bench::with(config, 2, &[], &[]);
-    let connection = ConnectionId::accepted(0);
-    bench.input(Input::Accepted { connection, remote: address(1) });
-    bench.say(connection, vec![bench.handshake(PeerId([4; 20])), Message::HaveNone]);
-    for minute in 0..11 {
-        assert!(minute == 10 || !bench.closed.contains(&connection), "{minute} minutes");
-        bench.pass(Duration::from_secs(60));
-        bench.say(connection, vec![Message::KeepAlive]);
-    }
-    assert!(bench.closed.contains(&connection));
+    unwanted_has_ten_minutes(&Message::KeepAlive);
 }
 
 #[test]
 fn who_says_again_that_it_wants_nothing_gains_no_time_by_it() {
+    unwanted_has_ten_minutes(&Message::NotInterested);
+}
+
+/// Ten minutes without a wish on either side, in which one of them says this once a minute, where there is no room for others.
+fn unwanted_has_ten_minutes(says: &Message) {
     let config = Config { peers_per_torrent_max: 1, ..Config::default() };
     let mut bench = Bench::with(config, 2, &[], &[]);
     let connection = ConnectionId::accepted(0);
@@ -237,7 +231,7 @@ fn who_says_again_that_it_wants_nothing_gains_no_time_by_it() {
     for minute in 0..11 {
         assert!(minute == 10 || !bench.closed.contains(&connection), "{minute} minutes");
         bench.pass(Duration::from_secs(60));
-        bench.say(connection, vec![Message::NotInterested]);
+        bench.say(connection, vec![says.clone()]);
     }
     assert!(bench.closed.contains(&connection));
 }

@@ -721,13 +721,16 @@ mod tests {
         }
         text.extend_from_slice(b"e4:name1:n12:piece lengthi16384e6:pieces0:ee");
         let results = [PathRules::Unix, PathRules::Windows].map(|rules| {
-            #[expect(clippy::disallowed_types, reason = "a test may measure")]
-            let start = std::time::Instant::now();
-            let metainfo = Metainfo::parse(&text, rules).unwrap();
-            let took = start.elapsed();
-            // A second for a release build on an idle machine; what is quadratic takes minutes.
-            assert!(took.as_secs() < if cfg!(debug_assertions) { 60 } else { 10 }, "{took:?}");
-            metainfo
+            // Others may have the machine: one of five goes has to do. A debug build gets room; what is quadratic takes minutes.
+            let (most, goes) = if cfg!(debug_assertions) { (60, 1) } else { (1, 5) };
+            let go = |_| {
+                #[expect(clippy::disallowed_types, reason = "a test may measure")]
+                let start = std::time::Instant::now();
+                (Metainfo::parse(&text, rules).unwrap(), start.elapsed())
+            };
+            let mut goes = (0..goes).map(go);
+            let in_time = goes.find(|(_, took)| took.as_secs() < most);
+            in_time.expect("in time").0
         });
         assert_eq!(paths_of(&results[0]), paths_of(&results[1]), "the rules agree on names that both take");
         let mut seen: Vec<_> = paths_of(&results[0]).into_iter().map(str::to_lowercase).collect();

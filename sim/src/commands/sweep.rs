@@ -79,8 +79,8 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<u8, String> {
         return Err("`--seeds` and `--jobs` want at least 1".to_owned());
     }
     let worlds = args.world.map_or_else(|| source.worlds(), |world| vec![world.into()]);
-    if worlds.len() > 1 && (args.out.is_some() || args.report.is_some()) {
-        return Err("`--out` and `--report` want `--world`: one file is of one world".to_owned());
+    if worlds.len() > 1 && (args.out.is_some() || args.report.is_some() || args.minutes.is_some()) {
+        return Err("`--out`, `--report` and `--minutes` want `--world`: they are of one world".to_owned());
     }
     let until = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let interrupted = AtomicBool::new(false);
@@ -163,7 +163,7 @@ fn run_all(
         }
     }
     let done: BTreeSet<Unit> = lines.iter().map(|line| line.run).collect();
-    let count = head.own_runs().count() - done.len();
+    let count = head.own_runs().filter(|run| !done.contains(run)).count();
     let bar = progress(count as u64, until, args.json);
     let in_time = move |_: &Unit| until.is_none_or(|until| Instant::now() < until);
     let shared = Mutex::new(Shared {
