@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every scenario, in each world it names: passes, does the same twice, and means the same in both worlds and profiles.
 
-For each file of scenarios/ and each seed it runs `taipei-sim run FILE --seed N --world W --json` as a process of its own:
+For each file of scenarios/ and scenarios/museum/, and each seed it runs `taipei-sim run FILE --seed N --world W --json` as a process of its own:
 
 - the verdict is "pass";
 - for the first seeds a second run has the same trace and the same end state;
@@ -42,7 +42,8 @@ def main():
     ap.add_argument("--profile-seeds", type=int, default=1)
     ap.add_argument("files", nargs="*", type=Path, help="instead of all")
     args = ap.parse_args()
-    files = [path.resolve() for path in args.files] or sorted((ROOT / "scenarios").glob("*.toml"))
+    everything = [*(ROOT / "scenarios").glob("*.toml"), *(ROOT / "scenarios" / "museum").glob("*.toml")]
+    files = [path.resolve() for path in args.files] or sorted(everything)
     if not files:
         print("!! no scenario found")
         return 1

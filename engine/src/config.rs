@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::museum::Planted;
+
 /// Values that differ from run to run and that a pure machine cannot find out. Part of every recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartValues {
@@ -48,6 +50,9 @@ pub struct Config {
     /// Whether the local network is told in which swarms we are, and believed about others (BEP 14). Nothing is said of
     /// private torrents anyhow.
     pub lsd: bool,
+    /// A bug to be found.
+    #[serde(skip)]
+    pub planted: Planted,
 }
 
 /// How the DHT is used.
@@ -84,6 +89,7 @@ impl Default for Config {
             pex: true,
             dht: None,
             lsd: false,
+            planted: Planted::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::disk::Job;
 use crate::ids::{ConnectionId, HttpId, JobId, PeerId, ResolveId, TorrentId};
 use crate::limits::{JOBS_MAX, TRACKER_REQUESTS_MAX};
+use crate::museum::OldBug;
 use crate::output::{HttpGet, Output};
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -230,6 +231,11 @@ impl Context<'_> {
 
     pub(crate) fn wake_connection(&mut self, connection: ConnectionId, at: Instant) {
         self.timers.set(Wake::Connection(connection), Some(at));
+    }
+
+    /// Whether this engine has a bug that was planted.
+    pub(crate) fn has_bug(&self, bug: OldBug) -> bool {
+        self.config.planted.is(bug)
     }
 
     /// Whether one more peer may be connected.

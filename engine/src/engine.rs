@@ -26,6 +26,7 @@ use crate::input::Input;
 use crate::limits::{HANDSHAKE_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_RANGE_MAX};
 use crate::lsd::Lsd;
 use crate::metainfo::{Layout, Magnet, MagnetError, Metainfo, MetainfoError, PathRules};
+use crate::museum::OldBug;
 use crate::output::Output;
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -329,6 +330,7 @@ impl Engine {
         tiers.iter_mut().for_each(|tier| tier.retain(|url| !add.exclude_trackers.contains(url)));
         tiers.extend(add.extra_trackers.iter().map(|url| vec![url.clone()]));
         let allocate = files_to_allocate(&new.layout, &add.priorities, add.allocation);
+        let believes_all = self.config.planted.is(OldBug::BelievedAfterPowerCut);
         let pending = new.info.is_empty().then(|| Box::new(Pending::new(info_hash, new.select_only, &add)));
         let start = Start {
             id: add.torrent,
@@ -339,7 +341,7 @@ impl Engine {
                 state_root: self.config.state_directory.clone(),
                 layout: new.layout,
                 piece_hashes: new.piece_hashes,
-                boot_id: self.start.boot_id,
+                boot_id: if believes_all { [0; 16] } else { self.start.boot_id },
             },
             info: new.info,
             is_private: new.is_private,

@@ -31,6 +31,7 @@ pub mod input;
 pub mod limits;
 mod lsd;
 pub mod metainfo;
+pub mod museum;
 pub mod node_id;
 pub mod output;
 mod peer;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use taipei_engine::disk::{Job, JobResult, Place, StorageError, StorageErrorKind, Totals, Work};
+use taipei_engine::museum::{self, OldBug};
 use taipei_engine::wire::krpc::{Ask, Body, Packet, Query, Want};
 use taipei_engine::wire::{Message, Request};
-use taipei_engine::{Alert, BlockData, Command, ConnectionId, Input, NodeId, Output};
+use taipei_engine::{Alert, BlockData, Command, Config, ConnectionId, Input, NodeId, Output};
 
 use crate::plan::{HostPlan, Materials, PEER_PORT, Plan};
 use crate::run::{Outcome, RunOptions, Verdict, run};
 use crate::scenario::{Scenario, World};
+use crate::sweep::{Source, Unit};
 use crate::units::SECOND;
 
 /// A rule, a bug that breaks it, and where that shows.
@@ -69,28 +71,35 @@ impl Canary {
 
     /// Tries seeds until a rule breaks, and the same without the bug.
     pub fn trip(&self, seeds: u32) -> Tripped {
-        let materials = Materials::new(self.scenario());
-        let once = |seed, options: &RunOptions| run(&materials, seed, World::Events, options);
-        let mut tripped = Tripped::default();
-        for seed in 1..=u64::from(seeds) {
-            let outcome = once(seed, &self.options());
-            tripped.seeds += 1;
-            if let Outcome {
-                verdict: Verdict::Failed | Verdict::Vacuous, violation: Some(violation), ..
-            } = outcome
-            {
-                tripped.seed = Some(seed);
-                tripped.oracle = Some(violation.oracle.to_owned());
-                tripped.at_ns = violation.at_ns;
-                tripped.message = violation.message;
-                break;
-            }
-        }
-        if let Some(violation) = once(tripped.seed.unwrap_or(1), &RunOptions::default()).violation {
-            tripped.without = format!("{} {}", violation.oracle, violation.message);
-        }
-        tripped
+        hunt(&Source::Cells(vec![Materials::new(self.scenario())]), self.plant, seeds)
     }
+}
+
+/// Tries seeds with a bug until a rule breaks, and the last of them without.
+pub fn hunt(source: &Source, bug: Bug, seeds: u32) -> Tripped {
+    let with = RunOptions { canary: Some(bug), ..RunOptions::default() };
+    let once = |seed, options: &RunOptions| {
+        let materials = source.materials(Unit { seed, cell: 1 }).expect("every source has a first cell");
+        run(&materials, seed, World::Events, options)
+    };
+    let mut tripped = Tripped::default();
+    for seed in 1..=u64::from(seeds) {
+        let outcome = once(seed, &with);
+        tripped.seeds += 1;
+        if let Outcome { verdict: Verdict::Failed | Verdict::Vacuous, violation: Some(violation), .. } =
+            outcome
+        {
+            tripped.seed = Some(seed);
+            tripped.oracle = Some(violation.oracle.to_owned());
+            tripped.at_ns = violation.at_ns;
+            tripped.message = violation.message;
+            break;
+        }
+    }
+    if let Some(violation) = once(tripped.seed.unwrap_or(1), &RunOptions::default()).violation {
+        tripped.without = format!("{} {}", violation.oracle, violation.message);
+    }
+    tripped
 }
 
 /// What is planted.
@@ -129,6 +138,8 @@ pub enum Bug {
     FaultsSpare,
     ResumesNothing,
     IsAlone,
+    /// In the engine itself; see [`crate::museum`].
+    Old(OldBug),
 }
 
 /// All of them, in the order of the rules.
@@ -394,6 +405,14 @@ impl Planted {
     /// Whether this bug is there and has not struck; it has, then.
     fn strikes_once(&mut self) -> bool {
         !std::mem::replace(&mut self.done, true)
+    }
+
+    /// What an engine is told when it begins.
+    pub(crate) fn with_old_bug(&self, mut config: Config) -> Config {
+        if let Some(Bug::Old(bug)) = self.bug {
+            config.planted = museum::Planted::new(bug);
+        }
+        config
     }
 
     /// The world breaks a rule: faults do nothing.

@@ -16,6 +16,8 @@ pub mod events;
 mod families;
 mod lies;
 pub mod link;
+#[cfg(feature = "canaries")]
+pub mod museum;
 pub mod network;
 pub mod observer;
 pub mod oracle;

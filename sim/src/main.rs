@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{canaries, diff, merge, replay, run, shrink, sweep, write};
+use crate::commands::{canaries, diff, merge, museum, replay, run, shrink, sweep, write};
 
 /// Runs swarms of the real engine in simulated worlds.
 #[derive(Parser)]
@@ -42,6 +42,8 @@ enum Verb {
     Oracles,
     /// Plants a bug for each rule and shows that exactly this rule finds it
     Canaries(canaries::CanariesArgs),
+    /// Plants bugs that other clients had and shows that each of them is found
+    Museum(museum::MuseumArgs),
     /// Runs the seeds that it reads from its input, for `sweep`
     #[command(hide = true)]
     Worker(sweep::WorkerArgs),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Diff(args) => diff::diff(&args),
         Verb::Oracles => canaries::oracles(),
         Verb::Canaries(args) => canaries::canaries(&args),
+        Verb::Museum(args) => museum::museum(&args),
         Verb::Worker(args) => sweep::work(&args),
     };
     ExitCode::from(status.unwrap_or_else(|message| {

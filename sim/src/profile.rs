@@ -5,6 +5,7 @@
 //! chance, so that the rest gets further.
 
 use serde::Deserialize;
+use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::rng::Rng;
 
 use crate::families::FAMILIES;
@@ -57,6 +58,8 @@ pub struct Draw {
     pub size: SizeRange,
     /// Powers of two between these.
     pub piece: SizeRange,
+    /// The chance of a torrent's pieces to be longer than that by less than a block.
+    pub odd_pieces: Share,
     /// Of each torrent.
     pub files: CountRange,
     /// Of access links, either way.
@@ -161,13 +164,16 @@ impl Swarm {
     fn new(profile: &Profile, seed: u64) -> Self {
         let draw = &profile.draw;
         let mut rng = Rng::stream(seed, "swarm", 0);
+        let mut odd = Rng::stream(seed, "odd pieces", 0);
         let (mut torrents, mut size_bytes) = (String::new(), 0);
         for number in 0..between(&mut rng, draw.torrents.low, draw.torrents.high) {
             let size = magnitude(&mut rng, draw.size.low, draw.size.high);
             let exponents = (draw.piece.low.ilog2(), draw.piece.high.ilog2());
             // A torrent of one piece is a torrent too, but not the usual one.
             let most = exponents.1.min((size / 2).max(1).ilog2()).max(exponents.0);
-            let piece = 1u64 << between(&mut rng, u64::from(exponents.0), u64::from(most));
+            let whole = 1u64 << between(&mut rng, u64::from(exponents.0), u64::from(most));
+            let is_odd = odd.below(draw.odd_pieces.of) < draw.odd_pieces.part;
+            let piece = whole + if is_odd { 1 + odd.below(u64::from(BLOCK_BYTES) - 1) } else { 0 };
             let files = between(&mut rng, draw.files.low, draw.files.high);
             size_bytes += size;
             torrents += &format!(

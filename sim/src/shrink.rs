@@ -154,10 +154,27 @@ impl<F: FnMut(&str, &Scenario)> Search<F> {
         if !outcome.violation.as_ref().is_some_and(|violation| is_same(violation, &self.wanted)) {
             return false;
         }
+        if self.fails_without_bug(&candidate) {
+            return false;
+        }
         (self.each)(what, &candidate);
         self.steps.push(what.to_owned());
         (self.best, self.outcome) = (candidate, outcome);
         true
+    }
+
+    /// Whether it fails without the bug that was planted, too: then it is no smaller version of what the bug does.
+    #[cfg(feature = "canaries")]
+    fn fails_without_bug(&self, candidate: &Scenario) -> bool {
+        let without = RunOptions { canary: None, ..self.options.clone() };
+        self.options.canary.is_some()
+            && run(&Materials::new(candidate.clone()), self.seed, self.world, &without).violation.is_some()
+    }
+
+    /// Whether it fails without the bug that was planted, too: there is none.
+    #[cfg(not(feature = "canaries"))]
+    fn fails_without_bug(&self, _: &Scenario) -> bool {
+        false
     }
 
     /// Whether the same rule breaks in the world that it was not found in: then the fault is not that world's.

@@ -142,10 +142,10 @@ fn long_files_say_why() {
 #[test]
 fn each_scenario_runs() {
     let runner = read(Path::new("tests/scenarios.py"));
-    assert!(
-        runner.contains(r#"glob("*.toml")"#),
-        "tests/scenarios.py no longer takes every file of scenarios/"
-    );
+    for folder in ["\"scenarios\"", "\"museum\""] {
+        let takes = format!(r#"{folder}).glob("*.toml")"#);
+        assert!(runner.contains(&takes), "tests/scenarios.py no longer takes every file of {folder}");
+    }
     assert!(
         read(Path::new("tests/run")).contains("tests/scenarios.py"),
         "tests/run no longer runs the scenarios"
@@ -160,7 +160,7 @@ fn each_scenario_runs() {
         // Scenarios, failures that were found, what sweeps draw from, and what sweeps came to.
         let folder = file.parent().and_then(Path::to_str).unwrap_or_default();
         let (part, extension) = match folder {
-            "scenarios" | "scenarios/corpus" => ("scenario", "toml"),
+            "scenarios" | "scenarios/corpus" | "scenarios/museum" => ("scenario", "toml"),
             "scenarios/profiles" => ("profile", "toml"),
             "scenarios/records" => continue,
             _ => panic!("{name} lies where nothing runs it"),

@@ -18,6 +18,7 @@ use crate::dht::{Announce, BUCKET_NODES, Dht, Event, Goal, Report, SearchId};
 use crate::ids::{ResolveId, TorrentId};
 use crate::input::NetError;
 use crate::limits::DHT_NODES_MAX;
+use crate::museum::OldBug;
 use crate::node_id::NodeId;
 use crate::output::Output;
 use crate::rng::Rng;
@@ -294,6 +295,7 @@ impl Engine {
                 // Whoever looked before found nobody to ask.
                 self.look_all_up(self.now + AFTER_JOINING);
             }
+            Event::Lonely if self.now >= FIRST_SECOND && self.config.planted.is(OldBug::BootstrapOnce) => {}
             Event::Lonely => {
                 let configured = self.config.dht.iter().flat_map(|settings| settings.bootstrap.clone());
                 self.trackerless.to_resolve = configured.chain(self.trackerless.names.clone()).collect();
@@ -347,6 +349,8 @@ impl Engine {
     }
 }
 
+/// Whoever looks for nodes only when it begins does so before this.
+const FIRST_SECOND: Instant = Instant(1_000_000_000);
 /// Between two announces of a torrent; others forget after 30 to 45 minutes.
 const LOOK_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The same while there is nobody to fetch from.

@@ -36,6 +36,7 @@ use crate::limits::{
     ANNOUNCE_ALONE, ANNOUNCE_HUNGRY, ANNOUNCE_INTERVAL, ANNOUNCE_INTERVAL_MAX, ANNOUNCE_INTERVAL_MIN,
     ANNOUNCE_MIN_INTERVAL, ANNOUNCE_RENEW, ANNOUNCE_RETRY_FIRST, ANNOUNCE_RETRY_MAX, TRACKERS_MAX,
 };
+use crate::museum::{OldBug, Planted};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::udp_trackers::UdpAsk;
@@ -69,6 +70,7 @@ pub(crate) struct Announcer {
     /// When something of what is sought came last.
     fed_at: Instant,
     port: u16,
+    planted: Planted,
 }
 
 /// What an announce says of us; as it is when the request goes out.
@@ -208,7 +210,7 @@ enum Plan {
 
 impl Announcer {
     /// For the trackers of a torrent. Those that cannot be used stay in the list and are reported once, at the start.
-    pub(crate) fn new(tiers: &[Vec<String>], mut rng: Rng) -> Self {
+    pub(crate) fn new(tiers: &[Vec<String>], planted: Planted, mut rng: Rng) -> Self {
         let mut trackers: Vec<Tracker> = Vec::new();
         for (tier, urls) in tiers.iter().enumerate() {
             let first = trackers.len();
@@ -237,6 +239,7 @@ impl Announcer {
             hungry_at: None,
             fed_at: Instant::START,
             port: 0,
+            planted,
         }
     }
 
@@ -518,7 +521,7 @@ impl Announcer {
             let welcome_at = if completing { now } else { tracker.welcome_at };
             let at = due_at.max(if failed { tracker.retry_at } else { welcome_at });
             if at <= now {
-                return Plan::Announce(tracker.id, (!tracker.started).then_some(AnnounceEvent::Started));
+                return Plan::Announce(tracker.id, self.event_for(tracker));
             }
             wait = Some(wait.map_or(at, |wait: Instant| wait.min(at)));
             if !failed {
@@ -531,11 +534,17 @@ impl Announcer {
         for tracker in usable().filter(|tracker| hungry && tracker.failures == 0) {
             let at = tracker.patient_until;
             if at <= now {
-                return Plan::Announce(tracker.id, (!tracker.started).then_some(AnnounceEvent::Started));
+                return Plan::Announce(tracker.id, self.event_for(tracker));
             }
             wait = Some(wait.map_or(at, |wait: Instant| wait.min(at)));
         }
         wait.map_or(Plan::Nothing, Plan::Wait)
+    }
+
+    /// What a regular announce says.
+    fn event_for(&self, tracker: &Tracker) -> Option<AnnounceEvent> {
+        let is_new = !tracker.started || self.planted.is(OldBug::StartedAgain);
+        is_new.then_some(AnnounceEvent::Started)
     }
 
     fn begin(&mut self, now: Instant, tracker: usize, event: Option<AnnounceEvent>) {
@@ -719,7 +728,7 @@ impl Announcer {
             debug!(%error, "a tracker's other family");
             return;
         }
-        let draw = self.rng.next_u64();
+        let (draw, planted) = (self.rng.next_u64(), self.planted);
         let tracker = self.tracker_mut(attempt.tracker);
         let wait = ANNOUNCE_RETRY_FIRST.saturating_mul(1 << tracker.failures.min(16)).min(ANNOUNCE_RETRY_MAX);
         let jitter = Duration::from_nanos(draw % (wait.as_nanos() as u64 / 2));
@@ -733,6 +742,10 @@ impl Announcer {
         tracker.unreachable = matches!(error, TrackerError::Net(_));
         tracker.failed_at = now;
         tracker.retry_at = now + asked.max(wait + jitter);
+        if tracker.failures >= 5 && planted.is(OldBug::TrackersGivenUp) {
+            tracker.retry_at = now + Duration::from_secs(68 * 365 * 86_400);
+            tracker.unreachable = false;
+        }
         tracker.barred_until = now + asked;
         let report = report(&tracker.text, attempt.event, Err(error), None);
         self.ready.push_back(report);

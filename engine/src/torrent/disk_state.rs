@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::disk::{Run, StorageError, StorageErrorKind, Work};
 use crate::ids::{FileIndex, PieceIndex};
 use crate::metainfo::Layout;
+use crate::museum::OldBug;
 use crate::peer::Peer;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -167,7 +168,10 @@ impl Torrent {
         if self.state == TorrentState::Stopping {
             return;
         }
-        self.disk.refused.push((purpose, work));
+        let is_write = matches!(purpose, Purpose::Write { .. });
+        if !(is_write && context.has_bug(OldBug::RefusedWriteForgotten)) {
+            self.disk.refused.push((purpose, work));
+        }
         self.pause_for_disk(context, error);
     }
 
@@ -184,7 +188,9 @@ impl Torrent {
             return;
         }
         self.disk.trying = false;
-        self.disk.retry_at.get_or_insert(context.now + DISK_RETRY);
+        if !(error.kind == StorageErrorKind::Full && context.has_bug(OldBug::FullForEver)) {
+            self.disk.retry_at.get_or_insert(context.now + DISK_RETRY);
+        }
         let needed_bytes = (error.kind == StorageErrorKind::Full).then(|| self.bytes_to_write());
         if self.disk.told != Some((error.kind, needed_bytes)) {
             warn!(torrent = %self.info_hash.short(), %error, needed_bytes, "disk failed, trying again in 30 s");

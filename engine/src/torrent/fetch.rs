@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::disk::{PieceHash, Run, StorageErrorKind, Work};
 use crate::ids::{BlockIndex, ConnectionId, FileIndex, PieceIndex};
 use crate::limits::BLOCK_BYTES;
+use crate::museum::OldBug;
 use crate::peer::Outstanding;
 use crate::time::Instant;
 use crate::wire::{Message, Request};
@@ -45,7 +46,8 @@ impl Torrent {
         }
         let few = (peer.requests.len() as u32) < ENDGAME_REQUESTS;
         let late = || self.picker.is_sequential() && self.pieces.is_late(connection, context.now);
-        let expected = if (few && self.pieces.all_requested()) || late() {
+        let one_alone = context.has_bug(OldBug::NoEndgame);
+        let expected = if !one_alone && ((few && self.pieces.all_requested()) || late()) {
             self.expected(context.now, connection)
         } else {
             Vec::new()
@@ -60,6 +62,9 @@ impl Torrent {
         peer.look_again = idle.then(|| context.now + LOOK_AGAIN);
         let mut first = false;
         for (piece, block) in chosen {
+            if context.has_bug(OldBug::TailForgotten) && is_tail(layout, piece, block) {
+                continue;
+            }
             peer.requests.on_sent(context.now, piece, block);
             first |= peer.send(Message::Request(request_of(layout, piece, block)));
         }
@@ -315,7 +320,7 @@ impl Torrent {
     }
 
     fn on_verdict(&mut self, context: &mut Context<'_>, verdict: Verdict) {
-        let Verdict { piece, good, liars, spoilt } = verdict;
+        let Verdict { piece, good, mut liars, spoilt } = verdict;
         self.pieces.on_verified(&self.place.layout, piece, good);
         if good {
             self.on_have(piece);
@@ -323,11 +328,22 @@ impl Torrent {
             self.resume.on_unsynced(u64::from(self.place.layout.piece_bytes(piece)));
             context.alert(Alert::PieceFinished { torrent: self.id, piece });
             self.tell_have(piece);
+            if context.has_bug(OldBug::HaveAndQueued) {
+                self.offer(piece);
+            }
         } else {
             info!(torrent = %self.info_hash.short(), piece = piece.get(), "wrong hash, fetched again");
             self.wasted_bytes += u64::from(self.place.layout.piece_bytes(piece));
             context.alert(Alert::PieceFailed { torrent: self.id, piece });
-            self.offer(piece);
+            if !context.has_bug(OldBug::BadPieceForgotten) {
+                self.offer(piece);
+            }
+            if context.has_bug(OldBug::AllBlamed) {
+                liars.extend(self.peers.values().filter(|peer| peer.has.has(piece)).map(|peer| peer.remote));
+            }
+        }
+        if context.has_bug(OldBug::LiarForgiven) {
+            liars.clear();
         }
         let file = self.place.layout.files_of(piece).next();
         if let Some(file) = file.filter(|_| spoilt) {
@@ -433,6 +449,11 @@ fn request_of(layout: &crate::metainfo::Layout, piece: PieceIndex, block: BlockI
     let begin = block.0.saturating_mul(BLOCK_BYTES);
     let length = layout.piece_bytes(piece).saturating_sub(begin).min(BLOCK_BYTES);
     Request { piece: piece.get(), begin, length }
+}
+
+/// Whether a block is short though its piece is not the last one.
+fn is_tail(layout: &crate::metainfo::Layout, piece: PieceIndex, block: BlockIndex) -> bool {
+    request_of(layout, piece, block).length < BLOCK_BYTES && piece.get() + 1 < layout.piece_count()
 }
 
 /// The block that a rejected request was for, if it could have been one of ours.

@@ -22,6 +22,7 @@ use crate::disk::{Place, StorageError, Work, files_to_allocate, torrent_file};
 use crate::ids::{ConnectionId, InfoHash};
 use crate::limits::BLOCK_BYTES;
 use crate::metainfo::{Metainfo, MetainfoError, PathRules};
+use crate::museum::OldBug;
 use crate::peer::Peer;
 use crate::time::Instant;
 use crate::wire::{Message, MetadataMessage};
@@ -119,6 +120,9 @@ impl Torrent {
         let Some(peer) = self.peers.get(&connection) else { return };
         let Some(pending) = &mut self.pending else { return };
         let size = size.filter(|_| peer.ut_metadata.is_some());
+        if context.has_bug(OldBug::MetadataOfOne) && pending.fetch.progress().tellers > 0 {
+            return;
+        }
         pending.fetch.on_size(context.now, connection, peer.remote, size);
     }
 

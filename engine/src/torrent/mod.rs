@@ -225,7 +225,7 @@ impl Torrent {
             choker: Choker::new(stream("choker")),
             spread: Spread::default(),
             seed_progress: SeedProgress::new(start.seed_goal),
-            announcer: Announcer::new(&start.tiers, stream("announcer")),
+            announcer: Announcer::new(&start.tiers, context.config.planted, stream("announcer")),
             trackers_told: false,
             under_way: UnderWay::default(),
             in_line: None,

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
 use crate::ids::{ConnectionId, PieceIndex};
 use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX};
+use crate::museum::OldBug;
 use crate::wire::{Message, Request};
 
 impl Torrent {
@@ -239,7 +240,8 @@ impl Torrent {
         let mut served = Vec::new();
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
             let choke = !unchoked.contains(connection);
-            if choke == peer.am_choking {
+            let is_forgotten = !choke && context.has_bug(OldBug::NoTurn);
+            if choke == peer.am_choking || is_forgotten {
                 continue;
             }
             trace!(choke, "choker");

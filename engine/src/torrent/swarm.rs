@@ -19,6 +19,7 @@ use crate::ids::{ConnectionId, InfoHash, PieceIndex};
 use crate::input::CloseReason;
 use crate::limits::{PEERS_PER_ADDRESS_MAX, REQUESTS_QUEUED_MAX};
 use crate::metainfo::Layout;
+use crate::museum::OldBug;
 use crate::peer::{Peer, Stage, UT_METADATA, UT_PEX};
 use crate::wire::{ExtendedHandshake, Handshake, Message, Request};
 
@@ -213,7 +214,7 @@ impl Torrent {
                 peer.picked_dry = false;
             }
             let keep_alive = peer.wants_keep_alive(context.now);
-            if !released.is_empty() {
+            if !released.is_empty() && !context.has_bug(OldBug::SilenceKeepsPieces) {
                 debug!(torrent = %self.info_hash.short(), requests = released.len(), "snubbed");
                 self.release(connection, &released);
             }
@@ -521,6 +522,11 @@ impl Torrent {
             return Ok(());
         }
         let Some(out) = peer.requests.take(piece, block) else { return Ok(()) };
+        if context.has_bug(OldBug::AskedAgainAtOnce) {
+            peer.picked_dry = false;
+            self.release(connection, &[out]);
+            return Ok(());
+        }
         peer.rejects += 1;
         let is_of_no_use = peer.rejects > REJECTS_MAX;
         if !peer.peer_choking {
@@ -592,10 +598,14 @@ impl Torrent {
         }
         self.remember(context, &peer, fault);
         let void = peer.requests.take_all();
-        self.pieces.disown(connection);
         self.spread.on_choked(connection);
-        self.release(connection, &void);
-        if let Some(pending) = &mut self.pending {
+        if !context.has_bug(OldBug::DeadPeerKeepsPieces) {
+            self.pieces.disown(connection);
+            self.release(connection, &void);
+        }
+        if let Some(pending) = &mut self.pending
+            && !context.has_bug(OldBug::MetadataOfOne)
+        {
             pending.on_gone(connection);
         }
         if self.seeks_peers() && self.peers.is_empty() {

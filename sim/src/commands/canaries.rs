@@ -32,7 +32,7 @@ pub(crate) fn canaries(_: &CanariesArgs) -> Result<u8, String> {
 }
 
 #[cfg(feature = "canaries")]
-pub(crate) use self::planted::canaries;
+pub(crate) use self::planted::{canaries, size_of};
 
 #[cfg(feature = "canaries")]
 mod planted {
@@ -91,11 +91,13 @@ mod planted {
         format!("{hosts} hosts, {} faults, {}", scenario.faults.len(), Time(at_ns))
     }
 
+    /// The same of what was made smaller.
+    pub(crate) fn size_of(shrunk: &Shrunk) -> String {
+        let at = shrunk.outcome.violation.as_ref().map_or(0, |violation| violation.at_ns);
+        size(&shrunk.scenario, at)
+    }
+
     fn show(args: &CanariesArgs, canary: &Canary, tripped: &Tripped, smaller: Option<&Shrunk>) {
-        let size_of = |shrunk: &Shrunk| {
-            let at = shrunk.outcome.violation.as_ref().map_or(0, |violation| violation.at_ns);
-            size(&shrunk.scenario, at)
-        };
         if args.json {
             let object = json!({
                 "oracle": canary.oracle,

@@ -3,6 +3,7 @@
 pub(crate) mod canaries;
 pub(crate) mod diff;
 pub(crate) mod merge;
+pub(crate) mod museum;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;

@@ -136,7 +136,10 @@ impl World {
             mind: if plan.hosts[host].puppet.is_some() {
                 Mind::Puppet(Box::new(Puppet::new(&self.materials, &plan, host, self.now)))
             } else {
-                Mind::Engine(Box::new(Engine::new(plan.hosts[host].config.clone(), start)))
+                let config = plan.hosts[host].config.clone();
+                #[cfg(feature = "canaries")]
+                let config = self.canary.with_old_bug(config);
+                Mind::Engine(Box::new(Engine::new(config, start)))
             },
             stopped: false,
             began: self.now,

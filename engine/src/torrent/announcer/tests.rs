@@ -40,7 +40,7 @@ impl World {
         let tiers: Vec<Vec<String>> =
             tiers.iter().map(|tier| tier.iter().map(|url| (*url).into()).collect()).collect();
         Self {
-            announcer: Announcer::new(&tiers, Rng::stream(3, "announcer", 0)),
+            announcer: Announcer::new(&tiers, Planted::default(), Rng::stream(3, "announcer", 0)),
             now: Instant::START,
             script: Box::new(script),
             udp_script: Box::new(|_, _, _| None),
@@ -310,7 +310,7 @@ fn the_one_that_answers_moves_to_the_front_of_its_tier() {
     let orders: std::collections::BTreeSet<_> = (0..20)
         .map(|seed| {
             let tier = urls.iter().map(|url| (*url).to_owned()).collect();
-            let announcer = Announcer::new(&[tier], Rng::stream(seed, "announcer", 0));
+            let announcer = Announcer::new(&[tier], Planted::default(), Rng::stream(seed, "announcer", 0));
             announcer.trackers.into_iter().map(|tracker| tracker.text).collect::<Vec<_>>()
         })
         .collect();
