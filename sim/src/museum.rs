@@ -55,7 +55,7 @@ impl Exhibit {
 
 macro_rules! exhibits {
     ($($name:literal $bug:ident $seen:literal $(not drawn: $not_drawn:literal)? $(large: $large:literal)?)*) => {
-        /// All of them, in the order of `features.md` 5, the complaints that came first.
+        /// All of them; what users complained about most comes first.
         pub const ALL: &[Exhibit] = &[$(Exhibit {
             name: $name,
             bug: OldBug::$bug,
