@@ -56,7 +56,11 @@ def main():
     try:
         matrices = [path for path in files if "\n[matrix]" in path.read_text()]
         # All at once, told in order, so that no core waits for the last run of a file.
-        begun = [begin(path, seeds, args, pool) for path in files if path not in matrices]
+        # Stage canaries is about those of the museum: here a few seeds show that they pass.
+        few = {"events": min(seeds["events"], 3)}
+        begun = [
+            begin(path, few if path.parent.name == "museum" else seeds, args, pool) for path in files if path not in matrices
+        ]
         failures += sum(map(one_scenario, begun))
         failures += sum(one_matrix(path, args) for path in matrices)
         corpus = [] if args.files else sorted((ROOT / "scenarios" / "corpus").glob("*.toml"))
