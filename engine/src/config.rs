@@ -50,7 +50,7 @@ pub struct Config {
     /// Whether the local network is told in which swarms we are, and believed about others (BEP 14). Nothing is said of
     /// private torrents anyhow.
     pub lsd: bool,
-    /// A bug to be found.
+    /// A bug of another client, to be found by tests; none can be had without the feature `canaries`.
     #[serde(skip)]
     pub planted: Planted,
 }

@@ -307,17 +307,21 @@ mod tests {
     fn all_that_is_drawn_can_be_read_and_every_family_is_drawn() {
         let profile = Profile::load("fuzz-small").expect("built in");
         let (mut hosts, mut sizes) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        let mut odd = 0;
         let mut families = std::collections::BTreeMap::<String, u32>::new();
         for seed in 0..400 {
             let scenario = profile.scenario(seed);
             hosts.insert(scenario.groups.iter().map(|group| group.count).sum::<u32>());
             sizes.insert(scenario.torrents[0].size.0.ilog2());
+            let piece = scenario.torrents[0].piece.as_ref().map_or(0, |piece| piece.0);
+            odd += u32::from(!piece.is_multiple_of(u64::from(BLOCK_BYTES)));
             for family in scenario.scenario.families {
                 *families.entry(family).or_default() += 1;
             }
         }
         assert!(hosts.first() <= Some(&4) && hosts.last() >= Some(&14), "{hosts:?}");
         assert_eq!((sizes.first(), sizes.last()), (Some(&16), Some(&23)), "{sizes:?}");
+        assert!((25..75).contains(&odd), "{odd} of 400 have odd pieces");
         for name in &profile.families {
             let count = families.get(name).copied().unwrap_or(0);
             assert!((140..260).contains(&count), "{name}: {count} of 400");
