@@ -424,6 +424,9 @@ impl Announcer {
             }
             self.calls.pop_front();
             (self.seeking, self.port) = (figures.left > 0, figures.port);
+            if figures.left > 0 && self.take_completed_back(now, at) {
+                return self.poll_action(now, figures, may_ask);
+            }
             let attempt = self.attempts.get(at)?;
             let call = self.call(attempt, figures)?;
             let attempt = self.attempts.get_mut(at)?;
@@ -431,6 +434,23 @@ impl Announcer {
             attempt.exchange.on_out(now);
             return Some(Action::Call { token, call });
         }
+    }
+
+    /// Something was lost before `completed` could be said: it is said when all is there again. Whether this attempt was to
+    /// say it, and is gone.
+    fn take_completed_back(&mut self, now: Instant, at: usize) -> bool {
+        let Some(attempt) = self.attempts.get(at).filter(|one| one.event == Some(AnnounceEvent::Completed))
+        else {
+            return false;
+        };
+        let tracker = attempt.tracker;
+        self.attempts.swap_remove(at);
+        self.completed = Completed::No;
+        if self.phase == Phase::Stopping {
+            self.say_last(now, tracker);
+        }
+        self.advance(now);
+        true
     }
 
     /// Whether something waits for `may_ask`.

@@ -362,6 +362,32 @@ fn completed_goes_to_a_tracker_that_knows_us_and_is_retried() {
     assert_eq!(world.count("stopped"), 3, "{:?}", world.log);
 }
 
+/// A file is removed before a tracker took `completed` (fuzz-small, seed 2977).
+#[test]
+fn completed_is_not_said_while_something_is_missing_again() {
+    for is_whole_again in [true, false] {
+        let mut world = World::started(&[&["http://a/announce"]], |now, get| {
+            let down = (50..100).contains(&(now.0 / 1_000_000_000));
+            if down { body(503, "") } else { good(now, get) }
+        });
+        world.run(55);
+        world.completed();
+        world.run(1);
+        assert_eq!(world.count("completed"), 1, "it is said once in vain");
+        world.figures.left = 100;
+        world.run(500);
+        assert_eq!(world.count("completed"), 1, "{:?}", world.log);
+        if is_whole_again {
+            world.completed();
+            world.run(10);
+        }
+        world.stop();
+        world.run(10);
+        assert_eq!(world.count("completed"), 1 + usize::from(is_whole_again), "{:?}", world.log);
+        assert_eq!(world.log.last().map(String::as_str), Some("stopped"));
+    }
+}
+
 #[test]
 fn need_peers_keeps_the_minimum_interval() {
     let mut world = World::started(&[&["http://a/announce"], &["http://b/announce"]], good);
