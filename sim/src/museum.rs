@@ -47,11 +47,14 @@ impl Exhibit {
         hunt(&Source::profile(profile).expect("a profile that is built in"), Bug::Old(self.bug), seeds)
     }
 
-    /// What a run with the bug in it is told.
+    /// What a run with the bug in it is told, to be made smaller.
     pub fn options(&self) -> RunOptions {
-        RunOptions { canary: Some(Bug::Old(self.bug)), ..RunOptions::default() }
+        RunOptions { canary: Some(Bug::Old(self.bug)), events_max: EVENTS_MAX, ..RunOptions::default() }
     }
 }
+
+/// A smaller swarm may be one that does nothing but ask again, faster than the whole one: it is given up.
+const EVENTS_MAX: u64 = 5_000_000;
 
 macro_rules! exhibits {
     ($($name:literal $bug:ident $seen:literal $(not drawn: $not_drawn:literal)? $(large: $large:literal)?)*) => {
