@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
+use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::{AddTorrent, Alert, Command, Priority, RateLimits, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{Options, PortMapping, Session};
 
@@ -278,6 +279,31 @@ async fn a_file_that_is_not_wanted_is_neither_made_nor_missed() {
         let (path, content) = &payload.files[wanted];
         assert!(fs::read(here.0.join(path)).unwrap() == *content, "{} differs", path.display());
     }
+    stop(seeder).await;
+}
+
+/// What it locks and asks of the disk at that moment is let go before it says that it is gone.
+#[tokio::test]
+async fn a_magnet_that_is_removed_when_its_metadata_comes_can_be_added_again() {
+    let payload = Payload::new(1 << 15, &[1 << 20]);
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let hash = Metainfo::parse(&payload.torrent_file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+    let mut leecher = session(2).await;
+    for torrent in (10..20).map(TorrentId) {
+        let link = format!("magnet:?xt=urn:btih:{hash}");
+        let mut add = AddTorrent::magnet(torrent, link, here.0.to_str().unwrap().to_owned());
+        add.peers = vec![address];
+        leecher.handle.command(Command::AddTorrent(Box::new(add))).await.unwrap();
+        until(&mut leecher, |alert| matches!(alert, Alert::MetadataReceived { .. })).await;
+        leecher.handle.command(Command::RemoveTorrent { torrent }).await.unwrap();
+        until(&mut leecher, |alert| *alert == Alert::Removed { torrent }).await;
+    }
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
+    payload.assert_in(&here);
+    stop(leecher).await;
     stop(seeder).await;
 }
 
