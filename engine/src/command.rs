@@ -74,7 +74,8 @@ pub enum Command {
         /// Of which torrent.
         torrent: TorrentId,
     },
-    /// Tell trackers, save state, close; answered by [`crate::Alert::Removed`].
+    /// Tell trackers, save state, close; answered by [`crate::Alert::Removed`]. Until then it is still here, and is not added
+    /// again.
     RemoveTorrent {
         /// Which.
         torrent: TorrentId,

@@ -205,6 +205,7 @@ impl Bench {
                 Work::Record { .. } => JobResult::Recorded(written),
                 Work::Snapshot { .. } => JobResult::Saved(written),
                 Work::SaveMetadata { .. } => JobResult::MetadataSaved(written),
+                Work::Allocate { .. } => JobResult::Allocated(written),
                 Work::Hash { pieces } => {
                     let mut good = |piece: u32| {
                         let bad = self.bad.iter().position(|bad| *bad == piece);

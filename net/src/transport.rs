@@ -365,6 +365,34 @@ mod tests {
         assert_eq!((there.as_slice(), here.as_slice()), (b"hello".as_slice(), b"you".as_slice()));
     }
 
+    /// The loopback is there on every machine; which device a socket is bound to the system says itself.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_interface_that_is_there_is_used_by_its_name() {
+        let is_bound = |socket: socket2::SockRef<'_>| socket.device().unwrap() == Some(b"lo".to_vec());
+        let transport = bound("lo");
+        let mut listeners = transport.listen(0..=0).await.unwrap();
+        let (address, listener) = &mut listeners[0];
+        let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port());
+        assert!(is_bound((&*listener).into()));
+        let (dialled, accepted) = tokio::join!(transport.connect(local), transport.accept(listener));
+        let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+        assert!(is_bound(dialled.writer.as_ref().into()) && is_bound(accepted.writer.as_ref().into()));
+        dialled.writer.write_all(b"hello").await.unwrap();
+        drop(dialled.writer);
+        let mut there = Vec::new();
+        accepted.reader.read_to_end(&mut there).await.unwrap();
+        assert_eq!(there, b"hello");
+
+        let [here, there] =
+            [transport.open_datagrams(false, 0).await, transport.open_datagrams(false, 0).await];
+        let (here, there) = (here.unwrap(), there.unwrap());
+        assert!(is_bound((&*here).into()) && is_bound((&*there).into()));
+        let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), here.local_addr().unwrap().port());
+        transport.send_datagram(&there, local, b"you");
+        assert_eq!(transport.receive_datagram(&here, &mut [0; 10]).await.unwrap().0, 3);
+    }
+
     #[tokio::test]
     async fn both_families_listen_on_one_port() {
         let transport = TcpTransport::new(Bind::Any);

@@ -1,6 +1,7 @@
 //! Two sessions on loopback: everything real but the distance.
 #![allow(clippy::unwrap_used, reason = "a test ends where something does not hold")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use taipei_engine::metainfo::create::{Content, CreateOptions, CreatePlan, SourceFile};
+use taipei_engine::metainfo::{Metainfo, PathRules};
 use taipei_engine::{AddTorrent, Alert, Command, Priority, RateLimits, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{Options, PortMapping, Session};
 
@@ -55,11 +57,32 @@ impl Payload {
         let options = CreateOptions { piece_length: Some(piece_length), ..CreateOptions::default() };
         let plan = CreatePlan::new("payload", Content::Directory(listed.collect()), options).unwrap();
         let all: Vec<u8> = files.iter().flat_map(|(_, content)| content).copied().collect();
-        let mut hashes = Vec::new();
-        for piece in all.chunks(piece_length as usize) {
-            taipei_net::sha1_many(&[vec![piece]], &mut hashes);
-        }
+        let hashes: Vec<_> = all.chunks(piece_length as usize).map(hash_of).collect();
         Self { files, torrent_file: plan.encode(&hashes) }
+    }
+
+    /// One file, and a pad file after it (BEP 47).
+    fn padded(piece_length: u32, length: usize, padding: u64) -> Self {
+        let content: Vec<u8> = (0..length).map(|byte| (byte * 31 + byte / 253) as u8).collect();
+        let (piece, total) = (u64::from(piece_length), length as u64 + padding);
+        let mut bytes = content.clone();
+        bytes.resize(length.next_multiple_of(piece_length as usize).min(total as usize), 0);
+        let mut hashes: Vec<_> = bytes.chunks(piece_length as usize).map(hash_of).collect();
+        let zeros = vec![0; piece_length as usize];
+        let mut of_zeros = BTreeMap::new();
+        for begin in (bytes.len() as u64..total).step_by(piece_length as usize) {
+            let length = (total - begin).min(piece) as usize;
+            hashes.push(*of_zeros.entry(length).or_insert_with(|| hash_of(&zeros[..length])));
+        }
+        let mut torrent_file = format!(
+            "d4:infod5:filesld6:lengthi{length}e4:pathl2:00eed4:attr1:p6:lengthi{padding}e4:pathl4:.pad1:1eee\
+             4:name7:payload12:piece lengthi{piece}e6:pieces{}:",
+            hashes.len() * 20
+        )
+        .into_bytes();
+        torrent_file.extend(hashes.concat());
+        torrent_file.extend(b"ee");
+        Self { files: vec![(PathBuf::from("payload/00"), content)], torrent_file }
     }
 
     fn write(&self, directory: &Directory) {
@@ -83,6 +106,12 @@ impl Payload {
         add.peers = peers;
         Command::AddTorrent(Box::new(add))
     }
+}
+
+fn hash_of(piece: &[u8]) -> [u8; 20] {
+    let mut hashes = Vec::new();
+    taipei_net::sha1_many(&[vec![piece]], &mut hashes);
+    hashes[0]
 }
 
 async fn session(seed: u64) -> Session {
@@ -130,10 +159,11 @@ async fn stop(mut session: Session) {
     session.handle.command(Command::Shutdown).await.unwrap_err();
 }
 
-async fn transfer(payload: Payload) {
+/// Gives where it arrived.
+async fn transfer(payload: &Payload) -> Directory {
     let (here, there) = (Directory::new(), Directory::new());
     payload.write(&there);
-    let (seeder, address) = seeding(&payload, &there).await;
+    let (seeder, address) = seeding(payload, &there).await;
     let mut leecher = session(2).await;
     leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
     let alerts = until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
@@ -143,6 +173,7 @@ async fn transfer(payload: Payload) {
     payload.assert_in(&here);
     stop(leecher).await;
     stop(seeder).await;
+    here
 }
 
 #[tokio::test]
@@ -159,12 +190,36 @@ async fn nobody_is_asked_for_a_port_unless_it_is_wanted_and_of_use() {
 
 #[tokio::test]
 async fn many_small_files_arrive_whole() {
-    transfer(Payload::new(1 << 15, &[0, 1, 40_000, 0, 16_384, 99_999, 3, 70_000])).await;
+    transfer(&Payload::new(1 << 15, &[0, 1, 40_000, 0, 16_384, 99_999, 3, 70_000])).await;
 }
 
 #[tokio::test]
 async fn a_large_file_arrives_whole() {
-    transfer(Payload::new(1 << 18, &[24 << 20])).await;
+    transfer(&Payload::new(1 << 18, &[24 << 20])).await;
+}
+
+/// It ends in the midst of a piece; begins in one piece and ends in the next; is of 4 GiB.
+#[tokio::test]
+async fn padding_of_any_shape_is_had_and_never_on_disk() {
+    for (piece_length, length, padding) in
+        [(1 << 14, 0x4100, 0x10), (1 << 14, 0x3fff, 0x10), (1 << 20, 0x5000, (4 << 30) - 0x5000)]
+    {
+        let payload = Payload::padded(piece_length, length, padding);
+        let here = transfer(&payload).await;
+        let names = fs::read_dir(here.0.join("payload")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names.collect::<Vec<_>>(), ["00"]);
+        let mut again = session(3).await;
+        let Command::AddTorrent(mut add) = payload.add(&here, Vec::new()) else {
+            panic!("it adds a torrent")
+        };
+        add.resume = ResumeMode::Recheck;
+        again.handle.command(Command::AddTorrent(add)).await.unwrap();
+        let seeds = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Seeding };
+        let alerts = until(&mut again, |alert| *alert == seeds).await;
+        let fetches = Alert::StateChanged { torrent: TORRENT, state: TorrentState::Downloading };
+        assert!(!alerts.contains(&fetches), "{alerts:?}");
+        stop(again).await;
+    }
 }
 
 #[tokio::test]
@@ -224,6 +279,31 @@ async fn a_file_that_is_not_wanted_is_neither_made_nor_missed() {
         let (path, content) = &payload.files[wanted];
         assert!(fs::read(here.0.join(path)).unwrap() == *content, "{} differs", path.display());
     }
+    stop(seeder).await;
+}
+
+/// What it locks and asks of the disk at that moment is let go before it says that it is gone.
+#[tokio::test]
+async fn a_magnet_that_is_removed_when_its_metadata_comes_can_be_added_again() {
+    let payload = Payload::new(1 << 15, &[1 << 20]);
+    let (here, there) = (Directory::new(), Directory::new());
+    payload.write(&there);
+    let (seeder, address) = seeding(&payload, &there).await;
+    let hash = Metainfo::parse(&payload.torrent_file, PathRules::Unix).unwrap().info_hashes.v1.unwrap();
+    let mut leecher = session(2).await;
+    for torrent in (10..20).map(TorrentId) {
+        let link = format!("magnet:?xt=urn:btih:{hash}");
+        let mut add = AddTorrent::magnet(torrent, link, here.0.to_str().unwrap().to_owned());
+        add.peers = vec![address];
+        leecher.handle.command(Command::AddTorrent(Box::new(add))).await.unwrap();
+        until(&mut leecher, |alert| matches!(alert, Alert::MetadataReceived { .. })).await;
+        leecher.handle.command(Command::RemoveTorrent { torrent }).await.unwrap();
+        until(&mut leecher, |alert| *alert == Alert::Removed { torrent }).await;
+    }
+    leecher.handle.command(payload.add(&here, vec![address])).await.unwrap();
+    until(&mut leecher, |alert| *alert == Alert::Completed { torrent: TORRENT }).await;
+    payload.assert_in(&here);
+    stop(leecher).await;
     stop(seeder).await;
 }
 

@@ -17,8 +17,8 @@ pub(super) struct Crowd {
     pub(super) now: Instant,
     pub(super) hosts: Vec<Host>,
     by_address: BTreeMap<SocketAddr, usize>,
-    /// Ids of honest nodes that are there, ascending.
-    by_id: Vec<(NodeId, usize)>,
+    /// Ids of honest nodes that are there, ascending; of IPv4 and IPv6.
+    by_id: [Vec<(NodeId, usize)>; 2],
     queue: BinaryHeap<Reverse<Queued>>,
     sequence: u64,
     rng: Rng,
@@ -38,6 +38,8 @@ type Queued = (Instant, u64, usize, Option<Arrival>);
 
 pub(super) struct Host {
     pub(super) address: SocketAddr,
+    /// In the other family, of whoever is in both.
+    address6: Option<SocketAddr>,
     pub(super) id: NodeId,
     kind: Kind,
     pub(super) dht: Option<Dht>,
@@ -67,7 +69,7 @@ impl Crowd {
             now: Instant::START + Duration::from_secs(3600),
             hosts: Vec::new(),
             by_address: BTreeMap::new(),
-            by_id: Vec::new(),
+            by_id: [Vec::new(), Vec::new()],
             queue: BinaryHeap::new(),
             sequence: 0,
             rng: Rng::stream(seed, "crowd", 0),
@@ -81,21 +83,28 @@ impl Crowd {
 
     /// Nodes at addresses all over the world, with ids that fit them.
     pub(super) fn settle(&mut self, count: usize, dead_percent: u64) {
+        self.settle_in(false, count, dead_percent);
+    }
+
+    pub(super) fn settle_in(&mut self, ipv6: bool, count: usize, dead_percent: u64) {
         for _ in 0..count {
-            let address = self.anywhere();
+            let address = if ipv6 { self.anywhere6() } else { self.anywhere() };
             let id = NodeId::for_address(address.ip(), self.rng.next_u32() as u8, &mut self.rng);
             let kind = if self.rng.below(100) < dead_percent { Kind::Dead } else { Kind::Honest };
             self.add(address, id, kind);
         }
-        let honest = self.hosts.iter().enumerate().filter(|(_, host)| host.kind == Kind::Honest);
-        self.by_id = honest.map(|(at, host)| (host.id, at)).collect();
-        self.by_id.sort();
+        let there = |host: &Host| host.kind == Kind::Honest && host.address.is_ipv6() == ipv6;
+        let honest = self.hosts.iter().enumerate().filter(|(_, host)| there(host));
+        let by_id = &mut self.by_id[usize::from(ipv6)];
+        *by_id = honest.map(|(at, host)| (host.id, at)).collect();
+        by_id.sort();
     }
 
     pub(super) fn add(&mut self, address: SocketAddr, id: NodeId, kind: Kind) -> usize {
         let at = self.hosts.len();
         let host = Host {
             address,
+            address6: None,
             id,
             kind,
             dht: None,
@@ -110,14 +119,23 @@ impl Crowd {
         at
     }
 
-    /// A node that knows nobody but these.
+    /// A node of IPv4 that knows nobody but these.
     pub(super) fn newcomer(&mut self, starts: &[SocketAddr]) -> usize {
-        let address = self.anywhere();
+        self.newcomer_in((true, false), starts)
+    }
+
+    pub(super) fn newcomer_in(&mut self, families: (bool, bool), starts: &[SocketAddr]) -> usize {
+        let address = if families.0 { self.anywhere() } else { self.anywhere6() };
         let seed = self.rng.next_u64();
-        let mut dht = Dht::new(self.now, seed, (true, false), false);
+        let mut dht = Dht::new(self.now, seed, families, false);
         starts.iter().for_each(|start| dht.add_node(self.now, *start));
-        let id = dht.id(false).unwrap();
+        let id = dht.id(!families.0).unwrap();
         let at = self.add(address, id, Kind::Honest);
+        if families == (true, true) {
+            let address6 = self.anywhere6();
+            self.hosts[at].address6 = Some(address6);
+            self.by_address.insert(address6, at);
+        }
         self.hosts[at].dht = Some(dht);
         self.after(at);
         at
@@ -133,18 +151,29 @@ impl Crowd {
         }
     }
 
+    pub(super) fn anywhere6(&mut self) -> SocketAddr {
+        let mut ip = [0x2a; 16];
+        self.rng.fill(&mut ip[1..]);
+        (ip, 6881).into()
+    }
+
     pub(super) fn some_honest(&mut self) -> usize {
+        self.some_honest_in(false)
+    }
+
+    pub(super) fn some_honest_in(&mut self, ipv6: bool) -> usize {
         loop {
-            let at = self.by_id[self.rng.below(self.by_id.len() as u64) as usize].1;
+            let by_id = &self.by_id[usize::from(ipv6)];
+            let at = by_id[self.rng.below(by_id.len() as u64) as usize].1;
             if self.hosts[at].kind == Kind::Honest {
                 return at;
             }
         }
     }
 
-    /// The honest nodes nearest to a point.
+    /// The honest nodes of IPv4 nearest to a point.
     pub(super) fn truly_nearest(&self, target: &NodeId, count: usize) -> Vec<NodeId> {
-        let mut ids: Vec<_> = self.by_id.iter().map(|(id, _)| *id).collect();
+        let mut ids: Vec<_> = self.by_id[0].iter().map(|(id, _)| *id).collect();
         ids.sort_by_key(|id| id.distance(target));
         ids.truncate(count);
         ids
@@ -273,25 +302,27 @@ impl Crowd {
             return;
         }
         let own = self.hosts[at].id;
+        let ipv6 = self.hosts[at].address.is_ipv6();
+        let by_id = &self.by_id[usize::from(ipv6)];
         let mut known: Vec<_> = self.known_to_all.iter().skip(at % 5).step_by(5).copied().collect();
         for bits in 0..160 {
             let first = own.random_sharing(bits, &mut self.rng);
             let sharing = |(id, _): &(NodeId, usize)| id.shared_bits(&first) > bits;
-            let from = self.by_id.partition_point(|entry| !sharing(entry) && entry.0 < first);
-            let count = self.by_id[from..].iter().take_while(|entry| sharing(entry)).count();
+            let from = by_id.partition_point(|entry| !sharing(entry) && entry.0 < first);
+            let count = by_id[from..].iter().take_while(|entry| sharing(entry)).count();
             let mut places: Vec<_> = (from..from + count).collect();
             self.rng.shuffle(&mut places);
-            let nodes = places.into_iter().take(10).map(|place| self.by_id[place].1);
+            let nodes = places.into_iter().take(10).map(|place| by_id[place].1);
             known.extend(
                 nodes.map(|host| Contact { id: self.hosts[host].id, address: self.hosts[host].address }),
             );
             let nearer = |(id, _): &&(NodeId, usize)| id.shared_bits(&own) > bits && *id != own;
-            if self.by_id.iter().skip(from.saturating_sub(64)).take(count + 128).filter(nearer).count() == 0 {
+            if by_id.iter().skip(from.saturating_sub(64)).take(count + 128).filter(nearer).count() == 0 {
                 break;
             }
         }
-        let mut dht = Dht::new(self.now, self.seed ^ at as u64, (true, false), false);
-        dht.nodes[0].as_mut().unwrap().settle(self.now, own, known);
+        let mut dht = Dht::new(self.now, self.seed ^ at as u64, (!ipv6, ipv6), false);
+        dht.nodes[usize::from(ipv6)].as_mut().unwrap().settle(self.now, own, known);
         self.hosts[at].dht = Some(dht);
         self.after(at);
     }
@@ -322,7 +353,8 @@ impl Crowd {
         let latency = Duration::from_millis(10 + self.rng.below(120));
         let Some(there) = self.by_address.get(&to).copied().filter(|_| !lost && !self.is_cut) else { return };
         self.sequence += 1;
-        let arrival = Some((self.hosts[from].address, payload));
+        let Host { address, address6, .. } = &self.hosts[from];
+        let arrival = Some((address6.filter(|_| to.is_ipv6()).unwrap_or(*address), payload));
         self.queue.push(Reverse((self.now + latency, self.sequence, there, arrival)));
     }
 }

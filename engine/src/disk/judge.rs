@@ -12,7 +12,8 @@
 //!   a nanosecond, what the snapshot does not name is missing.
 //! - *Neither*: all that may be on disk is to be hashed.
 //!
-//! It never trusts a piece beyond the end of a file, and never calls missing what nothing is known of.
+//! It never trusts a piece beyond the end of a file, and never calls missing what nothing is known of. Pieces of padding
+//! alone need no disk and are judged by whoever asks.
 
 use super::Stat;
 use super::identity::Figures;
@@ -181,7 +182,7 @@ fn decide(
 
 /// A piece, by its files.
 struct Look {
-    /// A byte of it may be on disk; true for one that is nothing but padding.
+    /// A byte of it may be on disk.
     some_there: bool,
     /// The files reach to its end.
     all_there: bool,
@@ -194,20 +195,14 @@ struct Look {
 impl Look {
     fn at(layout: &Layout, now: &[Option<Stat>], trust: &[Trust], piece: PieceIndex) -> Self {
         let mut look = Self { some_there: false, all_there: true, all_trusted: true, all_known: true };
-        let mut stored = false;
         for run in layout.runs(piece, 0, layout.piece_bytes(piece)).filter(|run| !run.pad) {
             let FileIndex(file) = run.file;
             let length = now.get(file as usize).copied().flatten().map_or(0, |stat| stat.length);
             let trust = trust.get(file as usize).copied().unwrap_or(Trust::Changed);
-            stored = true;
             look.some_there |= length > run.offset;
             look.all_there &= length >= run.offset + run.length;
             look.all_trusted &= matches!(trust, Trust::Known | Trust::Named);
             look.all_known &= matches!(trust, Trust::Known | Trust::Absent);
-        }
-        if !stored {
-            // Zeros, needing no disk: the hash alone tells whether the torrent is right about them.
-            return Self { some_there: true, all_there: true, all_trusted: true, all_known: false };
         }
         look
     }

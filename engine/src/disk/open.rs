@@ -3,12 +3,14 @@
 //! Nothing of the payload is changed: a file that is too long, or no file at all, is refused. Only files without a
 //! byte are made, because no piece ever writes them.
 
+use std::collections::BTreeMap;
+
 use super::identity::Identity;
 use super::journal::{self, Header, JOURNAL_BYTES_MAX, Journal};
 use super::judge::{self, Judged, Written};
 use super::snapshot::{self, Snapshot};
 use super::state_files::{Found, Kind, StateFiles, cannot_write};
-use super::{Opened, Place, Stat, Storage, StorageError, StorageErrorKind, Totals};
+use super::{Opened, Place, Stat, Storage, StorageError, StorageErrorKind, Totals, payload};
 use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
 use crate::ids::FileIndex;
@@ -23,7 +25,9 @@ pub(super) fn open<S: Storage>(
     if resume == ResumeMode::NoState {
         let now = look(place, storage)?;
         make_empty_files(place, &now, storage)?;
-        let Judged { have, unchecked, .. } = judge::distrust(&place.layout, &now);
+        let mut judged = judge::distrust(&place.layout, &now);
+        judge_padding(place, &mut judged);
+        let Judged { have, unchecked, .. } = judged;
         return Ok(Opened { have, unchecked, totals: Totals::default(), stateful: false });
     }
     let files = StateFiles::take(place, storage)?;
@@ -46,10 +50,11 @@ fn open_with<S: Storage>(
     let now = look(place, storage)?;
     make_empty_files(place, &now, storage)?;
     let (written, moved) = read_written(place, files, storage)?;
-    let judged = match resume {
+    let mut judged = match resume {
         ResumeMode::Resume => judge::judge(&place.layout, &now, &written, place.boot_id),
         ResumeMode::Recheck | ResumeMode::NoState => judge::distrust(&place.layout, &now),
     };
+    judge_padding(place, &mut judged);
     let totals = written.snapshot.as_ref().map_or_else(Totals::default, |snapshot| snapshot.totals);
     if let Some(files) = files {
         let of_snapshot = written.snapshot.as_ref().map_or(0, |snapshot| snapshot.epoch);
@@ -65,6 +70,21 @@ fn open_with<S: Storage>(
         })
     } else {
         Ok(Opened { have: judged.have, unchecked: judged.unchecked, totals, stateful: false })
+    }
+}
+
+/// Pieces of padding alone are there if the torrent says of them that they are zeros. Zeros of one length have one hash,
+/// however many pieces they are, so that gigabytes of them are not left to a check.
+fn judge_padding(place: &Place, judged: &mut Judged) {
+    let mut digests = BTreeMap::new();
+    for piece in place.layout.pieces().filter(|piece| place.layout.is_padding(*piece)) {
+        let length = place.layout.piece_bytes(piece);
+        let digest = digests.entry(length).or_insert_with(|| payload::digest_of_zeros(length));
+        if payload::is_right(place, piece, digest) {
+            judged.have.set(piece);
+        } else {
+            judged.have.clear(piece);
+        }
     }
 }
 

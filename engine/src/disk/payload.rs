@@ -338,7 +338,19 @@ fn fill<S: Storage>(
     Ok(None)
 }
 
-fn is_right(place: &Place, piece: PieceIndex, digest: &[u8; 20]) -> bool {
+/// The digest of so many zeros.
+pub(super) fn digest_of_zeros(length: u32) -> [u8; 20] {
+    let zeros = [0; BLOCK_BYTES as usize];
+    let (mut sha1, mut left) = (Sha1::new(), length as usize);
+    while left > 0 {
+        let step = left.min(zeros.len());
+        sha1.update(&zeros[..step]);
+        left -= step;
+    }
+    sha1.finalize().into()
+}
+
+pub(super) fn is_right(place: &Place, piece: PieceIndex, digest: &[u8; 20]) -> bool {
     place.piece_hashes.get(piece.at()) == Some(digest)
 }
 

@@ -1,5 +1,7 @@
 //! Every job on files in memory, and what is left after kills, power cuts, other programs and failing calls.
 
+mod padding;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -681,22 +683,6 @@ fn files_without_a_byte_are_made_once() {
     assert_eq!(empty.opened(), (NONE, NONE));
     empty.close(&[]);
     assert_eq!(empty.opened(), (NONE, NONE));
-}
-
-#[test]
-fn padding_is_zeros_that_are_never_on_disk() {
-    let mut desk = Desk::new(16, "a:10 -p:6 -q:16 b:20");
-    assert_eq!(desk.opened(), (NONE, vec![1]), "padding alone needs a hash and no disk");
-    assert_eq!(desk.check(&[0, 1, 2]).unwrap(), [false, true, false]);
-    desk.record(&[1], &[]).unwrap();
-    desk.get(&[0, 2, 3]);
-    assert_eq!(desk.check(&[0, 1, 2, 3]).unwrap(), [true; 4]);
-    assert!(desk.names().iter().all(|name| !name.ends_with("/p") && !name.ends_with("/q")));
-    desk.storage.kill();
-    assert_eq!(desk.opened(), (vec![0, 1, 2, 3], NONE));
-    let read = desk.run(Work::Read { blocks: vec![ReadBlock { piece: desk.piece(0), begin: 8, length: 8 }] });
-    let JobResult::Read(Ok(blocks)) = read else { panic!("{read:?}") };
-    assert_eq!(blocks[0].parts().concat(), desk.payload[8..16]);
 }
 
 #[test]

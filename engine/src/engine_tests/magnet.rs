@@ -167,6 +167,68 @@ fn a_link_that_wants_some_files_gets_those() {
     }
 }
 
+/// What comes is the info dictionary of both versions, and all that is asked of it is that its SHA-1 is right.
+#[test]
+fn a_link_with_the_v1_hash_of_a_hybrid_gets_it_from_the_swarm_of_v1() {
+    let hybrid = include_bytes!("../../../tests/fixtures/torrents/libtorrent/empty-files-1.torrent");
+    let text = Bytes::from_static(hybrid);
+    let mut bench = Bench::magnet_of(&text, &[1], |_| {});
+    let info = info_of(&text);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke, has_metadata(info.len() as i64)]);
+    bench.say(seed, vec![data(0, info)]);
+    bench.take_sent(seed);
+    let received = bench.alerts.iter().find_map(|alert| match alert {
+        Alert::MetadataReceived { torrent_file, .. } => Some(torrent_file.clone()),
+        _ => None,
+    });
+    let known = Metainfo::parse(&received.unwrap(), PathRules::Unix).unwrap();
+    assert!(known.info_hashes.v2.is_some() && !known.file_roots.is_empty(), "and it is known as both");
+    let pieces = known.layout.piece_count();
+    bench.open(pieces, &[], &[]);
+    bench.disk();
+    bench.give_all(seed);
+    assert_eq!((bench.have(), bench.state()), (pieces, Some(TorrentState::Seeding)));
+}
+
+/// What was asked of the disk for it is still out, so that it is not gone at once; a crash of libtorrent's.
+#[test]
+fn who_removes_it_when_its_metadata_comes_may_add_it_again_once_it_is_gone() {
+    let text = torrent_file(PIECES);
+    let info = info_of(&text);
+    for hold in [false, true] {
+        let mut bench = Bench::magnet_of(&text, &[1], |add| add.hold = hold);
+        let early = vec![Message::HaveAll, Message::Unchoke, has_metadata(info.len() as i64)];
+        let seed = bench.answer(0, early.clone());
+        bench.say(seed, vec![data(0, info.clone())]);
+        bench.input(Input::Command(Command::RemoveTorrent { torrent: TORRENT }));
+        assert!(bench.closed.contains(&seed));
+        bench.say(seed, vec![Message::HaveAll, data(0, info.clone())]);
+        if !hold {
+            let again = AddTorrent::new(TorrentId(1), text.clone(), "/out".into());
+            bench.input(Input::Command(Command::AddTorrent(Box::new(again))));
+            let refused = Alert::AddFailed { torrent: TorrentId(1), error: AddError::Duplicate };
+            assert_eq!(bench.alerts.pop(), Some(refused), "it is still here");
+            bench.open(PIECES, &[], &[]);
+        }
+        let Some((job, work)) = bench.jobs.pop_front() else { panic!("it is closed") };
+        let result = match work {
+            Work::Snapshot { close: true, .. } if !hold => JobResult::Saved(Ok(())),
+            Work::Close if hold => JobResult::Closed,
+            other => panic!("{other:?}"),
+        };
+        bench.input(Input::JobDone { job, result });
+        assert_eq!(bench.alerts.last(), Some(&Alert::Removed { torrent: TORRENT }));
+
+        let mut again = AddTorrent::new(TORRENT, text.clone(), "/out".into());
+        again.peers = vec![address(1)];
+        bench.input(Input::Command(Command::AddTorrent(Box::new(again))));
+        bench.open(PIECES, &[], &[]);
+        let seed = bench.answer(1, early);
+        bench.give_all(seed);
+        assert_eq!((bench.have(), bench.state()), (PIECES, Some(TorrentState::Seeding)));
+    }
+}
+
 #[test]
 fn who_sends_wrong_metadata_alone_is_banned_and_another_is_asked() {
     let mut bench = Bench::magnet(&[1, 2], |_| {});

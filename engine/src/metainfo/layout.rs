@@ -201,6 +201,14 @@ impl Layout {
         u32::try_from(left).map_or(self.piece_length, |left| left.min(self.piece_length))
     }
 
+    /// Whether every byte of this piece is one of a pad file.
+    ///
+    /// # Panics
+    /// When the piece is of another torrent.
+    pub fn is_padding(&self, piece: PieceIndex) -> bool {
+        self.runs(piece, 0, self.piece_bytes(piece)).all(|run| run.pad)
+    }
+
     /// Offset of its first byte in the torrent.
     pub fn piece_offset(&self, piece: PieceIndex) -> u64 {
         u64::from(piece.get()) * u64::from(self.piece_length)

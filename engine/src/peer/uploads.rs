@@ -15,6 +15,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Uploads {
     queue: VecDeque<ReadBlock>,
+    /// So many at the front of it are of pieces that are nowhere else: they come before what others have too.
+    first_copies: usize,
     queue_bytes: u64,
     /// Given to the disk, or back from it; taken back ones are no longer here.
     reading: Vec<ReadBlock>,
@@ -32,6 +34,7 @@ impl Default for Uploads {
     fn default() -> Self {
         Self {
             queue: VecDeque::new(),
+            first_copies: 0,
             queue_bytes: 0,
             reading: Vec::new(),
             reading_bytes: 0,
@@ -54,14 +57,17 @@ impl Uploads {
         self.repeats <= REPEATED_REQUESTS_MAX
     }
 
-    /// Queues a request. False when the queue is full, which a peer that keeps to our `reqq` never sees.
-    pub(crate) fn push(&mut self, block: ReadBlock) -> bool {
+    /// Queues a request, before those that are not for a first copy if it is for one. False when the queue is full, which
+    /// a peer that keeps to our `reqq` never sees.
+    pub(crate) fn push(&mut self, block: ReadBlock, first_copy: bool) -> bool {
         let bytes = self.queue_bytes + u64::from(block.length);
         let room =
             self.queue.len() + self.reading.len() < REQUESTS_QUEUED_MAX as usize && bytes <= QUEUE_BYTES_MAX;
         if room {
             self.queue_bytes = bytes;
-            self.queue.push_back(block);
+            let at = if first_copy { self.first_copies } else { self.queue.len() };
+            self.queue.insert(at, block);
+            self.first_copies += usize::from(first_copy);
         }
         room
     }
@@ -70,6 +76,7 @@ impl Uploads {
     pub(crate) fn cancel(&mut self, block: ReadBlock) -> bool {
         if let Some(at) = self.queue.iter().position(|queued| *queued == block) {
             self.queue.remove(at);
+            self.first_copies -= usize::from(at < self.first_copies);
             self.queue_bytes -= u64::from(block.length);
             return true;
         }
@@ -86,6 +93,7 @@ impl Uploads {
         let (kept, dropped): (Vec<_>, Vec<_>) =
             self.queue.drain(..).partition(|block| keep.contains(&block.piece));
         self.queue = kept.into();
+        self.first_copies = 0;
         self.queue_bytes -= dropped.iter().map(|block| u64::from(block.length)).sum::<u64>();
         dropped
     }
@@ -108,6 +116,7 @@ impl Uploads {
             bytes += u64::from(block.length);
             batch.extend(self.queue.pop_front());
         }
+        self.first_copies = self.first_copies.saturating_sub(batch.len());
         self.queue_bytes -= bytes;
         self.reading.extend(&batch);
         self.reading_bytes += bytes;
@@ -142,6 +151,11 @@ impl Uploads {
     /// A block that was read for it is not sent after all.
     pub(crate) fn on_withheld(&mut self, block: ReadBlock) {
         self.unsent_bytes = self.unsent_bytes.saturating_sub(u64::from(block.length));
+    }
+
+    /// Whether it has asked for nothing that did not go out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.reading_bytes == 0 && self.unsent_bytes == 0
     }
 
     /// Whether anything waits to be read.
@@ -181,7 +195,7 @@ mod tests {
     #[test]
     fn reading_waits_for_the_socket() {
         let mut uploads = Uploads::default();
-        assert!((0..100).all(|n| uploads.push(block(n))));
+        assert!((0..100).all(|n| uploads.push(block(n), false)));
         uploads.on_sent(at(0), 64 << 20);
         assert_eq!(reads(&mut uploads, at(0)), [16, 16, 16, 16], "a fast one");
         let batch: Vec<_> = (0..16).map(block).collect();
@@ -195,10 +209,10 @@ mod tests {
     #[test]
     fn a_slow_socket_gets_half_a_second_ahead() {
         let mut uploads = Uploads::default();
-        assert!((0..100).all(|n| uploads.push(block(n))));
+        assert!((0..100).all(|n| uploads.push(block(n), false)));
         assert_eq!(reads(&mut uploads, at(0)).iter().sum::<usize>(), 4, "of one not known");
         let mut uploads = Uploads::default();
-        assert!((0..100).all(|n| uploads.push(block(n))));
+        assert!((0..100).all(|n| uploads.push(block(n), false)));
         (0..20).for_each(|n| uploads.on_sent(at(n * 100), 52_429));
         let ahead = reads(&mut uploads, at(2000)).iter().sum::<usize>();
         assert!((12..=17).contains(&ahead), "{ahead} blocks at 512 KiB/s");
@@ -208,9 +222,9 @@ mod tests {
     fn long_requests_fill_the_queue_by_their_bytes() {
         let mut uploads = Uploads::default();
         let long = |n| ReadBlock { length: 8 * BLOCK_BYTES, ..block(n) };
-        let taken = (0..500).filter(|n| uploads.push(long(*n))).count();
+        let taken = (0..500).filter(|n| uploads.push(long(*n), false)).count();
         assert_eq!(taken, 62, "as many bytes as 500 blocks have");
-        assert!(uploads.cancel(long(0)) && uploads.push(long(900)) && !uploads.push(long(901)));
+        assert!(uploads.cancel(long(0)) && uploads.push(long(900), false) && !uploads.push(long(901), false));
         uploads.drop_queued(&[]);
         assert_eq!(uploads.queue_bytes, 0);
     }
@@ -218,7 +232,7 @@ mod tests {
     #[test]
     fn what_is_taken_back_is_not_sent() {
         let mut uploads = Uploads::default();
-        assert!((0..3).all(|n| uploads.push(block(n))));
+        assert!((0..3).all(|n| uploads.push(block(n), false)));
         assert!(uploads.cancel(block(1)));
         let batch = uploads.next_read(at(0));
         assert_eq!(batch, [block(0), block(2)]);
@@ -229,9 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_nowhere_else_goes_first() {
+        let mut uploads = Uploads::default();
+        for (n, first_copy) in [(0, false), (8, true), (1, false), (9, true), (10, true)] {
+            assert!(uploads.push(block(n), first_copy));
+        }
+        assert!(uploads.cancel(block(9)) && uploads.push(block(11), true));
+        assert_eq!(uploads.next_read(at(0)), [8, 10, 11, 0].map(block));
+        assert!(uploads.push(block(12), true));
+        assert_eq!(uploads.queue, [12, 1].map(block));
+        uploads.drop_queued(&[PieceIndex::new(0)]);
+        assert!(uploads.push(block(13), true));
+        assert_eq!(uploads.queue, [13, 1].map(block));
+    }
+
+    #[test]
     fn the_queue_is_as_long_as_we_say() {
         let mut uploads = Uploads::default();
-        assert_eq!((0..REQUESTS_QUEUED_MAX + 5).filter(|n| uploads.push(block(*n))).count(), 500);
+        assert_eq!((0..REQUESTS_QUEUED_MAX + 5).filter(|n| uploads.push(block(*n), false)).count(), 500);
         assert_eq!(uploads.drop_queued(&[PieceIndex::new(0)]).len(), 496);
     }
 }

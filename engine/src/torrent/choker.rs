@@ -3,7 +3,7 @@
 //! A round every 10 s while somebody is interested. While we download, the peers that give most keep the regular slots.
 //! As a seed, rates earn nothing (a few fast peers would keep all others out): a peer that had its quota, 20 pieces and a
 //! minute, goes to the end of the line, and who has waited longest comes first. One slot is optimistic: it turns every
-//! 30 s among the rest, newcomers three times as likely. Peers behind one address range share one slot, so that nobody
+//! 30 s among the rest, newcomers three times as likely. Who is served and asks for nothing holds no slot. Peers behind one address range share one slot, so that nobody
 //! holds them all with many addresses; local networks are spared. Between rounds a free slot is given at once. Nobody
 //! is choked within 10 s of being unchoked, and it never unchokes who is not interested or will not download.
 
@@ -178,10 +178,22 @@ fn rank(now: Instant, peer: &Contender, terms: Terms) -> impl Ord + use<> {
     (Reverse(rate), class, peer.since, peer.connection)
 }
 
-/// How many are served at once, at `per_second` bytes of upload, limited or measured: 25 KiB/s each, 4 to 32.
-pub(crate) fn slots(per_second: u64) -> u32 {
-    (per_second / (25 << 10)).clamp(4, u64::from(UPLOAD_SLOTS_MAX)) as u32
+/// How many are served at once, by the `limit` in bytes per second, or by what sockets were measured to take: few, so that
+/// each has something whole to pass on soon.
+pub(crate) fn slots(limit: Option<u64>, measured: u64) -> u32 {
+    let most = (SLOTS + limit.unwrap_or(measured) / BYTES_FOR_ONE_MORE).min(u64::from(UPLOAD_SLOTS_MAX));
+    limit.map_or(most, |limit| (limit / BYTES_FOR_EACH).clamp(SLOTS_MIN, most)) as u32
 }
+
+/// Served at once by a link of which nothing is known yet; as libtorrent.
+const SLOTS: u64 = 8;
+/// A faster link serves one more for each of these per second: its peers may all be slow.
+const BYTES_FOR_ONE_MORE: u64 = 2 << 20;
+/// Under a limit there is this much per second for each that is served, and more than one is.
+const BYTES_FOR_EACH: u64 = 25 << 10;
+const SLOTS_MIN: u64 = 4;
+/// A peer that is served, and asks for nothing after this long, holds no slot.
+pub(crate) const IDLE: Duration = Duration::from_secs(3);
 
 const ROUND: Duration = Duration::from_secs(10);
 const OPTIMISTIC: Duration = Duration::from_secs(30);
@@ -357,7 +369,12 @@ mod tests {
     fn fewer_than_slots_are_all_served() {
         let mut choker = Choker::new(Rng::stream(6, "choker", 0));
         assert_eq!(choker.round(at(0), &contenders(&[0, 0]), terms(4, false)).len(), 2);
-        assert_eq!(slots(0), 4);
-        assert_eq!(slots(1 << 30), 32);
+    }
+
+    #[test]
+    fn a_faster_link_serves_more_and_a_limit_fewer() {
+        assert_eq!([0, 10 << 20, 1 << 30].map(|measured| slots(None, measured)), [8, 13, 32]);
+        let limits = [1, 150 << 10, 1 << 20, 10 << 20, u64::MAX];
+        assert_eq!(limits.map(|limit| slots(Some(limit), 0)), [4, 6, 8, 13, 32]);
     }
 }

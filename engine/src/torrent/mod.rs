@@ -121,6 +121,8 @@ pub(crate) struct Torrent {
     reported_bytes: u64,
     download: Rate,
     upload: Rate,
+    /// What sockets took, whatever it was.
+    sent: Rate,
     wasted_bytes: u64,
     /// Counted by earlier runs.
     totals_before: Totals,
@@ -240,6 +242,7 @@ impl Torrent {
             reported_bytes: 0,
             download: Rate::over(Duration::from_secs(2)),
             upload: Rate::over(Duration::from_secs(2)),
+            sent: Rate::over(Duration::from_secs(10)),
             wasted_bytes: 0,
             totals_before: Totals::default(),
             stop_by: None,

@@ -6,15 +6,16 @@ use tracing::{debug, trace};
 
 use super::Purpose;
 use super::Torrent;
-use super::choker::{Contender, NEWCOMER, Range, Terms, slots};
+use super::choker::{Contender, IDLE, NEWCOMER, Range, Terms, slots};
 use super::spread::Spread;
 use super::swarm::{ALLOWED_FAST_GIVEN, Fault};
 use crate::block::BlockData;
 use crate::context::Context;
 use crate::disk::{ReadBlock, StorageError, StorageErrorKind, Work};
 use crate::ids::{ConnectionId, PieceIndex};
-use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{CHOKED_REQUESTS_MAX, REQUEST_BYTES_MAX, UPLOAD_SLOTS_MAX};
 use crate::museum::OldBug;
+use crate::peer::Peer;
 use crate::wire::{Message, Request};
 
 impl Torrent {
@@ -41,9 +42,10 @@ impl Torrent {
                 return Err(Fault::Flood);
             }
         }
-        if (fast || !peer.am_choking) && there && peer.uploads.push(block) {
-            let only_here = self.have.is_full() && self.picker.availability()[block.piece.at()] == 0;
-            if !fast && only_here && self.spread.on_request(connection, block.piece) {
+        let only_here = !fast && self.have.is_full() && self.picker.availability()[block.piece.at()] == 0;
+        let first_copy = only_here && self.spread.is_first(connection, block.piece);
+        if (fast || !peer.am_choking) && there && peer.uploads.push(block, first_copy) {
+            if only_here && self.spread.on_request(connection, block.piece) {
                 self.suggest(connection);
             }
             self.serve(context, connection);
@@ -155,6 +157,7 @@ impl Torrent {
     pub(crate) fn handle_sent(&mut self, context: &mut Context<'_>, connection: ConnectionId, bytes: u32) {
         let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.uploads.on_sent(context.now, u64::from(bytes));
+        self.sent.add(context.now, u64::from(bytes));
         peer.metadata_uploads.on_sent(u64::from(bytes));
         if peer.uploads.is_waiting() {
             self.serve(context, connection);
@@ -199,7 +202,7 @@ impl Torrent {
 
     /// Whether somebody came from its address later than it last said anything: it began anew, and its old connection
     /// is dead without knowing. It must not keep the slot from the new one.
-    fn is_superseded(&self, peer: &crate::peer::Peer) -> bool {
+    fn is_superseded(&self, peer: &Peer) -> bool {
         let heard_at = peer.heard_at();
         // What rarely holds comes first: this is asked of everybody about everybody.
         self.peers.values().any(|other| {
@@ -212,14 +215,18 @@ impl Torrent {
 
     /// How many are served at once.
     fn slots(&self, context: &Context<'_>) -> u32 {
-        let measured = || self.upload.per_second(context.now);
-        slots(context.bandwidth.upload_limit(self.id).unwrap_or_else(measured))
+        let idles = |peer: &&Peer| {
+            !peer.am_choking && peer.uploads.is_empty() && context.now.since(peer.choke_changed) >= IDLE
+        };
+        let idle = self.peers.values().filter(idles).count() as u32;
+        let measured = self.sent.per_second(context.now);
+        (slots(context.bandwidth.upload_limit(self.id), measured) + idle).min(UPLOAD_SLOTS_MAX)
     }
 
     /// Decides anew who is unchoked.
     pub(super) fn choke_round(&mut self, context: &mut Context<'_>) {
         let seeding = self.selection.is_complete();
-        let contender = |peer: &crate::peer::Peer| Contender {
+        let contender = |peer: &Peer| Contender {
             connection: peer.connection,
             range: Range::of(peer.remote.ip()),
             rate: peer.download_steady.per_second(context.now),
@@ -277,13 +284,13 @@ impl Torrent {
 }
 
 /// Whether a slot is of any use to it (BEP 21: not to seeds, partial ones included).
-fn downloads(peer: &crate::peer::Peer) -> bool {
+fn downloads(peer: &Peer) -> bool {
     peer.is_up() && !peer.upload_only && !peer.is_seed()
 }
 
 /// Whether it may have what it was promised while it is choked: it has next to nothing yet (BEP 6), and what only we have
 /// does not go out to others.
-fn begins(peer: &crate::peer::Peer, spread: &Spread) -> bool {
+fn begins(peer: &Peer, spread: &Spread) -> bool {
     (peer.has.count() as usize) < ALLOWED_FAST_GIVEN && !spread.is_busy()
 }
 

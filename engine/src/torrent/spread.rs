@@ -49,10 +49,21 @@ impl Spread {
         offers
     }
 
+    /// Whether nobody else fetches a piece that nobody else has. What was offered to another is whose who asks first.
+    pub(super) fn is_first(&self, from: ConnectionId, piece: PieceIndex) -> bool {
+        let waits_for = |to| self.waiting.get(to).is_some_and(|waiting| waiting.contains(&piece));
+        self.given.get(&piece).is_none_or(|to| *to == from || waits_for(to))
+    }
+
     /// A served peer asks for a block of a piece that nobody else has. Gives whether it may be ready for another offer.
     pub(super) fn on_request(&mut self, from: ConnectionId, piece: PieceIndex) -> bool {
-        if self.given.len() < GIVEN_MAX {
-            self.given.entry(piece).or_insert(from);
+        let is_known = self.given.len() < GIVEN_MAX || self.given.contains_key(&piece);
+        if is_known
+            && self.is_first(from, piece)
+            && let Some(to) = self.given.insert(piece, from)
+            && let Some(waiting) = self.waiting.get_mut(&to)
+        {
+            waiting.retain(|offer| *offer != piece);
         }
         let Some(waiting) = self.waiting.get_mut(&from) else { return true };
         waiting.retain(|offer| *offer != piece);
@@ -118,15 +129,18 @@ mod tests {
         assert!(spread.on_request(a, piece(0)) && spread.is_busy());
         assert_eq!(ids(spread.offer(a, &none, &availability)), [5]);
         assert!(!spread.on_request(a, piece(0)), "two offers wait again");
+        assert!(!spread.is_first(b, piece(0)), "it is under way to another");
         // What others chose for themselves is not offered either.
         spread.on_gained(piece(3));
         availability[3] = 1;
-        assert!(!spread.on_request(a, piece(4)), "it was for somebody else, and two offers wait");
+        assert!(spread.is_first(a, piece(4)), "it waits for another, who may never want it");
+        assert!(!spread.on_request(a, piece(4)), "two offers wait");
+        assert!(!spread.is_first(b, piece(4)) && spread.waiting[&b].is_empty());
         assert_eq!(ids(spread.offer(b, &none, &availability)), [0; 0], "nothing is left");
         // Who is gone leaves everything.
         spread.on_choked(a);
         assert!(!spread.is_busy());
-        assert_eq!(ids(spread.offer(b, &none, &availability)), [0]);
+        assert_eq!(ids(spread.offer(b, &none, &availability)), [0, 2]);
         spread.on_all_gained(&Bitfield::full(6));
         assert!(spread.given.is_empty() && spread.waiting[&b].is_empty());
     }

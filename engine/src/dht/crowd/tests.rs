@@ -221,6 +221,54 @@ fn an_item_is_found_by_others_and_the_latest_wins() {
     assert_eq!(found.item, Some(long), "though nobody there has met who asks");
 }
 
+/// Two networks, with a hundred nodes each and none in both but a writer and a reader.
+#[test]
+fn an_item_goes_to_both_families_and_is_found_in_either() {
+    let mut crowd = Crowd::new(6);
+    crowd.settle_in(false, 100, 0);
+    crowd.settle_in(true, 100, 0);
+    let starts = [false, true].map(|ipv6| {
+        let router = crowd.some_honest_in(ipv6);
+        crowd.hosts[router].address
+    });
+    let [writer, both, v4, v6] = [(true, true), (true, true), (true, false), (false, true)]
+        .map(|families| crowd.newcomer_in(families, &starts));
+    crowd.run(Duration::from_secs(60));
+    let put = |crowd: &mut Crowd, host, item: &Item| {
+        let goal = Goal::Put { name: ItemName::of(item), item: Box::new(item.clone()), cas: None };
+        let search = crowd.search(host, goal);
+        crowd.report(host, search)
+    };
+    let get = |crowd: &mut Crowd, host: usize, item: &Item| {
+        let search = crowd.search(host, Goal::Item { name: ItemName::of(item) });
+        let found = crowd.report(host, search).item;
+        crowd.run(Duration::from_secs(30));
+        let told = |event: &&Event| matches!(event, Event::Done { search: its, .. } if *its == search);
+        assert_eq!(crowd.hosts[host].events.iter().filter(told).count(), 1, "once, for both families");
+        found
+    };
+    let version = |sequence: i64| {
+        let value = format!("i{sequence}e").into_bytes();
+        Item::mutable(&[7; 32], Vec::new(), sequence, value).unwrap()
+    };
+    for item in [Item::immutable(b"14:immutable item".to_vec()).unwrap(), version(1)] {
+        let told = put(&mut crowd, writer, &item).told;
+        assert!((13..=16).contains(&told), "eight in each, and one packet in a hundred is lost: {told}");
+        for reader in [both, v4, v6] {
+            assert_eq!(get(&mut crowd, reader, &item), Some(item.clone()));
+        }
+    }
+    for (sequence, writer, other) in [(2, v4, v6), (3, v6, v4)] {
+        put(&mut crowd, writer, &version(sequence));
+        let found = [both, other].map(|reader| get(&mut crowd, reader, &version(1)).unwrap().sequence());
+        assert_eq!(
+            found,
+            [Some(sequence), Some(sequence - 1)],
+            "of one family the latest, of both the later"
+        );
+    }
+}
+
 /// Each answers with an item of its own making, newer than any.
 #[test]
 fn an_item_that_does_not_hold_is_not_believed() {

@@ -217,6 +217,19 @@ fn https_and_ports_and_literal_addresses_are_kept() {
 }
 
 #[test]
+fn a_tracker_whose_url_has_no_path_is_asked_at_its_root() {
+    for (url, begin) in [("http://a:8080", "/?info_hash=%01"), ("http://a:8080?pk=1", "/?pk=1&info_hash=%01")]
+    {
+        let mut world = World::started(&[&[url]], |_, _| body(200, &b"d5:peers6:aaaaaae"[..]));
+        world.run(1);
+        let get = &world.gets[0].1;
+        assert!(get.path.starts_with(begin), "{}", get.path);
+        assert_eq!((get.target.port(), get.authority.as_str()), (8080, "a:8080"));
+        assert_eq!((world.last_error(), world.peers.len()), (None, 1));
+    }
+}
+
+#[test]
 fn life_cycle_is_told_once_each() {
     let mut world = World::started(&[&["http://a/announce"]], good);
     world.run(100);
