@@ -157,7 +157,8 @@ pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Op
     if let Some(path) = &args.record {
         let failed = |error| Failure::File { path: path.clone(), error };
         let file = BufWriter::new(File::create(path).map_err(failed)?);
-        options.recorder = Some(Box::new(Recording::new(file, &config, &start_values).map_err(failed)?));
+        options.recorder =
+            Some(Box::new(Recording::new(file, &config, &start_values, u64::MAX).map_err(failed)?));
     }
     options.bind.clone_from(&args.bind.bind);
     options.ports = Some(args.port.clone());

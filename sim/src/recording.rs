@@ -20,9 +20,11 @@ pub enum Failure {
 /// # Errors
 /// When it cannot be read, or is not repeated.
 pub fn replay(bytes: &[u8]) -> Result<Replayed, Failure> {
-    match catch(|| record::replay(bytes)) {
+    match catch(|| record::replay(bytes, &mut ())) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error @ ReplayError::Differs { .. })) => Err(Failure::Differs(error.to_string())),
+        Ok(Err(ReplayError::Differs(at))) => {
+            Err(Failure::Differs(format!("outputs differ at input {}", at.same)))
+        }
         Ok(Err(error)) => Err(Failure::Unreadable(error.to_string())),
         Err(panic) => Err(Failure::Broken(panic.replace("panicked at", "the engine gave up at"))),
     }

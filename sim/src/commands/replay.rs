@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use taipei_engine::record::{self, Replayed};
+use taipei_engine::record;
 use taipei_sim::recording;
 use taipei_sim::run::{RunOptions, run};
 use taipei_sim::scenario::World;
@@ -35,7 +35,7 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
     if let Some(file) = &args.run.source.file {
         let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        if bytes.starts_with(record::MAGIC) {
+        if record::is_recording(&bytes) {
             return replay_recording(file, &bytes, args.json);
         }
         if file.extension().is_none_or(|extension| extension != "toml") {
@@ -78,11 +78,9 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
 /// Gives what happened to a real engine to a fresh one.
 fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, String> {
     let (status, verdict, message, done) = match recording::replay(bytes) {
-        Ok(done) => (0, "pass", String::new(), done),
-        Err(recording::Failure::Differs(message)) => {
-            (NOT_DETERMINISTIC, "differs", message, Replayed::default())
-        }
-        Err(recording::Failure::Broken(message)) => (1, "failed", message, Replayed::default()),
+        Ok(done) => (0, "pass", String::new(), Some(done)),
+        Err(recording::Failure::Differs(message)) => (NOT_DETERMINISTIC, "differs", message, None),
+        Err(recording::Failure::Broken(message)) => (1, "failed", message, None),
         Err(recording::Failure::Unreadable(message)) => {
             return Err(format!("{}: {message}", file.display()));
         }
@@ -94,13 +92,13 @@ fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Stri
                 "recording": file.display().to_string(),
                 "verdict": verdict,
                 "message": message,
-                "inputs": done.inputs,
-                "outputs": done.outputs,
-                "at_ns": done.end.0,
-                "digest": format!("{:016x}", done.digest),
+                "inputs": done.map_or(0, |done| done.inputs),
+                "outputs": done.map_or(0, |done| done.outputs),
+                "at_ns": done.map_or(0, |done| done.end.0),
+                "digest": format!("{:016x}", done.map_or(0, |done| done.digest)),
             })
         ));
-    } else if status == 0 {
+    } else if let Some(done) = done {
         say(format_args!(
             "the same {} outputs from {} inputs over {}, digest {:016x}",
             done.outputs,
