@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reports in a real browser: a run that passes, one that fails, and a sweep, at two widths, by day and by night.
+"""Reports in a real browser: a run that passes, one that fails, a sweep, and a recording, at two widths, by day and by night.
 
     tests/browser.py TAIPEI_SIM [--shots DIR] [--self-test]
 
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WIDTHS = (1280, 400)
@@ -181,6 +182,7 @@ def make_pages(sim, folder):
         ("poison", [*run, ROOT / "scenarios" / "poison-puppets.toml"], 0, "Passed"),
         ("failing", [*run, failing], 1, "Failed"),
         ("sweep", ["sweep", "--profile", "fuzz-small", "--seeds", "120"], 0, "passed"),
+        ("recording", ["replay", make_recording(sim, folder)], 0, "Repeated"),
         ("failing-sweep", ["sweep", failing, "--world", "events", "--seeds", "30"], 1, "failed"),
     ]
     for name, arguments, status, word in commands:
@@ -193,8 +195,38 @@ def make_pages(sim, folder):
         if name == "passing":
             subprocess.run([sim, *arguments, "--report", again], capture_output=True, timeout=300, check=True)
             assert again.read_text() == text, "the same run has two pages"
-        assert "http:" not in text and "https:" not in text, f"{name} names something elsewhere"
+        assert "http:" not in text and "https:" not in text and "127.0.0.1" not in text, f"{name} names something elsewhere"
         yield name, page, word
+
+
+def make_recording(sim, folder):
+    """Records a download on this machine alone, of two seeders, one of which is killed. Gives the file."""
+    cli = sim.with_name("taipei-cli")
+    content, torrent, recording = folder / "content.bin", folder / "content.torrent", folder / "down.rec"
+    content.write_bytes(os.urandom(16 << 20))
+    env = {**os.environ, "HOME": str(folder), "TAIPEI_NO_DHT": "1", "TAIPEI_NO_LSD": "1", "TAIPEI_NO_UPNP": "1"}
+    trackers = ["-t", "http://127.0.0.1:9/announce"]
+    subprocess.run([cli, "create", content, "-o", torrent, "-s", "64K", *trackers], env=env, stdout=subprocess.DEVNULL, check=True)
+    processes, peers = [], []
+    try:
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            os.link(content, folder / name / content.name)
+            command = [cli, "seed", torrent, "--data", folder / name, "--bind", "127.0.0.1", "--port", "0", "--max-upload", "1M", "--json"]
+            processes.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+            said = map(json.loads, processes[-1].stdout)
+            peers += ["--peer", f"127.0.0.1:{next(event['port'] for event in said if event['event'] == 'listening')}"]
+            next(event for event in said if event.get("state") == "Seeding")
+        command = [cli, "download", torrent, "-o", folder / "out", "--bind", "127.0.0.1", "--port", "0", "--record", recording, *peers]
+        processes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        time.sleep(3)
+        processes[0].kill()
+        assert processes[-1].wait(120) == 0, "the download that is recorded failed"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return recording
 
 
 def check(browser, sim, shots, folder):

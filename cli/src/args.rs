@@ -298,9 +298,13 @@ pub(crate) struct TransferArgs {
     /// Hash what is there, whatever earlier runs say
     #[arg(long)]
     pub(crate) recheck: bool,
-    /// Record what the engine is told, without payload, for `taipei-sim replay`
+    /// Record what happens, without payload, for `taipei-sim replay` and for reports of bugs. The file holds addresses of
+    /// peers and of trackers, passkeys too: only its owner may read it
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    /// Stop recording at this size; the transfer goes on
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = record_size)]
+    pub(crate) record_max: u64,
     #[command(flatten)]
     pub(crate) display: DisplayArgs,
 }
@@ -599,6 +603,12 @@ fn piece_size(text: &str) -> Result<u32, String> {
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (1 << 14..=1 << 28).contains(bytes))
         .ok_or_else(|| "give a power of two from 16K to 256M".to_owned())
+}
+
+fn record_size(text: &str) -> Result<u64, String> {
+    size(text)
+        .filter(|bytes| *bytes >= 1 << 10)
+        .ok_or_else(|| "give a size from 1K, for example 1G".to_owned())
 }
 
 fn demo_size(text: &str) -> Result<u64, String> {

@@ -17,6 +17,7 @@ mod on_complete;
 mod output;
 mod paced;
 mod progress;
+mod record;
 mod resolve;
 mod scrape;
 mod sources;

@@ -9,6 +9,7 @@ use taipei_net::EndSignals;
 use crate::args::TransferArgs;
 use crate::dht;
 use crate::output::{Failure, path_rules};
+use crate::record;
 use crate::sources::Torrent;
 use crate::transfer::{add_torrent, runtime, session_options, trackers_of};
 use crate::view::View;
@@ -40,6 +41,7 @@ async fn ask(
     let mut options = session_options(args, true)?;
     // Whoever only asks need not be found.
     options.port_mapping = None;
+    let mut recorded = record::begin(args, &mut options)?;
     let mut session = taipei_net::start(options).await?;
     dht::begin(&session, args).await;
     let mut add = add_torrent(0, torrent, args)?;
@@ -85,6 +87,9 @@ async fn ask(
     // Trackers are told that we leave.
     let _ = session.handle.command(Command::Shutdown).await;
     let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
+    while let Ok(Some(why)) = tokio::time::timeout(STOP_TIME_MAX, record::written(&mut recorded)).await {
+        eprintln!("warning: {why}");
+    }
     resolved
 }
 

@@ -1,8 +1,6 @@
 //! `taipei-cli download` and `taipei-cli seed`: a session, its display, and when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, io};
@@ -12,7 +10,6 @@ use taipei_engine::command::SeedGoal;
 use taipei_engine::config::RateLimits;
 use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
-use taipei_engine::record::Recording;
 use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{EndSignals, Options, PortMapping, PortStatus, PortWatch, Session, start_values};
 use tokio::runtime::Runtime;
@@ -24,6 +21,7 @@ use crate::output::{
     Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, took,
 };
 use crate::progress::TransferProgress;
+use crate::record::{self, Recorded};
 use crate::resolve;
 use crate::sources::{self, Read, Source, Torrent};
 use crate::view::View;
@@ -113,7 +111,9 @@ pub(crate) async fn transfer(
     signals: &mut EndSignals,
 ) -> Result<Ended, Failure> {
     let read_only = matches!(until, Until::Complete { then_seed: false, .. });
-    let session = taipei_net::start(session_options(args, read_only)?).await?;
+    let mut options = session_options(args, read_only)?;
+    let recorded = record::begin(args, &mut options)?;
+    let session = taipei_net::start(options).await?;
     let views: Vec<View> =
         torrents.iter().map(|torrent| View::new(&torrent.name(), trackers_of(torrent, args))).collect();
     let progress = TransferProgress::new(views.len(), args.display, log_on_terminal);
@@ -121,6 +121,7 @@ pub(crate) async fn transfer(
         torrents,
         until,
         progress,
+        recorded,
         states: vec![Outcome::UnderWay; views.len()],
         views,
         trackers: BTreeMap::new(),
@@ -154,11 +155,6 @@ pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Op
         state_directory().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or_default();
     let start_values = start_values(None);
     let mut options = Options::default();
-    if let Some(path) = &args.record {
-        let failed = |error| Failure::File { path: path.clone(), error };
-        let file = BufWriter::new(File::create(path).map_err(failed)?);
-        options.recorder = Some(Box::new(Recording::new(file, &config, &start_values).map_err(failed)?));
-    }
     options.bind.clone_from(&args.bind.bind);
     options.ports = Some(args.port.clone());
     options.port_mapping = (!args.no_upnp).then(PortMapping::default);
@@ -201,6 +197,7 @@ struct Transfer {
     torrents: Vec<Torrent>,
     until: Until,
     progress: TransferProgress,
+    recorded: Option<Recorded>,
     views: Vec<View>,
     states: Vec<Outcome>,
     /// What each tracker said last, if it was bad.
@@ -258,6 +255,7 @@ impl Transfer {
                     Some(alert) => changed = self.on_alert(alert),
                 },
                 status = port_changed(&mut session.port) => self.on_port(status),
+                why = record::stopped(&mut self.recorded) => self.on_recording_stopped(&why),
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + self.progress.interval();
                     self.ask_for_stats(&session).await;
@@ -288,8 +286,13 @@ impl Transfer {
             Some((_, exit)) => exit,
             None => Exit::Failed,
         };
-        // The recording, if there is one, is finished by the owner's end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
+        // The owner has finished it; it may not be written yet.
+        while let Ok(Some(why)) =
+            tokio::time::timeout(STOP_TIME_MAX, record::written(&mut self.recorded)).await
+        {
+            self.on_recording_stopped(&why);
+        }
         self.running.wait(|warning| self.progress.tell(warning)).await;
         Ok(self.end(exit))
     }
@@ -540,6 +543,14 @@ impl Transfer {
                 PortStatus::Unmapped => json!({ "event": "port", "status": "unmapped" }),
                 _ => json!({ "event": "port", "status": "looking" }),
             });
+        }
+    }
+
+    fn on_recording_stopped(&self, why: &str) {
+        if self.progress.is_json() {
+            print_json(&json!({ "event": "recording-stopped", "reason": why }));
+        } else {
+            self.progress.tell(&format!("warning: {why}"));
         }
     }
 

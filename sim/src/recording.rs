@@ -1,29 +1,99 @@
-//! Recordings of real sessions, given to a fresh engine.
+//! Recordings of real sessions, given to a fresh engine, and what is seen meanwhile.
+//!
+//! A recording holds addresses and passkeys. What is said of one here does not: peers and trackers have names of their own,
+//! and every word comes from a typed value, none from a text that somebody else wrote.
 
-use taipei_engine::record::{self, ReplayError, Replayed};
+mod seen;
+mod words;
 
+use std::io;
+
+use taipei_engine::record::{self, Difference, Replayed};
+pub use taipei_engine::record::{Damage, Ending, ReadError};
+
+pub use self::seen::{BINS_MAX, Bins, PeerSeen, Seen, TrackerSeen};
+pub(crate) use self::words::{peer_name, tracker_name};
 use crate::run::catch;
+
+/// A recording that was given to a fresh engine, as far as that went.
+#[derive(Debug)]
+pub struct Replay {
+    /// What happened in it.
+    pub seen: Seen,
+    /// What came of it.
+    pub outcome: Result<Replayed, Failure>,
+}
 
 /// Why a recording was not repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It is no recording, or was damaged.
-    Unreadable(String),
-    /// The engine asked for something else than it did then.
-    Differs(String),
+    /// The engine asked for something else than it did then: where, and what it asks for now, in words.
+    Differs {
+        /// Inputs before, whose outputs were the same.
+        same: u64,
+        /// Inputs among which the difference is.
+        among: u64,
+        /// What happened, and what the engine asks for now.
+        words: Vec<String>,
+    },
     /// The engine met what cannot happen to it, which is a bug of it or of the recording.
-    Broken(String),
+    Broken {
+        /// Where in its source.
+        place: String,
+        /// All that was said there, which is not masked.
+        message: String,
+    },
 }
 
-/// Repeats a recording.
+/// Repeats a recording. One that lost its end, or is damaged, is repeated as far as it goes.
 ///
 /// # Errors
-/// When it cannot be read, or is not repeated.
-pub fn replay(bytes: &[u8]) -> Result<Replayed, Failure> {
-    match catch(|| record::replay(bytes)) {
+/// When nothing of it can be read.
+pub fn replay(source: impl io::Read) -> Result<Replay, ReadError> {
+    let mut seen = Seen::default();
+    let outcome = match catch(|| record::replay(source, &mut seen)) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error @ ReplayError::Differs { .. })) => Err(Failure::Differs(error.to_string())),
-        Ok(Err(error)) => Err(Failure::Unreadable(error.to_string())),
-        Err(panic) => Err(Failure::Broken(panic.replace("panicked at", "the engine gave up at"))),
+        Ok(Err(record::ReplayError::Read(error))) => return Err(error),
+        Ok(Err(record::ReplayError::Differs(difference))) => Err(seen.difference(&difference)),
+        Err(panic) => Err(broken(&panic)),
+    };
+    seen.end();
+    Ok(Replay { seen, outcome })
+}
+
+impl Seen {
+    fn difference(&self, difference: &Difference) -> Failure {
+        let mut words = vec![self.names.input(&difference.input)];
+        words.extend(difference.outputs.iter().take(OUTPUTS_SAID).map(|output| self.names.output(output)));
+        if difference.outputs.len() > OUTPUTS_SAID {
+            words.push(format!("and {} more", difference.outputs.len() - OUTPUTS_SAID));
+        }
+        Failure::Differs { same: difference.same, among: difference.among, words }
+    }
+}
+
+fn broken(panic: &str) -> Failure {
+    // `panicked at PLACE: MESSAGE`, where the place may be below somebody's home.
+    let place = panic.split_once(" at ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
+    let components: Vec<&str> = place.trim_end_matches(':').split(['/', '\\']).collect();
+    let place = components[components.len().saturating_sub(PLACE_COMPONENTS)..].join("/");
+    Failure::Broken { place, message: panic.to_owned() }
+}
+
+/// `engine/src/torrent/picker.rs:7:9`.
+const PLACE_COMPONENTS: usize = 4;
+/// Of the outputs of one input.
+const OUTPUTS_SAID: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_gave_up_is_said_without_what() {
+        let panic = "panicked at /at-alices/taipei/engine/src/torrent/piece.rs:7:9: 203.0.113.7 is not 8";
+        let Failure::Broken { place, message } = broken(panic) else { panic!("it is broken") };
+        assert_eq!((place.as_str(), message.as_str()), ("engine/src/torrent/piece.rs:7:9", panic));
+        assert!(matches!(broken("panicked"), Failure::Broken { place, .. } if place.is_empty()));
     }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A download from a foreign seeder, recorded, replays with equal outputs; a recording that was meddled with does not.
+"""A download from a foreign seeder, recorded, replays with equal outputs; damage to the recording is noticed; its page names
+nobody, and its file is small and its owner's alone.
 
     replay.py [--seeders libtorrent,rqbit] [--json FILE]
 """
@@ -7,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,9 @@ from trackers import TRACKERS       # noqa: E402
 
 SHAPE = "multi"
 MEDDLED_COPIES = 8
+# Of a recording for each GiB moved, and of one that hardly moved anything: settings, the torrent file, addresses.
+BYTES_A_GIB = 2 << 20
+BYTES_AT_LEAST = 128 << 10
 
 
 class Recording(clients.Taipei):
@@ -87,9 +92,26 @@ def one(seeder, simulator, work):
           f"replay: status {status}: {' '.join(text.split())[-200:]}", flush=True)
     if status != 0:
         problems.append(f"status {status}:\n{text}")
-    if len(recording) > payload.SHAPES[SHAPE].total // 4:
-        problems.append(f"the recording has {len(recording)} bytes: payload must have been left in")
-    # Had the replay compared nothing, a changed recording would pass as well.
+    allowed = BYTES_AT_LEAST + payload.SHAPES[SHAPE].total * BYTES_A_GIB // (1 << 30)
+    if len(recording) > allowed:
+        problems.append(f"the recording has {len(recording)} bytes, and {allowed} are allowed")
+    mode = os.stat(record).st_mode & 0o7777
+    if mode != 0o600:
+        problems.append(f"the recording can be read by others: mode {mode:o}")
+    page = record + ".html"
+    replay(simulator, record, "--report", page)
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    if "Repeated to the byte" not in text:
+        problems.append("its page does not say that it was repeated")
+    if found := re.search(r"\b\d{1,3}(\.\d{1,3}){3}\b", text):
+        problems.append(f"its page has an address: {found[0]}")
+    cut = len(recording) * 2 // 3
+    with open(record, "wb") as file:
+        file.write(recording[:cut])
+    status, text = replay(simulator, record)
+    if status != 0 or f"it ends at byte {cut}" not in text:
+        problems.append(f"a recording that was cut: status {status}: {text[-600:]}")
     noticed, draw = 0, random.Random(1)
     for _ in range(MEDDLED_COPIES):
         meddled = bytearray(recording)
@@ -101,15 +123,15 @@ def one(seeder, simulator, work):
         if status is None or status < 0 or "panicked" in text:
             problems.append(f"a meddled recording made it crash (status {status}):\n{text[-600:]}")
     print(f"{seeder.name}: {noticed} of {MEDDLED_COPIES} recordings with one flipped bit were noticed")
-    if noticed == 0:
-        problems.append("no flipped bit in the recording was noticed")
+    if noticed < MEDDLED_COPIES:
+        problems.append("not every flipped bit in the recording was noticed")
     return problems, {**figures, "flipped_bits_noticed": noticed}
 
 
-def replay(simulator, record):
+def replay(simulator, record, *flags):
     """(status, output); status None when it took more than a minute."""
     try:
-        done = subprocess.run([simulator, "replay", record], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([simulator, "replay", record, *flags], capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return None, "took more than a minute"
     return done.returncode, done.stdout + done.stderr

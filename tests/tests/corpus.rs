@@ -20,6 +20,7 @@ mod targets {
     pub(crate) mod metainfo;
     pub(crate) mod paths;
     pub(crate) mod peer;
+    pub(crate) mod recording;
     pub(crate) mod snapshot;
     pub(crate) mod stream;
     pub(crate) mod tracker_http;
@@ -54,6 +55,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("metainfo", targets::metainfo::run),
     ("paths", targets::paths::run),
     ("peer", targets::peer::run),
+    ("recording", targets::recording::run),
     ("snapshot", targets::snapshot::run),
     ("stream", targets::stream::run),
     ("tracker_http", targets::tracker_http::run),

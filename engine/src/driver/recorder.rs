@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crate::output::Output;
-use crate::record::Recording;
+use crate::record::{Recording, Stop};
 use crate::time::Instant;
 
 /// Told of everything that the engine is told and says, in order, by the owner task. It must not wait.
@@ -27,8 +27,8 @@ impl<W: std::io::Write + Send> Recorder for Recording<W> {
     }
 
     fn finished(&mut self) {
-        if let Err(error) = self.finish() {
-            tracing::error!(%error, "the recording is incomplete");
+        if let stop @ (Stop::Full | Stop::Failed(_)) = self.finish() {
+            tracing::error!(%stop, "the recording is incomplete");
         }
     }
 }

@@ -5,16 +5,16 @@ use std::fs::File;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::EndSignals;
-#[cfg(unix)]
 pub(crate) use unix::*;
+#[cfg(unix)]
+pub use unix::{EndSignals, create_private};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::EndSignals;
-#[cfg(windows)]
 pub(crate) use windows::*;
+#[cfg(windows)]
+pub use windows::{EndSignals, create_private};
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

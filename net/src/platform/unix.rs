@@ -1,8 +1,8 @@
 //! Unix: files by descriptor, one path component at a time, never through a symbolic link.
 
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,6 +77,20 @@ pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result
         return Err(Errno::ISDIR.into());
     }
     Ok(file.into())
+}
+
+/// Makes a file that nobody but its owner reads or writes, or empties one that is there and makes it so.
+///
+/// # Errors
+/// What the system said.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(false).mode(PRIVATE_MODE).open(path)?;
+    // A device or a pipe stays as it is.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 /// Reads once.
@@ -325,6 +339,8 @@ fn components(directories: &str) -> impl Iterator<Item = &str> {
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Narrowed by the user's umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// Its owner reads and writes it.
+const PRIVATE_MODE: u32 = 0o600;
 /// Narrowed by the user's umask.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Slices in one call; Linux and the BSDs take 1024.
@@ -359,5 +375,23 @@ impl EndSignals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_whatever_was_there() {
+        let path = std::env::temp_dir().join(format!("taipei-private-{}", std::process::id()));
+        std::fs::write(&path, "what was there").expect("a file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("its mode");
+        for _ in 0..2 {
+            let figures = create_private(&path).and_then(|file| file.metadata()).expect("made");
+            assert_eq!((figures.mode() & 0o7777, figures.len()), (0o600, 0));
+            std::fs::remove_file(&path).expect("removed");
+        }
+        assert!(create_private(Path::new("/dev/null")).is_ok(), "a device stays as it is");
     }
 }

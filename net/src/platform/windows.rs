@@ -48,6 +48,14 @@ pub(crate) fn open(root: &str, path: &StoragePath, access: Access) -> io::Result
     }
 }
 
+/// Makes a file, or empties one that is there. Who reads it is for its directory to say.
+///
+/// # Errors
+/// What the system said.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    File::create(path)
+}
+
 /// Reads once.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.seek_read(buffer, offset)

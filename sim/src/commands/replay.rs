@@ -1,12 +1,15 @@
 //! `replay`: what a failure line names, or a recording of a real session.
 
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
 use taipei_engine::record::{self, Replayed};
-use taipei_sim::recording;
+use taipei_sim::recording::{self, Ending, Failure};
+use taipei_sim::report::recording_page;
 use taipei_sim::run::{RunOptions, run};
 use taipei_sim::scenario::World;
 use taipei_sim::sweep::NOT_DETERMINISTIC;
@@ -34,9 +37,13 @@ pub(crate) struct ReplayArgs {
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
     if let Some(file) = &args.run.source.file {
-        let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        if bytes.starts_with(record::MAGIC) {
-            return replay_recording(file, &bytes, args.json);
+        let failed = |error| format!("{}: {error}", file.display());
+        let mut opened = File::open(file).map_err(failed)?;
+        let mut begin = Vec::new();
+        opened.by_ref().take(record::MAGIC.len() as u64).read_to_end(&mut begin).map_err(failed)?;
+        if record::is_recording(&begin) {
+            opened.rewind().map_err(failed)?;
+            return replay_recording(args, file, opened);
         }
         if file.extension().is_none_or(|extension| extension != "toml") {
             return Err(format!("{}: neither a scenario file (.toml) nor a recording", file.display()));
@@ -76,31 +83,41 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<u8, String> {
 }
 
 /// Gives what happened to a real engine to a fresh one.
-fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, String> {
-    let (status, verdict, message, done) = match recording::replay(bytes) {
-        Ok(done) => (0, "pass", String::new(), done),
-        Err(recording::Failure::Differs(message)) => {
-            (NOT_DETERMINISTIC, "differs", message, Replayed::default())
-        }
-        Err(recording::Failure::Broken(message)) => (1, "failed", message, Replayed::default()),
-        Err(recording::Failure::Unreadable(message)) => {
-            return Err(format!("{}: {message}", file.display()));
-        }
-    };
-    if as_json {
+fn replay_recording(args: &ReplayArgs, path: &Path, file: File) -> Result<u8, String> {
+    if args.trace.is_some() || args.pcap.is_some() {
+        return Err("`--trace` and `--pcap` are of simulated runs: a recording has no network".to_owned());
+    }
+    let replay =
+        recording::replay(BufReader::new(file)).map_err(|error| format!("{}: {error}", path.display()))?;
+    if replay.seen.version != env!("CARGO_PKG_VERSION") {
+        eprintln!(
+            "note: recorded by version {}, and this is {}: it may go another way",
+            replay.seen.version,
+            env!("CARGO_PKG_VERSION")
+        );
+    }
+    if let Some(report) = &args.report {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        std::fs::write(report, recording_page(&replay, &name))
+            .map_err(|error| format!("{}: {error}", report.display()))?;
+    }
+    let (status, verdict, message) = verdict(&replay.outcome);
+    let done = replay.outcome.ok();
+    if args.json {
         say(format_args!(
             "{}",
             json!({
-                "recording": file.display().to_string(),
+                "recording": path.display().to_string(),
                 "verdict": verdict,
                 "message": message,
-                "inputs": done.inputs,
-                "outputs": done.outputs,
-                "at_ns": done.end.0,
-                "digest": format!("{:016x}", done.digest),
+                "version": replay.seen.version,
+                "inputs": done.map_or(0, |done| done.inputs),
+                "outputs": done.map_or(0, |done| done.outputs),
+                "at_ns": replay.seen.ended_at,
+                "digest": format!("{:016x}", done.map_or(0, |done| done.digest)),
             })
         ));
-    } else if status == 0 {
+    } else if let Some(done) = done {
         say(format_args!(
             "the same {} outputs from {} inputs over {}, digest {:016x}",
             done.outputs,
@@ -109,8 +126,40 @@ fn replay_recording(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Stri
             done.digest
         ));
     }
-    if status != 0 {
-        eprintln!("{}: {message}", file.display());
+    if !message.is_empty() {
+        let kind = if status == 0 { "note: " } else { "" };
+        eprintln!("{kind}{}: {message}", path.display());
     }
     Ok(status)
 }
+
+/// Exit status, word, and what is to be said beside. An end that is missing is what a killed process leaves, and no error.
+fn verdict(outcome: &Result<Replayed, Failure>) -> (u8, &'static str, String) {
+    match outcome {
+        Ok(done) => match done.ending {
+            Ending::Finished => (0, "pass", String::new()),
+            Ending::Full => (
+                0,
+                "pass",
+                "the recording was as large as it might be there, and the session went on".to_owned(),
+            ),
+            Ending::Damaged(damage) if damage.is_cut() => (0, "cut", damage.to_string()),
+            Ending::Damaged(damage) => {
+                (BAD_INPUT, "damaged", format!("what is whole was repeated, but {damage}"))
+            }
+        },
+        Err(Failure::Differs { same, among, words }) => {
+            let inputs = match among {
+                1 => format!("input {same}"),
+                _ => format!("one of inputs {same} to {}", same + among - 1),
+            };
+            (NOT_DETERMINISTIC, "differs", format!("outputs differ at {inputs}: {}", words.join("; ")))
+        }
+        Err(Failure::Broken { message, .. }) => {
+            (1, "failed", message.replace("panicked at", "the engine gave up at"))
+        }
+    }
+}
+
+/// As for a bad scenario.
+const BAD_INPUT: u8 = 2;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use taipei_engine::disk::{self, Job, JobResult, Work};
 use taipei_engine::input::NetError;
-use taipei_engine::record::Recording;
+use taipei_engine::record::{Recording, Stop};
 use taipei_engine::rng::Rng;
 use taipei_engine::{
     AddTorrent, Alert, Command, ConnectionId, Engine, HttpId, Input, Instant, JobId, Output, ResolveId,
@@ -129,7 +129,7 @@ impl World {
         let wanted =
             self.options.record.as_deref() == Some(plan.hosts[host].name.as_str()) && this.incarnation == 1;
         let recording = wanted.then(Sink::default).and_then(|sink| {
-            Some((Recording::new(sink.clone(), &plan.hosts[host].config, &start).ok()?, sink))
+            Some((Recording::new(sink.clone(), &plan.hosts[host].config, &start, u64::MAX).ok()?, sink))
         });
         this.process = Some(Process {
             recording,
@@ -169,7 +169,7 @@ impl World {
     pub(super) fn end_recording(&mut self, host: usize) {
         let process = self.hosts[host].process.as_mut();
         if let Some((mut recording, sink)) = process.and_then(|process| process.recording.take())
-            && recording.finish().is_ok()
+            && matches!(recording.finish(), Stop::Finished)
         {
             self.recorded = Some(sink.0.take());
         }

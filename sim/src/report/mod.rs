@@ -1,4 +1,4 @@
-//! Reports for people: one file of HTML for a run, one for a sweep, with nothing in them that comes from elsewhere.
+//! Reports for people: one file of HTML for a run, for a sweep, for a recording, with nothing in them that comes from elsewhere.
 //!
 //! The same run or sweep gives the same bytes: no wall time, no path but what the command line named. All text is
 //! escaped, and what is drawn is capped, so that a page of thousands of hosts is as large as one of forty. Plots are
@@ -6,10 +6,12 @@
 
 mod page;
 mod plot;
+mod recording;
 mod run;
 mod swarm;
 mod sweep;
 
+pub use self::recording::recording_page;
 pub use self::run::run_page;
 pub use self::sweep::sweep_page;
 
