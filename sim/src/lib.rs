@@ -29,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod swarms;
 pub mod sweep;
 pub mod trace;
 pub mod tracker;

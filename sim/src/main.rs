@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{canaries, diff, merge, museum, replay, run, shrink, sweep, write};
+use crate::commands::{canaries, diff, merge, museum, replay, run, shrink, swarms, sweep, write};
 
 /// Runs swarms of the real engine in simulated worlds.
 #[derive(Parser)]
@@ -44,6 +44,8 @@ enum Verb {
     Canaries(canaries::CanariesArgs),
     /// Plants bugs that other clients had and shows that each of them is found
     Museum(museum::MuseumArgs),
+    /// Shows how soon crowds have everything, against what their links allow
+    Swarms(swarms::SwarmsArgs),
     /// Runs the seeds that it reads from its input, for `sweep`
     #[command(hide = true)]
     Worker(sweep::WorkerArgs),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Oracles => canaries::oracles(),
         Verb::Canaries(args) => canaries::canaries(&args),
         Verb::Museum(args) => museum::museum(&args),
+        Verb::Swarms(args) => swarms::swarms(&args),
         Verb::Worker(args) => sweep::work(&args),
     };
     ExitCode::from(status.unwrap_or_else(|message| {

@@ -61,7 +61,7 @@ pub struct HostSample {
 pub struct HostSeen {
     /// Its processes: from when to when.
     pub processes: Vec<(u64, Option<u64>)>,
-    /// When it had everything that it lacked at first.
+    /// When it had everything that it lacked at first; of one that breaks rules, when it had been sent as much.
     pub completed_at: Option<u64>,
     /// What it did that a lane shows, capped.
     pub events: Vec<(u64, HostEvent)>,

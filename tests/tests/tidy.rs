@@ -150,6 +150,11 @@ fn each_scenario_runs() {
         read(Path::new("tests/run")).contains("tests/scenarios.py"),
         "tests/run no longer runs the scenarios"
     );
+    let swarms = read(Path::new("sim/src/swarms.rs"));
+    for file in files_below("scenarios/swarms", "") {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        assert!(swarms.contains(&format!("\"{name}\"")), "`taipei-sim swarms` leaves {name} out");
+    }
     let all = files_below("scenarios", "");
     assert!(!all.is_empty(), "there is no scenario");
     for file in all {
@@ -160,7 +165,9 @@ fn each_scenario_runs() {
         // Scenarios, failures that were found, what sweeps draw from, and what sweeps came to.
         let folder = file.parent().and_then(Path::to_str).unwrap_or_default();
         let (part, extension) = match folder {
-            "scenarios" | "scenarios/corpus" | "scenarios/museum" => ("scenario", "toml"),
+            "scenarios" | "scenarios/corpus" | "scenarios/museum" | "scenarios/swarms" => {
+                ("scenario", "toml")
+            }
             "scenarios/profiles" => ("profile", "toml"),
             "scenarios/records" => continue,
             _ => panic!("{name} lies where nothing runs it"),

@@ -3,7 +3,7 @@
 //! A round every 10 s while somebody is interested. While we download, the peers that give most keep the regular slots.
 //! As a seed, rates earn nothing (a few fast peers would keep all others out): a peer that had its quota, 20 pieces and a
 //! minute, goes to the end of the line, and who has waited longest comes first. One slot is optimistic: it turns every
-//! 30 s among the rest, newcomers three times as likely. Who is served and asks for nothing holds no slot. Peers behind one address range share one slot, so that nobody
+//! 30 s among the rest, newcomers three times as likely. Without a limit, who is served and asks for nothing holds no slot. Peers behind one address range share one slot, so that nobody
 //! holds them all with many addresses; local networks are spared. Between rounds a free slot is given at once. Nobody
 //! is choked within 10 s of being unchoked, and it never unchokes who is not interested or will not download.
 
@@ -192,7 +192,7 @@ const BYTES_FOR_ONE_MORE: u64 = 2 << 20;
 /// Under a limit there is this much per second for each that is served, and more than one is.
 const BYTES_FOR_EACH: u64 = 25 << 10;
 const SLOTS_MIN: u64 = 4;
-/// A peer that is served, and asks for nothing after this long, holds no slot.
+/// A peer that is served, and asks for nothing after this long, holds no slot where there is no limit.
 pub(crate) const IDLE: Duration = Duration::from_secs(3);
 
 const ROUND: Duration = Duration::from_secs(10);

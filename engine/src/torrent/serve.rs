@@ -213,14 +213,14 @@ impl Torrent {
         })
     }
 
-    /// How many are served at once.
+    /// How many are served at once. Under a limit that is exact: those who ask for nothing could all ask again at once.
     fn slots(&self, context: &Context<'_>) -> u32 {
+        let limit = context.bandwidth.upload_limit(self.id);
         let idles = |peer: &&Peer| {
             !peer.am_choking && peer.uploads.is_empty() && context.now.since(peer.choke_changed) >= IDLE
         };
-        let idle = self.peers.values().filter(idles).count() as u32;
-        let measured = self.sent.per_second(context.now);
-        (slots(context.bandwidth.upload_limit(self.id), measured) + idle).min(UPLOAD_SLOTS_MAX)
+        let idle = if limit.is_none() { self.peers.values().filter(idles).count() } else { 0 };
+        (slots(limit, self.sent.per_second(context.now)) + idle as u32).min(UPLOAD_SLOTS_MAX)
     }
 
     /// Decides anew who is unchoked.

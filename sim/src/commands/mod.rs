@@ -7,6 +7,7 @@ pub(crate) mod museum;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shrink;
+pub(crate) mod swarms;
 pub(crate) mod sweep;
 pub(crate) mod write;
 

@@ -144,6 +144,7 @@ impl Watch {
             _ => None,
         };
         let is_puppet = peer.is_some_and(|peer| self.plan.hosts[peer].puppet.is_some());
+        let all_bytes = self.materials.total_bytes();
         let Some(observer) = &mut self.observer else { return };
         match output {
             Output::Send { connection, messages } => {
@@ -153,6 +154,10 @@ impl Watch {
                         (Message::Choke, _) => observer.on_choked(now, host, *connection),
                         (Message::Piece { data, .. }, Some(peer)) if is_puppet => {
                             observer.on_given(host, peer, u64::from(data.len()));
+                            let given = observer.flows.iter().filter(|((_, to), _)| *to == peer);
+                            if given.map(|(_, flow)| flow.bytes).sum::<u64>() >= all_bytes {
+                                observer.hosts[peer].completed_at.get_or_insert(now);
+                            }
                         }
                         _ => {}
                     }
