@@ -362,7 +362,11 @@ impl Watch {
                 if disk.broken_promises() > 0 {
                     bad.iter().for_each(|piece| watch.damage.on_forgotten(torrent, *piece, self.steps));
                 }
-                bad.retain(|piece| !watch.damage.may_believe(torrent, *piece));
+                // What was spoiled after the files were looked at, the engine cannot know.
+                bad.retain(|piece| {
+                    !watch.damage.may_believe(torrent, *piece)
+                        && !watch.damage.is_younger(torrent, *piece, asked_at)
+                });
                 for piece in watch.damage.untold(torrent) {
                     if !claimed.contains(&piece) && watch.damage.on_told(torrent, piece) {
                         self.marks.insert("damage_noticed");
@@ -446,7 +450,8 @@ impl Watch {
                 }
                 Ok(())
             }
-            (Pending::Record(pieces), JobResult::Recorded(Ok(()))) => {
+            (Pending::Record(mut pieces), JobResult::Recorded(Ok(()))) => {
+                pieces.retain(|piece| !watch.damage.may_claim(torrent, *piece));
                 watch.recorded.entry(torrent).or_default().extend(pieces);
                 Ok(())
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use taipei_engine::address::{Scope, is_acceptable};
 use taipei_engine::disk::{StorageErrorKind, Work};
-use taipei_engine::limits::BLOCK_BYTES;
+use taipei_engine::limits::{BLOCK_BYTES, JOBS_MAX};
 use taipei_engine::wire::Message;
 use taipei_engine::wire::tracker_udp::UdpRequest;
 use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentState};
@@ -144,8 +144,10 @@ impl Watch {
                     Work::Look => Pending::Look,
                     Work::Record { good, .. } => Pending::Record(numbers(good)),
                     Work::Snapshot { have, totals, .. } => {
+                        // A job that waited for one of others to end says what was so before.
+                        let fresh = process.jobs.len() + 1 < JOBS_MAX;
                         let counted = process.counted.entry(torrent).or_default();
-                        let checked = counted.check_totals(totals.downloaded, totals.uploaded);
+                        let checked = counted.check_totals(totals.downloaded, totals.uploaded, fresh);
                         checked.map_err(|message| ("S3", message))?;
                         let have = have.iter().map(|piece| piece.get()).collect();
                         Pending::Snapshot(have, *totals, disk.broken_promises())
