@@ -1,13 +1,16 @@
 //! Everything that can happen to the engine.
 
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::command::Command;
 use crate::disk::JobResult;
 use crate::ids::{ConnectionId, HttpId, JobId, ResolveId};
+use crate::limits::MESSAGES_READ_MAX;
 use crate::wire::{Message, WireError};
 
 /// Something happened. A driver gives it to [`crate::Engine::handle_input`] with the time.
@@ -51,7 +54,8 @@ pub enum Input {
         connection: ConnectionId,
         /// Bytes of the grant that this read spent, framing included.
         read_bytes: u32,
-        /// The messages that it completed.
+        /// The messages that it completed, [`MESSAGES_READ_MAX`] at most.
+        #[serde(deserialize_with = "messages_of_a_read")]
         messages: Vec<Message>,
     },
     /// Bytes went out to a peer's socket.
@@ -155,4 +159,30 @@ pub struct HttpResponse {
     pub body: Bytes,
     /// Whether the body is compressed with gzip.
     pub gzip: bool,
+}
+
+/// In memory a message is many times as large as the byte that a recording has of it, so a recording could ask for gigabytes.
+fn messages_of_a_read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Message>, D::Error> {
+    struct Messages;
+
+    impl<'de> Visitor<'de> for Messages {
+        type Value = Vec<Message>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "the messages of one read")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut messages = Vec::with_capacity(list.size_hint().unwrap_or(0).min(64));
+            while let Some(message) = list.next_element()? {
+                if messages.len() == MESSAGES_READ_MAX {
+                    return Err(A::Error::custom("more messages than one read has"));
+                }
+                messages.push(message);
+            }
+            Ok(messages)
+        }
+    }
+
+    from.deserialize_seq(Messages)
 }

@@ -102,6 +102,8 @@ pub const STRANGERS_MAX: usize = 100;
 pub const STRANGERS_PER_RANGE_MAX: usize = 20;
 /// Connections of one torrent with one public address: a few behind one address translation (`reliability.md` B14).
 pub const PEERS_PER_ADDRESS_MAX: usize = 3;
+/// Messages that one read completes: of half a mebibyte, or of a packet, with four bytes each at least.
+pub const MESSAGES_READ_MAX: usize = 1 << 18;
 /// Messages that change nothing (`reliability.md` B4, B5), less one for each block, before a peer is dropped: honest
 /// ones cross with ours now and then.
 pub const IDLE_MESSAGES_MAX: u32 = 2 * REQUESTS_QUEUED_MAX;

@@ -73,15 +73,22 @@ impl Seen {
 }
 
 fn broken(panic: &str) -> Failure {
-    // `panicked at PLACE: MESSAGE`, where the place may be below somebody's home.
-    let place = panic.split_once(" at ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
-    let components: Vec<&str> = place.trim_end_matches(':').split(['/', '\\']).collect();
-    let place = components[components.len().saturating_sub(PLACE_COMPONENTS)..].join("/");
-    Failure::Broken { place, message: panic.to_owned() }
+    // `panicked at PLACE: MESSAGE`, where the place may be below somebody's home, and have spaces.
+    let place = || {
+        let (_, rest) = panic.split_once(" at ")?;
+        let (file, after) = rest.split_once(".rs:")?;
+        let components: Vec<&str> = file.split(['/', '\\']).collect();
+        let source = components.iter().rposition(|component| *component == "src");
+        let source = source.unwrap_or(components.len() - 1);
+        let is_known = source > 0 && CRATES.contains(&components[source - 1]);
+        let line = after.split(|c: char| !c.is_ascii_digit() && c != ':').next()?.trim_end_matches(':');
+        Some(format!("{}.rs:{line}", components[source - usize::from(is_known)..].join("/")))
+    };
+    Failure::Broken { place: place().unwrap_or_default(), message: panic.to_owned() }
 }
 
-/// `engine/src/torrent/picker.rs:7:9`.
-const PLACE_COMPONENTS: usize = 4;
+/// Folders above `src` that say which crate it is, and nothing else.
+const CRATES: [&str; 5] = ["engine", "sim", "core", "alloc", "std"];
 /// Of the outputs of one input.
 const OUTPUTS_SAID: usize = 30;
 
@@ -94,6 +101,13 @@ mod tests {
         let panic = "panicked at /at-alices/taipei/engine/src/torrent/piece.rs:7:9: 203.0.113.7 is not 8";
         let Failure::Broken { place, message } = broken(panic) else { panic!("it is broken") };
         assert_eq!((place.as_str(), message.as_str()), ("engine/src/torrent/piece.rs:7:9", panic));
-        assert!(matches!(broken("panicked"), Failure::Broken { place, .. } if place.is_empty()));
+        for (panic, wanted) in [
+            ("panicked", ""),
+            ("panicked at engine/src/engine.rs:1:2: at /at-alices/x.rs:3:4", "engine/src/engine.rs:1:2"),
+            (r"panicked at C:\Users\Alice Smith\.cargo\bytes-1.9\src\lib.rs:7:9: no", "src/lib.rs:7:9"),
+            ("panicked at /at-alices/build.rs:7:9: no", "build.rs:7:9"),
+        ] {
+            assert!(matches!(broken(panic), Failure::Broken { place, .. } if place == wanted), "{panic}");
+        }
     }
 }

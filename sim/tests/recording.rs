@@ -12,7 +12,7 @@ use taipei_engine::{
     TorrentId,
 };
 use taipei_sim::plan::Materials;
-use taipei_sim::recording::{Failure, replay};
+use taipei_sim::recording::{Failure, PeerSeen, Replay, Seen, replay};
 use taipei_sim::report::{PAGE_BYTES_MAX, recording_page};
 use taipei_sim::run::{RunOptions, run};
 use taipei_sim::scenario::{Scenario, World};
@@ -203,7 +203,7 @@ fn a_recording_of_a_simulated_download_is_drawn() {
     assert_eq!((seen.have.total(), seen.total_bytes), (1 << 20, 1 << 20));
     let given: i64 = seen.peers.iter().map(|peer| peer.given.total()).sum();
     assert!(given >= 1 << 20 && seen.down.total() > given, "{given}");
-    assert!(seen.trackers[0].answer_count >= 1 && seen.open.total() >= 0);
+    assert!(seen.trackers[0].answers.total() >= 1 && seen.open.total() >= 0);
     let page = recording_page(&replayed, "down.rec");
     assert_eq!(page, recording_page(&replay(&recording[..]).expect("reads"), "down.rec"));
     assert!(page.len() < PAGE_BYTES_MAX / 4, "{}", page.len());
@@ -214,6 +214,21 @@ fn a_recording_of_a_simulated_download_is_drawn() {
     let cut = replay(&recording[..recording.len() * 3 / 4]).expect("reads");
     let page = recording_page(&cut, "down.rec");
     assert!(page.contains("but its end is missing") && page.contains("the file was cut"));
+}
+
+#[test]
+fn figures_that_no_session_has_are_drawn_too() {
+    let mut seen = Seen::default();
+    seen.ended_at = 1_000_000_000;
+    let mut peer = PeerSeen::default();
+    for bins in [&mut seen.down, &mut seen.up, &mut seen.have, &mut peer.given, &mut peer.taken] {
+        bins.add(0, i64::MAX);
+        bins.add(500_000_000, i64::MAX);
+    }
+    seen.peers = vec![peer; 3];
+    let outcome = Err(Failure::Broken { place: String::new(), message: String::new() });
+    let page = recording_page(&Replay { seen, outcome }, "far.rec");
+    assert!(page.contains("The engine gave up</p>") && page.len() < PAGE_BYTES_MAX);
 }
 
 #[test]

@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{AddTorrent, Command};
 use crate::engine::Engine;
-use crate::ids::TorrentId;
+use crate::ids::{ConnectionId, TorrentId};
 use crate::input::Input;
+use crate::limits::MESSAGES_READ_MAX;
 use crate::output::Output;
 use crate::time::Instant;
+use crate::wire::Message;
 
 /// What was written, also after the recording is gone.
 #[derive(Clone, Default)]
@@ -215,6 +217,18 @@ fn nothing_is_inflated_beyond_what_a_part_may_have() {
     assert!(bytes.len() < PART_BYTES_MAX / 100);
     let (inputs, ending) = check(&bytes[..]).unwrap();
     assert!(matches!((inputs, ending), (0, Ending::Damaged(Damage::Nonsense { .. }))), "{ending:?}");
+}
+
+#[test]
+fn no_read_has_more_messages_than_a_driver_can_read_at_once() {
+    for (count, is_fine) in [(MESSAGES_READ_MAX, true), (MESSAGES_READ_MAX + 1, false)] {
+        let mut session = Session::new(u64::MAX);
+        let messages = vec![Message::KeepAlive; count];
+        session.step(Input::Received { connection: ConnectionId::accepted(0), read_bytes: 1, messages });
+        session.recording.finish();
+        let (inputs, ending) = check(&session.bytes()[..]).unwrap();
+        assert_eq!((inputs, ending == Ending::Finished), (if is_fine { 3 } else { 2 }, is_fine));
+    }
 }
 
 proptest! {

@@ -102,6 +102,12 @@ fn replay_recording(args: &ReplayArgs, path: &Path, file: File) -> Result<u8, St
             .map_err(|error| format!("{}: {error}", report.display()))?;
     }
     let (status, verdict, message) = verdict(&replay.outcome);
+    // Those that were repeated.
+    let inputs = match &replay.outcome {
+        Ok(done) => Some(done.inputs),
+        Err(Failure::Differs { same, .. }) => Some(*same),
+        Err(Failure::Broken { .. }) => None,
+    };
     let done = replay.outcome.ok();
     if args.json {
         say(format_args!(
@@ -111,10 +117,10 @@ fn replay_recording(args: &ReplayArgs, path: &Path, file: File) -> Result<u8, St
                 "verdict": verdict,
                 "message": message,
                 "version": replay.seen.version,
-                "inputs": done.map_or(0, |done| done.inputs),
-                "outputs": done.map_or(0, |done| done.outputs),
+                "inputs": inputs,
+                "outputs": done.map(|done| done.outputs),
                 "at_ns": replay.seen.ended_at,
-                "digest": format!("{:016x}", done.map_or(0, |done| done.digest)),
+                "digest": done.map(|done| format!("{:016x}", done.digest)),
             })
         ));
     } else if let Some(done) = done {

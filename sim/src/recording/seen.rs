@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use taipei_engine::disk::JobResult;
+use taipei_engine::disk::{JobResult, Work};
 use taipei_engine::metainfo::{Magnet, Metainfo, PathRules};
 use taipei_engine::record::{Head, Witness};
 use taipei_engine::wire::{Handshake, Message};
 use taipei_engine::{
-    Alert, Command, ConnectionId, Input, Instant, Output, PeerId, TorrentId, TorrentSource, TorrentState,
+    Alert, Command, ConnectionId, InfoHash, Input, Instant, JobId, Output, PeerId, TorrentId, TorrentSource,
+    TorrentState,
 };
 
 use super::words::{Names, url_shown};
 use crate::observer::Moment;
 
-/// A session, seen. It is as large however long the session was, but for peers and what happened, which are capped.
+/// A session, seen. It is as large however long the session was: what is kept of each kind is capped.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The version of the engine that was recorded.
@@ -36,14 +37,19 @@ pub struct Seen {
     pub peers: Vec<PeerSeen>,
     /// By number.
     pub trackers: Vec<TrackerSeen>,
-    /// What people should know, oldest first, capped.
+    /// What people should know first, capped.
     pub happened: Vec<Moment>,
-    /// What of that is left out.
+    /// What of that is left out after it.
     pub left_out: u64,
+    /// What people should know of what came then, oldest first, capped.
+    pub happened_last: VecDeque<Moment>,
     /// The last that happened at all, oldest first.
     pub last: VecDeque<Moment>,
     pub(super) names: Names,
     sizes: BTreeMap<TorrentId, Size>,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// Those that find out what is here already.
+    checks: BTreeMap<JobId, InfoHash>,
     connections: BTreeMap<ConnectionId, Open>,
     now: u64,
 }
@@ -78,14 +84,12 @@ pub struct PeerSeen {
 pub struct TrackerSeen {
     /// How it is reached, and the name of its host.
     pub shown: String,
-    /// When it answered, and how many peers it named, capped.
-    pub answers: Vec<(u64, u32)>,
-    /// When it failed, capped.
-    pub failures: Vec<u64>,
-    /// All answers.
-    pub answer_count: u64,
-    /// All failures.
-    pub failure_count: u64,
+    /// Its answers.
+    pub answers: Bins,
+    /// When it failed.
+    pub failures: Bins,
+    /// The most peers that it named at once.
+    pub named_most: u32,
 }
 
 /// A sum over time, in at most [`BINS_MAX`] spans that grow as time does.
@@ -189,9 +193,10 @@ impl Witness for Seen {
                 TorrentSource::TorrentFile(file) => self.learn(add.torrent, file),
                 TorrentSource::Magnet(link) => {
                     let name = Magnet::parse(link).ok().and_then(|magnet| magnet.name);
-                    self.torrents.insert(add.torrent.0, name.unwrap_or_else(|| "a magnet link".to_owned()));
+                    self.call(add.torrent, &name.unwrap_or_else(|| "a magnet link".to_owned()));
                 }
             },
+            Input::JobDone { job, result } => self.checked(*job, result),
             _ => {}
         }
         if !is_routine_in(input) {
@@ -201,6 +206,9 @@ impl Witness for Seen {
             && has_failed(result)
         {
             self.happens(self.names.input(input));
+        }
+        if let Input::Closed { connection, .. } = input {
+            self.names.disconnect(*connection);
         }
     }
 
@@ -216,10 +224,16 @@ impl Witness for Seen {
                 messages.iter().for_each(|message| self.told(*connection, message));
             }
             Output::Alert(alert) => self.alerted(alert),
+            Output::Job { job, work } if matches!(work.work, Work::Open { .. } | Work::Check { .. }) => {
+                self.checks.insert(*job, work.place.info_hash);
+            }
             _ => {}
         }
         if !is_routine_out(output) {
             self.moment(self.names.output(output));
+        }
+        if let Output::Close { connection } = output {
+            self.names.disconnect(*connection);
         }
     }
 }
@@ -308,10 +322,34 @@ impl Seen {
         let Ok(metainfo) = Metainfo::parse(file, PathRules::Unix) else { return };
         let layout = &metainfo.layout;
         let size = Size { total: layout.total_bytes(), piece: u64::from(layout.piece_length()), have: 0 };
-        if self.sizes.insert(torrent, size).is_none() {
-            self.total_bytes = self.total_bytes.saturating_add(size.total);
+        // One that was removed may come back.
+        let before = self.sizes.insert(torrent, size).unwrap_or_default();
+        self.total_bytes = self.total_bytes.saturating_sub(before.total).saturating_add(size.total);
+        self.have.add(self.now, -i64::try_from(before.have).unwrap_or(i64::MAX));
+        if let Some(hash) = metainfo.info_hashes.v1 {
+            self.by_hash.insert(hash, torrent);
         }
-        self.torrents.insert(torrent.0, metainfo.name);
+        self.call(torrent, &metainfo.name);
+    }
+
+    fn call(&mut self, torrent: TorrentId, name: &str) {
+        self.torrents.insert(torrent.0, name.chars().take(NAME_CHARS_MAX).collect());
+    }
+
+    /// What was here already is known; figures that come later say it to the byte.
+    fn checked(&mut self, job: JobId, result: &JobResult) {
+        let torrent = self.checks.remove(&job).and_then(|hash| self.by_hash.get(&hash).copied());
+        let Some(torrent) = torrent else { return };
+        match result {
+            JobResult::Opened(Ok(opened)) => {
+                self.has(torrent, |size| size.piece.saturating_mul(opened.have.count().into()));
+            }
+            JobResult::Checked(Ok(good)) => {
+                let good = good.iter().filter(|good| **good).count() as u64;
+                self.has(torrent, |size| size.have.saturating_add(size.piece.saturating_mul(good)));
+            }
+            _ => {}
+        }
     }
 
     /// So much of a torrent is here now.
@@ -348,17 +386,10 @@ impl Seen {
                 let tracker = &mut self.trackers[number];
                 match result {
                     Ok(peers) => {
-                        tracker.answer_count += 1;
-                        if tracker.answers.len() < ANSWERS_MAX {
-                            tracker.answers.push((self.now, *peers));
-                        }
+                        tracker.answers.add(self.now, 1);
+                        tracker.named_most = tracker.named_most.max(*peers);
                     }
-                    Err(_) => {
-                        tracker.failure_count += 1;
-                        if tracker.failures.len() < ANSWERS_MAX {
-                            tracker.failures.push(self.now);
-                        }
-                    }
+                    Err(_) => tracker.failures.add(self.now, 1),
                 }
             }
             _ => {}
@@ -369,11 +400,16 @@ impl Seen {
     }
 
     fn happens(&mut self, text: String) {
-        if self.happened.len() < HAPPENED_MAX {
-            self.happened.push(Moment { at: self.now, host: None, text });
-        } else {
+        let moment = Moment { at: self.now, host: None, text };
+        if self.happened.len() < HAPPENED_FIRST_MAX {
+            self.happened.push(moment);
+            return;
+        }
+        if self.happened_last.len() == HAPPENED_LAST_MAX {
+            self.happened_last.pop_front();
             self.left_out += 1;
         }
+        self.happened_last.push_back(moment);
     }
 
     fn moment(&mut self, text: String) {
@@ -400,14 +436,14 @@ fn is_told(alert: &Alert) -> bool {
     )
 }
 
-/// Asked for by whoever shows progress, and of no interest afterwards.
+/// Asked for by whoever shows progress, or less than a message, and of no interest afterwards.
 fn is_routine_in(input: &Input) -> bool {
-    matches!(
-        input,
-        Input::Timeout
-            | Input::Command(Command::ReportStats { .. } | Command::ReportDht)
-            | Input::Sent { .. }
-    )
+    match input {
+        Input::Timeout | Input::Sent { .. } => true,
+        Input::Command(command) => matches!(command, Command::ReportStats { .. } | Command::ReportDht),
+        Input::Received { messages, .. } => messages.is_empty(),
+        _ => false,
+    }
 }
 
 fn is_routine_out(output: &Output) -> bool {
@@ -447,13 +483,17 @@ const WIDTH_LEAST: u64 = 20_000_000;
 pub const BINS_MAX: u64 = 240;
 /// Connections of one peer that are told apart.
 const SPANS_MAX: usize = 100;
-/// Of one tracker.
-const ANSWERS_MAX: usize = 200;
-const HAPPENED_MAX: usize = 300;
+/// Of a torrent's name: as many as a file's name has bytes.
+const NAME_CHARS_MAX: usize = 255;
+const HAPPENED_FIRST_MAX: usize = 100;
+const HAPPENED_LAST_MAX: usize = 200;
 const MOMENTS_KEPT: usize = 40;
 
 #[cfg(test)]
 mod tests {
+    use taipei_engine::Bitfield;
+    use taipei_engine::disk::{Opened, Totals};
+
     use super::*;
 
     #[test]
@@ -466,6 +506,32 @@ mod tests {
         assert!(bins.sums().len() as u64 <= BINS_MAX && bins.sums().len() as u64 > BINS_MAX / 2);
         let per_bin = (bins.width() / 1_000_000_000) as i64 * 7;
         assert!(bins.sums()[..100].iter().all(|sum| (sum - per_bin).abs() <= 7), "{bins:?}");
+    }
+
+    #[test]
+    fn what_is_here_already_is_known_at_once_and_what_comes_last_is_kept() {
+        let pieces = "x".repeat(60);
+        let file = format!("d4:infod6:lengthi40000e4:name1:a12:piece lengthi16384e6:pieces60:{pieces}ee")
+            .into_bytes();
+        let hash = Metainfo::parse(&file, PathRules::Unix).expect("parses").info_hashes.v1.expect("its hash");
+        let mut seen = Seen::default();
+        seen.learn(TorrentId(0), &file);
+        let have = Bitfield::full(1);
+        let (unchecked, totals) = (Bitfield::new(3), Totals::default());
+        let opened = JobResult::Opened(Ok(Opened { have, unchecked, totals, stateful: true }));
+        for (result, total) in [(opened, 16384), (JobResult::Checked(Ok(vec![true, true])), 40000)] {
+            seen.checks.insert(JobId(1), hash);
+            seen.checked(JobId(1), &result);
+            assert_eq!(seen.have.total(), total);
+        }
+        // Removed, and added again.
+        seen.learn(TorrentId(0), &file);
+        assert_eq!((seen.have.total(), seen.total_bytes), (0, 40000));
+
+        let most = HAPPENED_FIRST_MAX + HAPPENED_LAST_MAX;
+        (0..most + 7).for_each(|number| seen.happens(number.to_string()));
+        assert_eq!((seen.happened.len() + seen.happened_last.len(), seen.left_out), (most, 7));
+        assert_eq!(seen.happened_last.back().map(|moment| moment.text.clone()), Some((most + 6).to_string()));
     }
 
     #[test]

@@ -1,33 +1,52 @@
 //! What happens in a recording, in words that name nobody.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use taipei_engine::disk::{Job, JobResult, StorageError, Work};
 use taipei_engine::output::HttpGet;
 use taipei_engine::wire::Message;
 use taipei_engine::wire::krpc::{Ask, Body, Packet};
-use taipei_engine::{Alert, Command, ConnectionId, Input, Output};
+use taipei_engine::{Alert, Command, ConnectionId, Input, Output, TorrentState};
 
 /// What everybody is called instead of their addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     peers: BTreeMap<SocketAddr, usize>,
     connections: BTreeMap<ConnectionId, usize>,
+    /// Those that are over, of which something may still be said; the oldest first.
+    over: VecDeque<ConnectionId>,
     trackers: BTreeMap<String, usize>,
 }
 
 impl Names {
-    /// The number of a peer; a new one where this address was never met.
+    /// The number of a peer; a new one where this address was never met. The last number is that of all who come after
+    /// [`PEERS_MAX`] others.
     pub(super) fn peer(&mut self, address: SocketAddr) -> usize {
-        let next = self.peers.len();
-        *self.peers.entry(address).or_insert(next)
+        match (self.peers.get(&address), self.peers.len()) {
+            (Some(known), _) => *known,
+            (None, PEERS_MAX..) => PEERS_MAX,
+            (None, next) => *self.peers.entry(address).or_insert(next),
+        }
     }
 
     /// Who is at the other end from now on.
     pub(super) fn connect(&mut self, connection: ConnectionId, peer: usize) {
         self.connections.insert(connection, peer);
+    }
+
+    /// A connection is over. Who was at its other end is known for a while.
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) {
+        if !self.connections.contains_key(&connection) {
+            return;
+        }
+        self.over.push_back(connection);
+        if self.over.len() > OVER_MAX
+            && let Some(oldest) = self.over.pop_front()
+        {
+            self.connections.remove(&oldest);
+        }
     }
 
     /// Who is at the other end.
@@ -68,7 +87,7 @@ impl Names {
             }
             Input::JobDone { job, result } => format!("job {}: {}", job.0, job_result(result)),
             Input::Resolved { result: Ok(addresses), .. } => {
-                format!("a name has {} addresses", addresses.len())
+                format!("a name has {}", several(addresses.len(), "address", "es"))
             }
             Input::Resolved { result: Err(error), .. } => format!("a name has no address: {error}"),
             Input::Datagram { payload, .. } => format!("hears {}", datagram(payload)),
@@ -82,12 +101,14 @@ impl Names {
     fn command(&self, command: &Command) -> String {
         match command {
             Command::AddTorrent(add) => format!("begin with torrent {}", add.torrent.0),
-            Command::AddPeers { peers, .. } => format!("connect to {} peers", peers.len()),
+            Command::AddPeers { peers, .. } => format!("connect to {}", several(peers.len(), "peer", "s")),
             Command::SetPriorities { .. } => "want other files".to_owned(),
             Command::SetLimits { .. } => "keep other limits".to_owned(),
             Command::Unban { address } => format!("talk to {} again", self.of_address(*address)),
             Command::Scrape { .. } => "scrape a tracker".to_owned(),
-            Command::AddDhtNodes { nodes } => format!("know {} nodes of the DHT", nodes.len()),
+            Command::AddDhtNodes { nodes } => {
+                format!("know {} of the DHT", several(nodes.len(), "node", "s"))
+            }
             Command::DhtPing { .. } => "ping a node of the DHT".to_owned(),
             Command::DhtLookup { .. } => "find peers by the DHT".to_owned(),
             Command::ReportDht => "report the DHT's figures".to_owned(),
@@ -133,7 +154,9 @@ impl Names {
     fn alert(&self, alert: &Alert) -> String {
         match alert {
             Alert::AddFailed { torrent, .. } => format!("refuses torrent {}", torrent.0),
-            Alert::StateChanged { torrent, state } => format!("torrent {} is now {state:?}", torrent.0),
+            Alert::StateChanged { torrent, state } => {
+                format!("torrent {} {}", torrent.0, state_words(*state))
+            }
             Alert::MetadataReceived { torrent, .. } => {
                 format!("the metadata of torrent {} is here", torrent.0)
             }
@@ -150,7 +173,7 @@ impl Names {
                     .get(url)
                     .map_or_else(|| "a tracker".to_owned(), |tracker| tracker_name(*tracker));
                 match result {
-                    Ok(peers) => format!("{name} named {peers} peers"),
+                    Ok(peers) => format!("{name} named {}", several(*peers as usize, "peer", "s")),
                     Err(_) => format!("{name} failed"),
                 }
             }
@@ -164,7 +187,7 @@ impl Names {
 
 /// What a peer is called.
 pub(crate) fn peer_name(peer: usize) -> String {
-    format!("peer-{}", peer + 1)
+    if peer < PEERS_MAX { format!("peer-{}", peer + 1) } else { "other peers".to_owned() }
 }
 
 /// What a tracker is called.
@@ -185,18 +208,26 @@ pub(super) fn url_shown(url: &str) -> String {
     format!("{}, {}", scheme.unwrap_or("unknown scheme"), host_shown(host))
 }
 
-/// The name of a host. One that is an address, or has a label that could be a passkey, is left out.
+/// The name of a host, without labels that could be a passkey or hold an address, as those have that providers give to their
+/// customers. An address, and a name that means something in somebody's own network alone, is left out.
 fn host_shown(host: &str) -> String {
     let is_name = |label: &str| {
         (1..LABEL_BYTES_MAX).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().any(|byte| byte.is_ascii_alphabetic())
+            && label.bytes().filter(u8::is_ascii_digit).count() < LABEL_DIGITS_MAX
     };
     let host = host.trim_end_matches('.');
-    let ends_in_letters =
-        host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let could_be_a_name =
+        last.bytes().next().is_none_or(|byte| byte.is_ascii_alphabetic()) && !host.contains(':');
     let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    if is_address || !ends_in_letters {
+    if is_address || !could_be_a_name {
         return "a host by its address".to_owned();
+    }
+    let is_local = |known: &&str| last.eq_ignore_ascii_case(known);
+    if (last == host && !is_local(&"localhost")) || LOCAL_DOMAINS.iter().any(is_local) {
+        return "a host of a local network".to_owned();
     }
     let labels = host.split('.').map(|label| if is_name(label) { label } else { "***" });
     labels.collect::<Vec<_>>().join(".")
@@ -204,6 +235,25 @@ fn host_shown(host: &str) -> String {
 
 fn server(get: &HttpGet) -> String {
     format!("{} over {}", host_shown(&get.host), if get.tls { "https" } else { "http" })
+}
+
+fn state_words(state: TorrentState) -> &'static str {
+    match state {
+        TorrentState::Queued => "waits for its turn",
+        TorrentState::FetchingMetadata => "asks peers for its metadata",
+        TorrentState::Opening => "looks for what earlier runs left",
+        TorrentState::Checking => "hashes what is on disk",
+        TorrentState::Downloading => "downloads",
+        TorrentState::Seeding => "seeds",
+        TorrentState::Finished => "has seeded enough",
+        TorrentState::DiskError => "waits for the disk",
+        TorrentState::Stopping => "says goodbye to its trackers and saves its state",
+        _ => "is in a state that is new",
+    }
+}
+
+fn several(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { more })
 }
 
 fn yes(is: bool) -> &'static str {
@@ -295,8 +345,8 @@ fn job_words(job: &Job) -> String {
         Work::Open { .. } => "open the torrent".to_owned(),
         Work::LoadMetadata => "look for metadata".to_owned(),
         Work::SaveMetadata { .. } => "keep the metadata".to_owned(),
-        Work::Check { pieces } => format!("check {} pieces", pieces.len()),
-        Work::Allocate { files } => format!("make room for {} files", files.len()),
+        Work::Check { pieces } => format!("check {}", several(pieces.len(), "piece", "s")),
+        Work::Allocate { files } => format!("make room for {}", several(files.len(), "file", "s")),
         Work::Write { piece, runs, .. } => {
             format!(
                 "write {} bytes of piece {piece}",
@@ -307,8 +357,8 @@ fn job_words(job: &Job) -> String {
             [one] => format!("hash piece {}", one.piece),
             _ => format!("hash {} pieces", pieces.len()),
         },
-        Work::Read { blocks } => format!("read {} blocks", blocks.len()),
-        Work::Record { good, .. } => format!("record {} good pieces", good.len()),
+        Work::Read { blocks } => format!("read {}", several(blocks.len(), "block", "s")),
+        Work::Record { good, .. } => format!("record {}", several(good.len(), "good piece", "s")),
         Work::Snapshot { have, .. } => format!("save that {} pieces are here", have.count()),
         Work::Close => "close the torrent".to_owned(),
         Work::Look => "look whether all files are there".to_owned(),
@@ -357,6 +407,15 @@ fn job_result(result: &JobResult) -> String {
 const RUNS_SAID: usize = 6;
 /// A label of a host's name that is longer could be a passkey.
 const LABEL_BYTES_MAX: usize = 20;
+/// An address has four in a label, or labels of digits alone.
+const LABEL_DIGITS_MAX: usize = 4;
+/// Last labels of names that only one network knows.
+const LOCAL_DOMAINS: [&str; 8] =
+    ["arpa", "corp", "home", "internal", "intranet", "lan", "local", "localdomain"];
+/// Peers that are told apart.
+const PEERS_MAX: usize = 10_000;
+/// Connections that are over, and whose ends are known.
+const OVER_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -374,6 +433,20 @@ mod tests {
     }
 
     #[test]
+    fn more_peers_than_are_told_apart_share_a_name_and_connections_are_forgotten() {
+        let mut names = Names::default();
+        let address = |number: u32| SocketAddr::new(core::net::Ipv4Addr::from(number).into(), 1);
+        for number in 0..PEERS_MAX as u32 + 5 {
+            let (peer, connection) = (names.peer(address(number)), ConnectionId::accepted(number.into()));
+            names.connect(connection, peer);
+            names.disconnect(connection);
+        }
+        assert_eq!((names.peers.len(), names.connections.len()), (PEERS_MAX, OVER_MAX));
+        assert_eq!((names.peer(address(3)), names.peer(address(1 << 30))), (3, PEERS_MAX));
+        assert_eq!(peer_name(PEERS_MAX), "other peers");
+    }
+
+    #[test]
     fn a_url_says_how_and_at_whose_host() {
         for (url, shown) in [
             ("https://tracker.example:443/0123456789abcdef/announce?passkey=x", "https, tracker.example"),
@@ -384,8 +457,17 @@ mod tests {
             ("http://3221225991/announce", "http, a host by its address"),
             ("http://0xc0.0x2.0x0.0x7/announce", "http, a host by its address"),
             ("wss://<b>.example/", "unknown scheme, ***.example"),
-            ("nonsense", "unknown scheme, nonsense"),
-            ("", "unknown scheme, ***"),
+            ("http://192-0-2-7.dyn.isp.example/announce", "http, ***.dyn.isp.example"),
+            ("http://192.0.2.7.nip.example/announce", "http, ***.***.***.***.nip.example"),
+            ("http://c0000207.example/announce", "http, ***.example"),
+            ("udp://2.tracker2.example:80", "udp, ***.tracker2.example"),
+            ("udp://[fe80::1%25eth0]:6969/announce", "udp, a host by its address"),
+            ("udp://[abcd::ef]:6969/announce", "udp, a host by its address"),
+            ("http://LOCALHOST:6969/announce", "http, LOCALHOST"),
+            ("http://alices-laptop:6969/announce", "http, a host of a local network"),
+            ("http://alices-laptop.LAN:6969/announce", "http, a host of a local network"),
+            ("nonsense", "unknown scheme, a host of a local network"),
+            ("", "unknown scheme, a host of a local network"),
         ] {
             assert_eq!(url_shown(url), shown, "{url}");
         }

@@ -66,7 +66,8 @@ fn verdict(replay: &Replay) -> (bool, String, String) {
         Err(Failure::Broken { place, .. }) => {
             let says =
                 "It met what cannot happen to it, which is a bug. The last events are below.".to_owned();
-            return (true, format!("The engine gave up at {place}"), says);
+            let at = if place.is_empty() { String::new() } else { format!(" at {place}") };
+            return (true, format!("The engine gave up{at}"), says);
         }
     };
     let same = format!("All {} outputs came again from {} inputs", done.outputs, done.inputs);
@@ -106,8 +107,9 @@ impl Picture<'_> {
 
     fn figures(&self) -> String {
         let Self { seen, .. } = self;
-        let sum =
-            |of: fn(&PeerSeen) -> &Bins| seen.peers.iter().map(|peer| count(of(peer).total())).sum::<u64>();
+        let sum = |of: fn(&PeerSeen) -> &Bins| {
+            seen.peers.iter().fold(0, |sum: u64, peer| sum.saturating_add(count(of(peer).total())))
+        };
         let met = seen.peers.iter().filter(|peer| !peer.spans.is_empty()).count();
         figures(&[
             ("recorded", time(seen.ended_at)),
@@ -134,10 +136,10 @@ impl Picture<'_> {
 
     /// Bits per second in each span.
     fn rate(&self, bins: &Bins) -> Vec<(u64, u64)> {
-        let rates = bins
-            .sums()
-            .iter()
-            .map(|sum| (u128::from(count(*sum)) * 8_000_000_000 / u128::from(bins.width())) as u64);
+        let rates = bins.sums().iter().map(|sum| {
+            let bits = u128::from(count(*sum)) * 8_000_000_000 / u128::from(bins.width());
+            u64::try_from(bits).map_or(RATE_MAX, |bits| bits.min(RATE_MAX))
+        });
         let mut points: Vec<(u64, u64)> = (0u64..)
             .zip(rates)
             .map(|(number, bits)| ((number * bins.width() + bins.width() / 2).min(self.most), bits))
@@ -148,6 +150,12 @@ impl Picture<'_> {
             points.extend([(end, 0), (self.most, 0)]);
         }
         points
+    }
+
+    /// One where anything came, in the middle of its span.
+    fn dots(&self, class: &str, bins: &Bins) -> String {
+        let spans = (0u64..).zip(bins.sums()).filter(|(_, sum)| **sum > 0);
+        dots(class, spans.map(|(span, _)| (self.x(span * bins.width() + bins.width() / 2), HEIGHT / 2)))
     }
 
     fn completion(&self) -> String {
@@ -328,14 +336,12 @@ impl Picture<'_> {
         }
         let mut lanes = String::from("<div class=\"lanes\">");
         let mut table = String::from(
-            "<table><thead><tr><th>tracker</th><th>where</th><th class=\"num\">answers</th><th class=\"num\">peers named \
-             last</th><th class=\"num\">failures</th></tr></thead>\n",
+            "<table><thead><tr><th>tracker</th><th>where</th><th class=\"num\">answers</th><th class=\"num\">most peers \
+             named</th><th class=\"num\">failures</th></tr></thead>\n",
         );
         for (number, tracker) in trackers.iter().enumerate().take(LANES_MAX) {
             let name = tracker_name(number);
-            let at = |at: &u64| (self.x(*at), HEIGHT / 2);
-            let inside = dots("", tracker.answers.iter().map(|(when, _)| at(when)))
-                + &dots("orange", tracker.failures.iter().map(at));
+            let inside = self.dots("", &tracker.answers) + &self.dots("orange", &tracker.failures);
             let _ =
                 writeln!(lanes, "<div>{name}</div><div class=\"lane\">{}</div>", svg(&name, HEIGHT, &inside));
             let _ = writeln!(
@@ -343,9 +349,9 @@ impl Picture<'_> {
                 "<tr><td class=\"key\">{name}</td><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>\
                  <td class=\"num\">{}</td></tr>",
                 Text(&tracker.shown),
-                tracker.answer_count,
-                tracker.answers.last().map_or_else(|| "-".to_owned(), |(_, peers)| peers.to_string()),
-                tracker.failure_count
+                tracker.answers.total(),
+                tracker.named_most,
+                tracker.failures.total()
             );
         }
         let _ = writeln!(lanes, "<div></div>{}</div>", labels_below(&Scale::time(self.most)));
@@ -370,7 +376,10 @@ impl Picture<'_> {
         }
         let mut log = log(self.seen.happened.iter());
         if self.seen.left_out > 0 {
-            let _ = writeln!(log, "<p class=\"note\">{} more are left out.</p>", self.seen.left_out);
+            let _ = writeln!(log, "<p class=\"note\">Here {} are left out.</p>", self.seen.left_out);
+        }
+        if !self.seen.happened_last.is_empty() {
+            log.push_str(&self::log(self.seen.happened_last.iter()));
         }
         section(
             "What happened",
@@ -426,5 +435,7 @@ fn count(sum: i64) -> u64 {
     u64::try_from(sum).unwrap_or(0)
 }
 
+/// A rate that is higher is drawn as this, bits per second.
+const RATE_MAX: u64 = 1 << 60;
 const LANES_MAX: usize = 32;
 const ROWS_MAX: usize = 60;
