@@ -590,6 +590,24 @@ fn state_beside_a_read_only_payload_is_read() {
     assert_eq!((numbers(&opened.have), opened.totals.uploaded, opened.stateful), (vec![0, 1], 7, false));
 }
 
+/// A sweep met a disk that was read-only and refused to be read once: it was taken for one with nothing written on it (S24).
+#[test]
+fn a_disk_that_cannot_be_read_is_not_an_empty_one() {
+    let mut desk = Desk::new(16, "a:80");
+    desk.opened();
+    desk.get(&[0, 1]);
+    desk.close(&[0, 1]);
+    desk.storage.read_only.insert(ROOT.to_owned(), StorageErrorKind::ReadOnly);
+    let opens = |call| {
+        desk.storage.fail_at = Some((desk.storage.calls + call, StorageErrorKind::ReadOnly));
+        let opened = desk.open(Resume).ok()?;
+        Some((numbers(&opened.have), opened.totals.uploaded))
+    };
+    let opened: Vec<_> = (1..20).map(opens).collect();
+    assert!(opened.iter().flatten().all(|opened| *opened == (vec![0, 1], 7)), "{opened:?}");
+    assert!(opened.contains(&None) && opened.iter().flatten().count() > 10, "{opened:?}");
+}
+
 #[test]
 fn what_is_in_the_way_is_refused_and_left_alone() {
     for (length, kind) in [(81, StorageErrorKind::TooLong), (0, StorageErrorKind::WrongKind)] {
