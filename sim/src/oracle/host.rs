@@ -95,8 +95,8 @@ pub(super) struct ProcessWatch {
     pub(super) redirects: Vec<((usize, String, Announce), String)>,
     /// By tracker and transaction.
     pub(super) udp: BTreeMap<(SocketAddr, u32), AskedByUdp>,
-    /// Since when trackers are asked for a connection id, for what is then asked first.
-    pub(super) greeted: BTreeMap<SocketAddr, u64>,
+    /// Trackers that are asked for a connection id.
+    pub(super) greeted: BTreeMap<SocketAddr, Greeted>,
     pub(super) announces: BTreeMap<(usize, String), AnnounceWatch>,
     /// Hosts that it has been connected to.
     pub(super) met: BTreeSet<usize>,
@@ -119,6 +119,16 @@ pub(super) struct ProcessWatch {
     pub(super) fetched: BTreeSet<usize>,
     /// Torrents that were whole before any piece of them was fetched.
     pub(super) whole_from_start: BTreeSet<usize>,
+}
+
+/// A tracker over UDP that is asked for a connection id, for all that wait for one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeted {
+    /// Only its answer ends the wait: one to what was given up before is none. While it stays the same somebody has waited
+    /// all along, though not always the same question.
+    pub(super) transaction: u32,
+    /// When it was asked first.
+    pub(super) since: u64,
 }
 
 /// An announce over UDP that waits for its answer.

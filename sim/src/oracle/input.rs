@@ -46,7 +46,8 @@ impl Watch {
         if begins_anew {
             // What is under way over UDP is given up without a word.
             process.udp.clear();
-            process.greeted.clear();
+            // What begins now may wait for the same connection id.
+            process.greeted.values_mut().for_each(|greeted| greeted.since = now);
         }
         // All that waited for its connection id has gone out.
         if let Some(tracker) = process.greeted_by.take() {
@@ -280,8 +281,11 @@ impl Watch {
                         }
                         return Ok(());
                     }
-                    Some(UdpAnswer::Connected { .. }) => {
-                        process.greeted_by = Some(*remote);
+                    Some(UdpAnswer::Connected { transaction, .. }) => {
+                        let greeted = process.greeted.get(remote);
+                        if greeted.is_some_and(|greeted| greeted.transaction == transaction) {
+                            process.greeted_by = Some(*remote);
+                        }
                         return Ok(());
                     }
                     _ => return Ok(()),

@@ -12,7 +12,7 @@ use taipei_engine::{Alert, ConnectionId, InfoHash, Output, TorrentId, TorrentSta
 
 use super::announce::{Announce, AnnounceWatch, other_family};
 use super::damage::DamageWatch;
-use super::host::{AskedByUdp, HostWatch, Pending, ProcessWatch};
+use super::host::{AskedByUdp, Greeted, HostWatch, Pending, ProcessWatch};
 use super::input::UDP_PATIENCE;
 use super::wire::Claim;
 use super::{Broken, Watch, limits, private};
@@ -215,11 +215,12 @@ impl Watch {
             Output::SendDatagram { remote, payload } => {
                 let (transaction, announce) = match UdpRequest::parse(payload) {
                     Some(UdpRequest::Announce { transaction, announce, .. }) => (transaction, announce),
-                    Some(UdpRequest::Connect { .. }) => {
+                    Some(UdpRequest::Connect { transaction }) => {
                         // Until it is answered, nobody can be told anything there.
-                        let since = process.greeted.entry(*remote).or_insert(now);
-                        if now >= *since + UDP_PATIENCE {
-                            *since = now;
+                        let greeted =
+                            process.greeted.entry(*remote).or_insert(Greeted { transaction, since: now });
+                        if greeted.transaction != transaction {
+                            *greeted = Greeted { transaction, since: now };
                         }
                         let tracker = self.plan.tracker_name(*remote);
                         for torrent in 0..materials.torrents.len() {
@@ -246,7 +247,9 @@ impl Watch {
                     self.marks.insert("tier_changed");
                 }
                 self.marks.insert("udp_announce");
-                let since = process.greeted.get(remote).copied().unwrap_or(now);
+                // Who came while another waited sent nothing then; older than that it would have been given up.
+                let since = process.greeted.get(remote).map_or(now, |greeted| greeted.since);
+                let since = since.max(now.saturating_sub(UDP_PATIENCE));
                 let tracker = tracker.clone();
                 let asked_by_udp =
                     AskedByUdp { at: now, since, torrent, tracker, announce, is_refused: false };

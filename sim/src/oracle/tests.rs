@@ -386,7 +386,11 @@ fn told_by_udp(
 }
 
 fn connect(remote: SocketAddr) -> Output {
-    Output::SendDatagram { remote, payload: UdpRequest::Connect { transaction: 1 }.encode().into() }
+    connect_again(remote, 1)
+}
+
+fn connect_again(remote: SocketAddr, transaction: u32) -> Output {
+    Output::SendDatagram { remote, payload: UdpRequest::Connect { transaction }.encode().into() }
 }
 
 fn answers(remote: SocketAddr, answer: &UdpAnswer) -> Input {
@@ -448,6 +452,52 @@ fn patience_over_udp_counts_the_wait_for_a_connection_id_of_all_that_wait() {
             stage.takes(answers(remote, &taken(3)));
         });
         assert_eq!(broken, (!unsure).then_some("S9"));
+    }
+}
+
+/// Seeds 7580 and 10180: the answer to a connect of a question that was given up comes while the next one waits, which goes on
+/// waiting, and is given up by its own beginning.
+#[test]
+fn a_connection_id_that_nobody_waits_for_ends_no_wait() {
+    for (at, unsure) in [(96, true), (94, false)] {
+        let broken = told_by_udp(100 * SECOND, |stage, remote, announce| {
+            stage.says(connect_again(remote, 1));
+            stage.now = 50 * SECOND;
+            stage.says(connect_again(remote, 2));
+            stage.now = 52 * SECOND;
+            stage.takes(answers(remote, &UdpAnswer::Connected { transaction: 1, connection_id: 1 }));
+            stage.takes(Input::Timeout);
+            stage.now = 65 * SECOND;
+            stage.says(connect_again(remote, 2));
+            stage.now = 88 * SECOND;
+            stage.takes(answers(remote, &UdpAnswer::Connected { transaction: 2, connection_id: 1 }));
+            stage.says(announce(3));
+            stage.now = at * SECOND;
+            stage.takes(answers(remote, &taken(3)));
+        });
+        assert_eq!(broken, (!unsure).then_some("S9"), "{at}");
+    }
+}
+
+/// Seed 17077: two torrents in turn keep one wait for a connection id going for longer than either waits. The one that is told
+/// began when no connect had to be sent, because the other's was under way.
+#[test]
+fn nobody_knows_whose_wait_for_a_connection_id_it_is_once_it_is_longer_than_any() {
+    for (same, broken) in [(true, None), (false, Some("S9"))] {
+        let again = if same { 1 } else { 2 };
+        let told = told_by_udp(110 * SECOND, |stage, remote, announce| {
+            for (at, transaction) in [(0, 1), (15, 1), (45, again), (71, again)] {
+                stage.now = at * SECOND;
+                stage.says(connect_again(remote, transaction));
+            }
+            stage.now = 85 * SECOND;
+            let transaction = again;
+            stage.takes(answers(remote, &UdpAnswer::Connected { transaction, connection_id: 1 }));
+            stage.says(announce(3));
+            stage.now = 89 * SECOND;
+            stage.takes(answers(remote, &taken(3)));
+        });
+        assert_eq!(told, broken);
     }
 }
 
