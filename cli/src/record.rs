@@ -35,10 +35,15 @@ pub(crate) fn begin(args: &TransferArgs, options: &mut Options) -> Result<Option
         .name("recording".to_owned())
         .spawn(move || write(file, &waiting, &of_disk))
         .map_err(Failure::System)?;
-    let recording = Recording::new(Parts(parts), &options.config, &options.start_values, args.record_max)
-        .map_err(failed)?;
-    let notice = Some(notice);
-    options.recorder = Some(Box::new(Watched { recording, notice, bytes_max: args.record_max }));
+    match Recording::new(Parts(parts), &options.config, &options.start_values, args.record_max) {
+        Ok(recording) => {
+            let notice = Some(notice);
+            options.recorder = Some(Box::new(Watched { recording, notice, bytes_max: args.record_max }));
+        }
+        // The thread that writes is gone already, and has said why.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => return Err(failed(error)),
+    }
     Ok(Some(Recorded { stopped }))
 }
 
