@@ -170,12 +170,13 @@ impl Torrent {
     pub(super) fn on_incomplete(&mut self, context: &mut Context<'_>) {
         self.told_complete = false;
         self.disk.look_again();
+        // Seeds are of use again, also where the disk fails and nothing is fetched yet.
+        self.candidates.revive(context.now);
         if self.state != TorrentState::Seeding {
             return;
         }
         self.enter(context, TorrentState::Downloading);
         self.tell_upload_only(false);
-        self.candidates.revive(context.now);
         self.announcer.need_peers(context.now);
     }
 
