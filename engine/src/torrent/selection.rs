@@ -168,15 +168,17 @@ impl Torrent {
 
     /// Something that is wanted is missing, again.
     pub(super) fn on_incomplete(&mut self, context: &mut Context<'_>) {
-        self.told_complete = false;
+        let was_complete = std::mem::take(&mut self.told_complete) || self.state == TorrentState::Seeding;
         self.disk.look_again();
-        // Seeds are of use again, also where the disk fails and nothing is fetched yet.
-        self.candidates.revive(context.now);
-        if self.state != TorrentState::Seeding {
+        if !was_complete || self.state == TorrentState::Stopping {
             return;
         }
-        self.enter(context, TorrentState::Downloading);
+        // One whose disk fails, or that is checked, fetches when that is over.
+        if self.state == TorrentState::Seeding {
+            self.enter(context, TorrentState::Downloading);
+        }
         self.tell_upload_only(false);
+        self.candidates.revive(context.now);
         self.announcer.need_peers(context.now);
     }
 
