@@ -65,6 +65,8 @@ pub struct HostSeen {
     pub completed_at: Option<u64>,
     /// What it did that a lane shows, capped.
     pub events: Vec<(u64, HostEvent)>,
+    /// Payload that arrived; at puppets, that was given to their connections.
+    pub taken_bytes: u64,
     read_bytes: u64,
     written_bytes: u64,
 }
@@ -265,6 +267,7 @@ impl Observer {
     /// Payload came from one host to another.
     pub fn on_given(&mut self, from: usize, to: usize, bytes: u64) {
         self.flows.entry((from, to)).or_default().bytes += bytes;
+        self.hosts[to].taken_bytes += bytes;
     }
 
     /// A host lets another ask.

@@ -90,10 +90,6 @@ fn figures(materials: &Materials, plan: &Plan, outcome: &Outcome) -> Figures {
         let flows = observer.flows.range((from, 0)..=(from, usize::MAX));
         flows.map(|(_, flow)| flow.bytes).sum::<u64>()
     };
-    let taken = |to: usize| {
-        let flows = observer.flows.iter().filter(|((_, receiver), _)| *receiver == to);
-        flows.map(|(_, flow)| flow.bytes).sum::<u64>()
-    };
     let mut completed: Vec<u64> =
         plan.fetching().map(|host| observer.hosts[host].completed_at.unwrap_or(u64::MAX)).collect();
     completed.sort_unstable();
@@ -101,7 +97,7 @@ fn figures(materials: &Materials, plan: &Plan, outcome: &Outcome) -> Figures {
     let seeds_sent: u64 = hosts().filter(|(_, host)| host.has_all).map(|(number, _)| given(number)).sum();
     let riders = hosts().filter(|(_, host)| host.puppet.is_some());
     let first_rider = riders.filter_map(|(number, _)| observer.hosts[number].completed_at).min();
-    let shares = plan.fetching().map(|host| thousandths(given(host), taken(host)));
+    let shares = plan.fetching().map(|host| thousandths(given(host), observer.hosts[host].taken_bytes));
     Figures {
         verdict: outcome.verdict,
         median: completed.get(completed.len() / 2).copied().map_or(0, over_bound),

@@ -3,9 +3,10 @@
 //! A round every 10 s while somebody is interested. While we download, the peers that give most keep the regular slots.
 //! As a seed, rates earn nothing (a few fast peers would keep all others out): a peer that had its quota, 20 pieces and a
 //! minute, goes to the end of the line, and who has waited longest comes first. One slot is optimistic: it turns every
-//! 30 s among the rest, newcomers three times as likely. Without a limit, who is served and asks for nothing holds no slot. Peers behind one address range share one slot, so that nobody
-//! holds them all with many addresses; local networks are spared. Between rounds a free slot is given at once. Nobody
-//! is choked within 10 s of being unchoked, and it never unchokes who is not interested or will not download.
+//! 30 s among the rest, newcomers three times as likely. Without a limit, who is served and asks for nothing holds no slot.
+//! Peers behind one address range share one slot, so that nobody holds them all with many addresses; local networks are
+//! spared. Between rounds a free slot is given at once. Nobody is choked within 10 s of being unchoked, and it never unchokes
+//! who is not interested or will not download.
 
 use core::net::IpAddr;
 use std::collections::BTreeSet;

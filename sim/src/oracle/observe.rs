@@ -154,8 +154,7 @@ impl Watch {
                         (Message::Choke, _) => observer.on_choked(now, host, *connection),
                         (Message::Piece { data, .. }, Some(peer)) if is_puppet => {
                             observer.on_given(host, peer, u64::from(data.len()));
-                            let given = observer.flows.iter().filter(|((_, to), _)| *to == peer);
-                            if given.map(|(_, flow)| flow.bytes).sum::<u64>() >= all_bytes {
+                            if observer.hosts[peer].taken_bytes >= all_bytes {
                                 observer.hosts[peer].completed_at.get_or_insert(now);
                             }
                         }
