@@ -156,8 +156,14 @@ impl World {
     /// It is time to send again what was lost, and then what waits behind it.
     pub(super) fn on_resend(&mut self, stream: u32, side: Side) {
         let now = self.now;
-        let Some((latency, end, _)) = self.streams.both(stream, side) else { return };
+        let Some((latency, end, other)) = self.streams.both(stream, side) else { return };
         let (host, state) = (end.host, end.state);
+        let asleep_until = self.hosts.get(other.host).map_or(0, |host| host.asleep_until);
+        if asleep_until > now {
+            // What came after it lies there unseen, and would be taken before it.
+            self.at(asleep_until, Event::Resend { stream, side });
+            return;
+        }
         let Some(hole) = &mut end.hole else { return };
         hole.tries += 1;
         let tries = hole.tries;
@@ -171,7 +177,9 @@ impl World {
         let mut is_first = true;
         loop {
             let passage = self.passage(stream, side);
-            let Some(end) = self.streams.end(stream, side) else { return };
+            let Some((_, end, other)) = self.streams.both(stream, side) else { return };
+            // As in `lose`: what was sent again before it may be lost over there.
+            let all_there = other.last_arrival + 1;
             let Some(hole) = &mut end.hole else { return };
             match passage {
                 Passage::Through => {
@@ -194,7 +202,7 @@ impl World {
                         2 * latency
                     };
                     end.on_lost(is_first);
-                    self.at(departure + wait, Event::Resend { stream, side });
+                    self.at((departure + wait).max(all_there), Event::Resend { stream, side });
                     return;
                 }
                 Passage::Unknown => {
@@ -264,7 +272,7 @@ impl World {
         let powered = host.powered;
         match state {
             State::Open => {
-                if host.queue_down.is_some_and(|queue| host.downlink.backlog(now) > queue) {
+                if host.downlink.backlog(now) > host.queue_down {
                     self.lose(stream, to.other(), segment, now);
                     return;
                 }

@@ -38,7 +38,7 @@ pub(super) struct Host {
     pub(super) disk_rng: Rng,
     pub(super) dns_rng: Rng,
     /// What more than this would wait for the way down is lost, nanoseconds.
-    pub(super) queue_down: Option<u64>,
+    pub(super) queue_down: u64,
     /// Streams that the kernel keeps until the process takes them.
     pub(super) backlog: BTreeSet<u32>,
     /// Its link is slower than it should be, and how much that met.
@@ -389,7 +389,7 @@ impl Host {
             downlink: LinkClock::new(host.access.down.0),
             disk_rng: Rng::stream(plan.seed, "disk", host.id),
             dns_rng: Rng::stream(plan.seed, "dns", host.id),
-            queue_down: host.access.queue_down.map(|queue| queue.lasts_at(host.access.down)),
+            queue_down: host.access.queue_down_lasts(),
             backlog: BTreeSet::new(),
             is_slow: false,
             slowed: 0,

@@ -113,7 +113,7 @@ impl World {
             self.carry_packet(party, now + answer.after, said_from, from, answer.payload);
         } else if let Some(host) = self.plan.host_at(to.ip()).filter(|_| to.port() == PEER_PORT) {
             let this = &mut self.hosts[host];
-            if this.queue_down.is_some_and(|queue| this.downlink.backlog(now) > queue) {
+            if this.downlink.backlog(now) > this.queue_down {
                 self.drop_packet(host, payload.len());
             } else if this.powered && this.process.is_some() {
                 let (at, incarnation) = (this.downlink.book(now, payload.len() as u64), this.incarnation);

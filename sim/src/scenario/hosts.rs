@@ -143,7 +143,8 @@ pub struct Access {
     /// How much may wait for the way up. Streams stop sending, what else comes is lost.
     #[serde(default = "queue_default")]
     pub queue: Depth,
-    /// How much may wait for the way down; what comes on top is lost. Without it anything may.
+    /// How much may wait for the way down; what comes on top is lost. Without it what passes in half a second, and 256 KiB
+    /// where that is more.
     pub queue_down: Option<Depth>,
     /// In a list: how many hosts have it, against those of the others.
     pub share: Option<u32>,
@@ -180,6 +181,14 @@ impl Accesses {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Access {
+    /// How long what comes may wait for the way down, nanoseconds.
+    pub(crate) fn queue_down_lasts(&self) -> u64 {
+        let usual = || QUEUE_DOWN_TIME.max(QUEUE_DOWN_BYTES.lasts_at(self.down));
+        self.queue_down.map_or_else(usual, |queue| queue.lasts_at(self.down))
     }
 }
 
@@ -263,6 +272,10 @@ fn yes() -> bool {
 fn gigabit() -> Rate {
     Rate(1_000_000_000)
 }
+
+/// What may wait for the way down where nothing is said: the longer of both.
+const QUEUE_DOWN_TIME: u64 = 500 * MILLISECOND;
+const QUEUE_DOWN_BYTES: Depth = Depth::Bytes(Size(256 << 10));
 
 fn queue_default() -> Depth {
     Depth::Time(Time(100 * MILLISECOND))
