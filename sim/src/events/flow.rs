@@ -261,30 +261,34 @@ impl World {
     pub(super) fn on_arrive(&mut self, stream: u32, to: Side, segment: Segment) {
         let now = self.now;
         let Some((_, end, other)) = self.streams.both(stream, to) else { return };
-        if let Some(hole) = &mut other.hole
-            && hole.held.front().is_some_and(|first| first.number < segment.number)
-        {
-            hole.hold(segment);
+        if segment.number > end.arrived_count + 1 {
+            // One before it was lost; whoever remembers sends it again.
+            if let Some(hole) = &mut other.hole {
+                hole.hold(segment);
+            }
             return;
         }
         let state = end.state;
         let Some(host) = self.hosts.get_mut(end.host) else { return };
-        let powered = host.powered;
+        let is_lost = match state {
+            State::Open => host.downlink.backlog(now) > host.queue_down,
+            State::Closed => false,
+            State::Vanished | State::Dialling => !host.powered,
+        };
+        if is_lost {
+            self.lose(stream, to.other(), segment, now);
+            return;
+        }
+        end.arrived_count = segment.number;
         match state {
             State::Open => {
-                if host.downlink.backlog(now) > host.queue_down {
-                    self.lose(stream, to.other(), segment, now);
-                    return;
-                }
                 host.slowed += u64::from(host.is_slow);
                 let at = host.downlink.book(now, u64::from(segment.bytes)).max(end.last_delivery + 1);
                 end.last_delivery = at;
                 self.at(at, Event::Deliver { stream, to, segment });
             }
-            State::Closed => self.answer_with_reset(stream, to),
-            _ if !powered => self.lose(stream, to.other(), segment, now),
             State::Dialling if segment.mark == Mark::Open => self.on_accept(stream),
-            State::Vanished | State::Dialling => self.answer_with_reset(stream, to),
+            State::Closed | State::Vanished | State::Dialling => self.answer_with_reset(stream, to),
         }
     }
 

@@ -120,6 +120,8 @@ pub(super) struct End {
     pub(super) queued: bool,
     /// How many segments it sent.
     pub(super) sent_count: u32,
+    /// How many of the other end's came here, all in order.
+    pub(super) arrived_count: u32,
     /// What it sent and was lost.
     pub(super) hole: Option<Hole>,
     /// Nothing sent to this end arrives before this, nor is delivered before that.
@@ -150,6 +152,7 @@ impl End {
             end_of_stream: false,
             queued: false,
             sent_count: 0,
+            arrived_count: 0,
             hole: None,
             last_arrival: 0,
             last_delivery: 0,
