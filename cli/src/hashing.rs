@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use sha1::{Digest as _, Sha1};
-use taipei_engine::FileIndex;
-use taipei_engine::PieceIndex;
+use taipei_engine::disk::Sha1Many as _;
 use taipei_engine::metainfo::{FileRun, Layout};
-use taipei_net::sha1_many;
+use taipei_engine::{FileIndex, PieceIndex};
+use taipei_net::Sha1Lanes;
 
 /// Why a piece has no hash.
 #[derive(Debug)]
@@ -24,19 +23,21 @@ pub(crate) struct Unread {
 /// The hash of each piece, in order. `paths` has one entry a file of the layout; `on_bytes` is told, from any thread,
 /// how many bytes were done.
 ///
-/// Memory is at most [`BATCH_BYTES`] a thread; larger pieces are read through a small buffer.
+/// Memory is [`BUFFER_BYTES`] a thread, whatever the length of pieces.
 pub(crate) fn hash_pieces(
     layout: &Layout,
     paths: &[PathBuf],
     on_bytes: &(dyn Fn(u64) + Sync),
 ) -> Vec<Result<[u8; 20], Unread>> {
     assert_eq!(paths.len(), layout.files().len(), "one path a file");
-    let batch_pieces = (BATCH_BYTES / layout.piece_length()).clamp(1, LANES);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let batch_pieces = layout.piece_count().div_ceil(cores as u32).clamp(1, BATCH_PIECES_MAX);
     let batches = layout.piece_count().div_ceil(batch_pieces);
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(batches as usize).max(1);
+    let threads = cores.min(batches as usize).max(1);
     let next = AtomicU32::new(0);
     let work = || {
-        let mut reader = Reader { paths, open: None, buffer: Vec::new() };
+        let mut reader = Reader { paths, open: None };
+        let mut buffer = vec![0; BUFFER_BYTES];
         let mut done = Vec::new();
         loop {
             let batch = next.fetch_add(1, Ordering::Relaxed);
@@ -46,14 +47,7 @@ pub(crate) fn hash_pieces(
             let first = batch * batch_pieces;
             let pieces: Vec<PieceIndex> =
                 (first..first + batch_pieces).map_while(|index| layout.piece(index)).collect();
-            let bytes = pieces.iter().map(|piece| u64::from(layout.piece_bytes(*piece))).sum();
-            let hashes = if layout.piece_length() <= BATCH_BYTES {
-                reader.batch(layout, &pieces)
-            } else {
-                pieces.iter().map(|piece| reader.large(layout, *piece)).collect()
-            };
-            done.push((batch, hashes));
-            on_bytes(bytes);
+            done.push((batch, reader.hash(layout, &pieces, &mut buffer, on_bytes)));
         }
     };
     let mut done = thread::scope(|scope| {
@@ -72,56 +66,43 @@ pub(crate) fn hash_pieces(
 struct Reader<'a> {
     paths: &'a [PathBuf],
     open: Option<(FileIndex, File)>,
-    buffer: Vec<u8>,
 }
 
 impl Reader<'_> {
-    /// Whole pieces in memory, hashed side by side.
-    fn batch(&mut self, layout: &Layout, pieces: &[PieceIndex]) -> Vec<Result<[u8; 20], Unread>> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(pieces.iter().map(|piece| layout.piece_bytes(*piece) as usize).sum(), 0);
-        let mut rest = buffer.as_mut_slice();
-        let mut messages = Vec::with_capacity(pieces.len());
-        let mut unread = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let length = layout.piece_bytes(*piece);
-            let (bytes, after) = rest.split_at_mut(length as usize);
-            rest = after;
-            let mut to_fill = &mut *bytes;
-            let read = layout.runs(*piece, 0, length).try_for_each(|run| {
-                let (part, after) = std::mem::take(&mut to_fill).split_at_mut(run.length as usize);
-                to_fill = after;
-                self.fill(run, part)
-            });
-            // A piece that was not read is hashed as well, for nothing: it is the exception.
-            unread.push(read.err());
-            messages.push(vec![&*bytes]);
-        }
-        let mut digests = Vec::with_capacity(pieces.len());
-        sha1_many(&messages, &mut digests);
-        drop(messages);
-        self.buffer = buffer;
-        digests.into_iter().zip(unread).map(|(digest, unread)| unread.map_or(Ok(digest), Err)).collect()
-    }
-
-    /// A piece too large for memory.
-    fn large(&mut self, layout: &Layout, piece: PieceIndex) -> Result<[u8; 20], Unread> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(READ_BYTES as usize, 0);
-        let mut sha1 = Sha1::new();
-        let length = layout.piece_bytes(piece);
-        let mut begin = 0;
-        while begin < length {
-            let step = READ_BYTES.min(length - begin);
-            for run in layout.runs(piece, begin, step) {
-                let part = &mut buffer[..run.length as usize];
-                self.fill(run, part)?;
-                sha1.update(part);
+    /// Pieces side by side.
+    fn hash(
+        &mut self,
+        layout: &Layout,
+        pieces: &[PieceIndex],
+        buffer: &mut [u8],
+        on_bytes: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Result<[u8; 20], Unread>> {
+        let lengths: Vec<u32> = pieces.iter().map(|piece| layout.piece_bytes(*piece)).collect();
+        let mut unread: Vec<Option<Unread>> = pieces.iter().map(|_| None).collect();
+        let mut left: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+        let digests = Sha1Lanes.digests_read(&lengths, buffer, &mut |at, begin, mut part| {
+            let bytes = part.len();
+            for run in layout.runs(pieces[at], begin, bytes as u32) {
+                let (now, later) = part.split_at_mut(run.length as usize);
+                part = later;
+                if let Err(error) = self.fill(run, now) {
+                    unread[at] = Some(error);
+                    return false;
+                }
             }
-            begin += step;
-        }
-        self.buffer = buffer;
-        Ok(sha1.finalize().into())
+            left -= bytes as u64;
+            on_bytes(bytes as u64);
+            true
+        });
+        // What could not be read is done with as well.
+        on_bytes(left);
+        let judged = digests.into_iter().zip(unread);
+        judged
+            .map(|(digest, unread)| match unread {
+                Some(unread) => Err(unread),
+                None => Ok(digest.expect("what was read has a digest")),
+            })
+            .collect()
     }
 
     fn fill(&mut self, run: FileRun, part: &mut [u8]) -> Result<(), Unread> {
@@ -148,17 +129,16 @@ impl Reader<'_> {
     }
 }
 
-/// Of pieces in memory at once, on each thread.
-const BATCH_BYTES: u32 = 16 << 20;
-/// Pieces hashed side by side at most; what `sha1_many` makes use of.
-const LANES: u32 = 8;
-/// Of a large piece read at once.
-const READ_BYTES: u32 = 1 << 20;
+/// Pieces hashed side by side at most; what [`Sha1Lanes`] makes use of.
+const BATCH_PIECES_MAX: u32 = 16;
+/// What one thread has in memory: a part of each piece.
+const BUFFER_BYTES: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU64;
 
+    use sha1::{Digest as _, Sha1};
     use taipei_engine::metainfo::{ListedFile, StoragePath};
 
     use super::*;
@@ -185,7 +165,7 @@ mod tests {
                 ..ListedFile::plain(StoragePath::from_names([name.as_str()]), length)
             });
         }
-        for piece_length in [1000, 16384, 1 << 20, BATCH_BYTES + 1] {
+        for piece_length in [1000, 16384, 1 << 20, 2 << 20] {
             let layout = Layout::new(piece_length, files.clone()).unwrap();
             let seen = AtomicU64::new(0);
             let hashes = hash_pieces(&layout, &paths, &|bytes| {

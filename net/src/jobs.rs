@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::FileStorage;
-use crate::sha1_many;
+use crate::Sha1Lanes;
 
 /// Threads that take jobs in order. They end when this is dropped, each after the job it is at.
 pub struct ThreadJobs {
@@ -54,7 +54,7 @@ impl ThreadJobs {
 
     fn read_at_once(&mut self, job: &Job) -> Option<JobResult> {
         let storage = self.at_once.as_mut().filter(|_| matches!(job.work, Work::Read { .. }))?;
-        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(job, storage, &sha1_many))).ok()?;
+        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(job, storage, &Sha1Lanes))).ok()?;
         // Whatever failed is tried again by a thread, which may wait.
         matches!(result, JobResult::Read(Ok(_))).then_some(result)
     }
@@ -166,7 +166,7 @@ fn is_write(job: &Job) -> bool {
 
 fn work<S: Storage>(queue: &Queue, mut storage: S) {
     while let Some(Waiting { id, job, done }) = queue.take() {
-        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, &sha1_many)))
+        let result = catch_unwind(AssertUnwindSafe(|| disk::execute(&job, &mut storage, &Sha1Lanes)))
             .unwrap_or_else(|_| panicked(&job));
         if is_write(&job) {
             // What waits for this is taken by this thread, unless another does.

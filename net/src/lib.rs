@@ -27,6 +27,6 @@ pub use jobs::ThreadJobs;
 pub use platform::{EndSignals, create_private};
 pub use port_mapper::{PortMapper, PortMapping, PortStatus, PortWatch, Way};
 pub use session::{Options, Session, StartError, config, fit, start};
-pub use sha1_many::sha1_many;
+pub use sha1_many::Sha1Lanes;
 pub use storage::FileStorage;
 pub use transport::{Bind, BindError, TcpTransport};

@@ -110,7 +110,7 @@ impl Payload {
 
 fn hash_of(piece: &[u8]) -> [u8; 20] {
     let mut hashes = Vec::new();
-    taipei_net::sha1_many(&[vec![piece]], &mut hashes);
+    taipei_engine::disk::sha1_each(&[vec![piece]], &mut hashes);
     hashes[0]
 }
 

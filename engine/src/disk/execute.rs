@@ -6,7 +6,7 @@ use super::{Job, JobResult, Sha1Many, Storage, Work, allocate, metadata, open, p
 ///
 /// Jobs of one torrent may run side by side, but never two of `Open`, `Record`, `Snapshot` and `Close`: they rewrite
 /// the same state files.
-pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: Sha1Many<'_>) -> JobResult {
+pub fn execute<S: Storage>(job: &Job, storage: &mut S, sha1_many: &dyn Sha1Many) -> JobResult {
     let place = &*job.place;
     match &job.work {
         Work::Open { resume } => JobResult::Opened(open::open(place, *resume, storage)),

@@ -6,6 +6,7 @@
 
 mod allocate;
 mod execute;
+mod hash;
 mod identity;
 pub mod journal;
 mod judge;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::allocate::files_to_allocate;
 pub use self::execute::execute;
+pub use self::hash::{Sha1Many, sha1_each};
 pub use self::identity::{Figures, Identity, StateError};
 pub(crate) use self::metadata::torrent_file;
 use crate::bitfield::Bitfield;
@@ -444,20 +446,4 @@ pub enum StorageErrorKind {
     /// Anything else, by the system's number.
     #[error("system error {0}")]
     Other(i32),
-}
-
-/// Hashes several messages side by side. Each message is a list of slices, one after the other; digests go to
-/// `digests` in the same order. SHA-1 is bound by latency, so `net` brings one that interleaves them.
-pub type Sha1Many<'a> = &'a dyn Fn(&[Vec<&[u8]>], &mut Vec<[u8; 20]>);
-
-/// One after the other, with the `sha1` crate: for worlds that bring nothing faster.
-pub fn sha1_each(messages: &[Vec<&[u8]>], digests: &mut Vec<[u8; 20]>) {
-    use sha1::{Digest as _, Sha1};
-    digests.extend(messages.iter().map(|parts| {
-        let mut sha1 = Sha1::new();
-        for part in parts {
-            sha1.update(part);
-        }
-        <[u8; 20]>::from(sha1.finalize())
-    }));
 }

@@ -18,88 +18,32 @@ pub(super) fn check<S: Storage>(
     place: &Place,
     pieces: &[PieceIndex],
     storage: &mut S,
-    sha1_many: Sha1Many<'_>,
+    sha1_many: &dyn Sha1Many,
 ) -> Result<Vec<bool>, StorageError> {
     if pieces.is_empty() {
         return Ok(Vec::new());
     }
-    let mut good = Vec::with_capacity(pieces.len());
-    let bytes = pieces.iter().map(|piece| place.layout.piece_bytes(*piece) as usize).sum::<usize>();
-    let mut buffer = storage.lend(bytes.min(CHECK_BYTES));
-    let mut rest = pieces;
-    while let Some(first) = rest.first() {
-        if place.layout.piece_bytes(*first) as usize > CHECK_BYTES {
-            good.push(check_large(place, *first, storage, &mut buffer)?);
-            rest = &rest[1..];
-            continue;
+    let lengths: Vec<u32> = pieces.iter().map(|piece| place.layout.piece_bytes(*piece)).collect();
+    let bytes = lengths.iter().map(|length| *length as usize).sum::<usize>();
+    let mut buffer = storage.lend(bytes.clamp(BLOCK_BYTES as usize, CHECK_BYTES));
+    let may_fill = buffer.len().min(CHECK_BYTES);
+    let mut failed = None;
+    let digests = sha1_many.digests_read(&lengths, &mut buffer[..may_fill], &mut |at, begin, part| {
+        if failed.is_some() {
+            return false;
         }
-        let mut batch_bytes = 0;
-        let fitting = rest.iter().take_while(|piece| {
-            batch_bytes += place.layout.piece_bytes(**piece) as usize;
-            batch_bytes <= CHECK_BYTES
-        });
-        let (batch, after) = rest.split_at(fitting.count());
-        check_batch(place, batch, storage, sha1_many, &mut buffer, &mut good)?;
-        rest = after;
-    }
+        fill_if_there(place, pieces[at], begin, storage, part).unwrap_or_else(|error| {
+            failed = Some(error);
+            false
+        })
+    });
     drop(storage.share(buffer));
-    assert_eq!(good.len(), pieces.len(), "every piece asked for is judged");
-    Ok(good)
-}
-
-/// Pieces that fit into the buffer together.
-fn check_batch<S: Storage>(
-    place: &Place,
-    pieces: &[PieceIndex],
-    storage: &mut S,
-    sha1_many: Sha1Many<'_>,
-    buffer: &mut [u8],
-    good: &mut Vec<bool>,
-) -> Result<(), StorageError> {
-    let lengths = pieces.iter().map(|piece| place.layout.piece_bytes(*piece) as usize);
-    let (mut there, mut unread) = (Vec::with_capacity(pieces.len()), &mut *buffer);
-    for (piece, length) in pieces.iter().zip(lengths.clone()) {
-        let (bytes, after) = unread.split_at_mut(length);
-        unread = after;
-        there.push(fill_if_there(place, *piece, 0, storage, bytes)?);
+    if let Some(error) = failed {
+        return Err(error);
     }
-    let (mut messages, mut unhashed) = (Vec::with_capacity(pieces.len()), &*buffer);
-    for (length, there) in lengths.zip(&there) {
-        let (bytes, after) = unhashed.split_at(length);
-        unhashed = after;
-        if *there {
-            messages.push(vec![bytes]);
-        }
-    }
-    let mut digests = Vec::with_capacity(messages.len());
-    sha1_many(&messages, &mut digests);
-    let mut digests = digests.into_iter();
-    good.extend(pieces.iter().zip(there).map(|(piece, there)| {
-        there && digests.next().is_some_and(|digest| is_right(place, *piece, &digest))
-    }));
-    Ok(())
-}
-
-/// A piece larger than the buffer may be: read and hashed bit by bit.
-fn check_large<S: Storage>(
-    place: &Place,
-    piece: PieceIndex,
-    storage: &mut S,
-    buffer: &mut [u8],
-) -> Result<bool, StorageError> {
-    let length = place.layout.piece_bytes(piece);
-    let mut sha1 = Sha1::new();
-    let mut begin = 0;
-    while begin < length {
-        let step = (length - begin).min(CHECK_BYTES as u32);
-        let part = &mut buffer[..step as usize];
-        if !fill_if_there(place, piece, begin, storage, part)? {
-            return Ok(false);
-        }
-        sha1.update(&*part);
-        begin += step;
-    }
-    Ok(is_right(place, piece, &sha1.finalize().into()))
+    assert_eq!(digests.len(), pieces.len(), "every piece asked for is judged");
+    let judged = pieces.iter().zip(digests);
+    Ok(judged.map(|(piece, digest)| digest.is_some_and(|digest| is_right(place, *piece, &digest))).collect())
 }
 
 /// Writes blocks to the files they lie in. Blocks without bytes, as a replay has them, are not written, nor is anything to
@@ -111,7 +55,7 @@ pub(super) fn write<S: Storage>(
     reaches: &[(FileIndex, u64)],
     digests: bool,
     storage: &mut S,
-    sha1_many: Sha1Many<'_>,
+    sha1_many: &dyn Sha1Many,
 ) -> Result<Written, StorageError> {
     let mut gone = Vec::new();
     for (file, length) in reaches {
@@ -155,7 +99,7 @@ pub(super) fn hash<S: Storage>(
     place: &Place,
     pieces: &[HashPiece],
     storage: &mut S,
-    sha1_many: Sha1Many<'_>,
+    sha1_many: &dyn Sha1Many,
 ) -> Result<Vec<PieceHash>, StorageError> {
     let stored: Vec<_> =
         pieces.iter().filter(|asked| asked.blocks.is_empty()).map(|asked| asked.piece).collect();
@@ -166,7 +110,7 @@ pub(super) fn hash<S: Storage>(
         .map(|asked| asked.blocks.iter().flat_map(BlockData::parts).map(|part| &part[..]).collect())
         .collect();
     let mut digests = Vec::with_capacity(messages.len());
-    sha1_many(&messages, &mut digests);
+    sha1_many.digests(&messages, &mut digests);
     let mut digests = digests.into_iter();
     let mut hashes = Vec::with_capacity(pieces.len());
     for asked in pieces {
@@ -187,7 +131,7 @@ fn digests_of<S: Storage>(
     place: &Place,
     asked: &HashPiece,
     storage: &mut S,
-    sha1_many: Sha1Many<'_>,
+    sha1_many: &dyn Sha1Many,
 ) -> Result<Vec<BlockDigest>, StorageError> {
     let mut digests = Vec::new();
     if is_in_memory(asked) {
@@ -205,7 +149,7 @@ fn digests_of<S: Storage>(
             }
             let messages: Vec<Vec<&[u8]>> =
                 buffer.chunks(BLOCK_BYTES as usize).map(|block| vec![block]).collect();
-            sha1_many(&messages, &mut digests);
+            sha1_many.digests(&messages, &mut digests);
             begin += step;
         }
     }
@@ -214,12 +158,12 @@ fn digests_of<S: Storage>(
 
 fn digests_of_blocks<'a>(
     blocks: impl Iterator<Item = &'a BlockData>,
-    sha1_many: Sha1Many<'_>,
+    sha1_many: &dyn Sha1Many,
 ) -> Vec<BlockDigest> {
     let parts = |block: &'a BlockData| block.parts().iter().map(|part| &part[..]).collect();
     let messages: Vec<Vec<&[u8]>> = blocks.map(parts).collect();
     let mut digests = Vec::with_capacity(messages.len());
-    sha1_many(&messages, &mut digests);
+    sha1_many.digests(&messages, &mut digests);
     digests.iter().map(short).collect()
 }
 

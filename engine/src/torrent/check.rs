@@ -25,7 +25,8 @@ impl Check {
         self.waiting = pieces.iter().collect();
         self.waiting.reverse();
         self.unchecked = pieces;
-        self.pieces_a_job = (JOB_BYTES / layout.piece_length().max(1)).clamp(1, PIECES_A_JOB_MAX) as usize;
+        self.pieces_a_job =
+            (JOB_BYTES / layout.piece_length().max(1)).clamp(PIECES_A_JOB_MIN, PIECES_A_JOB_MAX) as usize;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -81,4 +82,6 @@ impl Torrent {
 
 const JOB_BYTES: u32 = 16 << 20;
 const PIECES_A_JOB_MAX: u32 = 256;
+/// Large ones are hashed side by side as well.
+const PIECES_A_JOB_MIN: u32 = 4;
 const JOBS_OUT_MAX: u32 = 8;
