@@ -11,6 +11,7 @@ mod dht;
 mod hashing;
 mod info;
 mod items;
+mod looks;
 mod magnet;
 mod old_spellings;
 mod on_complete;

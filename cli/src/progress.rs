@@ -151,8 +151,22 @@ impl TransferProgress {
         self.for_programs
     }
 
+    /// Shows at once what changed of one torrent. Among very many bars that waits for the next look.
+    pub(crate) fn show_one(&mut self, views: &[View], index: usize) {
+        let (for_programs, is_one_of_few) = (self.for_programs, self.torrents <= LINES_MAX);
+        match self.way {
+            Way::Silent => {}
+            Way::Bars if is_one_of_few => self.draw(views),
+            Way::Bars => {}
+            Way::Plain => self.say_if_new(views, index, is_one_of_few, |view| {
+                line(for_programs, format_args!("{}: {}", view.name, view.figures()));
+            }),
+            Way::Json => self.say_if_new(views, index, true, |view| print_json(&view.json())),
+        }
+    }
+
     /// Shows what is known now. `changed` is said at once, otherwise a line comes now and then.
-    pub(crate) fn show(&mut self, views: &[View], changed: bool) {
+    pub(crate) fn show(&mut self, views: &mut [View], changed: bool) {
         match self.way {
             Way::Silent => {}
             Way::Bars => self.draw(views),
@@ -166,7 +180,9 @@ impl TransferProgress {
                 }
             }
             Way::Json => {
-                self.say_lines(views, changed, JSON_EVERY, true, |view| print_json(&view.json()));
+                // Of very many, only what changed is said again.
+                let all = self.torrents <= LINES_MAX;
+                self.say_lines(views, changed, JSON_EVERY, all, |view| print_json(&view.json()));
             }
         }
     }
@@ -227,7 +243,7 @@ impl TransferProgress {
     /// Says what changed, and all that is under way when that is due and `all` may be said. Whether it was due.
     fn say_lines(
         &mut self,
-        views: &[View],
+        views: &mut [View],
         changed: bool,
         every: Duration,
         all: bool,
@@ -241,15 +257,34 @@ impl TransferProgress {
         if due {
             self.last_said = Some(now);
         }
-        for (view, last_words) in views.iter().zip(&mut self.last_words) {
-            let words = view.words();
-            let is_new = if all { *last_words != words } else { word(last_words) != word(&words) };
-            if (due && all && !view.is_done || is_new) && !view.has_failed {
+        let exactly = all || self.way == Way::Json;
+        for index in 0..views.len() {
+            let view = &mut views[index];
+            let is_new = std::mem::take(&mut view.is_new);
+            let is_said = due && !view.is_done && !view.has_failed;
+            if is_said && (all || exactly && is_new && view.is_busy()) {
                 say(view);
-                *last_words = words;
+                self.last_words[index] = view.words();
+            } else if all || is_new {
+                self.say_if_new(views, index, exactly, &say);
             }
         }
         due
+    }
+
+    /// Says what a torrent does, if that is another thing than it said last; `exactly`: or if its figures are others.
+    fn say_if_new(&mut self, views: &[View], index: usize, exactly: bool, say: impl Fn(&View)) {
+        let (Some(view), Some(last_words)) = (views.get(index), self.last_words.get_mut(index)) else {
+            return;
+        };
+        if view.has_failed {
+            return;
+        }
+        let words = view.words();
+        if if exactly { *last_words != words } else { word(last_words) != word(&words) } {
+            say(view);
+            *last_words = words;
+        }
     }
 
     /// Something happened that people should know, beside the figures.

@@ -2,6 +2,7 @@
 //!
 //! One that cannot be used is said at once and does not keep the others from going on.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -149,15 +150,15 @@ fn read_all(
         return Err(Failure::Encryption);
     }
     let mut torrents: Vec<Torrent> = Vec::new();
+    let mut known = BTreeSet::new();
     let mut failures = Vec::new();
     for path in paths {
         match read(path) {
             Ok(torrent) => {
-                let hash = torrent.info_hash();
-                if torrents.iter().any(|other| other.info_hash() == hash) {
-                    eprintln!("warning: {}: the same torrent was given before", Shown(path));
-                } else {
+                if known.insert(torrent.info_hash()) {
                     torrents.push(torrent);
+                } else {
+                    eprintln!("warning: {}: the same torrent was given before", Shown(path));
                 }
             }
             Err(failure) => failures.push(failure),

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
 use crate::dht;
+use crate::looks::Looks;
 use crate::on_complete::Running;
 use crate::output::{
     Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, took,
@@ -124,6 +125,7 @@ pub(crate) async fn transfer(
         recorded,
         states: vec![Outcome::UnderWay; views.len()],
         views,
+        looks: Looks::default(),
         trackers: BTreeMap::new(),
         tracker_warnings: BTreeMap::new(),
         some_failed: false,
@@ -199,6 +201,7 @@ struct Transfer {
     progress: TransferProgress,
     recorded: Option<Recorded>,
     views: Vec<View>,
+    looks: Looks,
     states: Vec<Outcome>,
     /// What each tracker said last, if it was bad.
     trackers: BTreeMap<String, String>,
@@ -237,7 +240,8 @@ impl Transfer {
         }
         let mut next_look = tokio::time::Instant::now();
         loop {
-            let mut changed = false;
+            // One torrent that is shown at once, or all; and whether this may be the end.
+            let (mut changed, mut all_changed, mut is_look) = (None, false, false);
             tokio::select! {
                 biased;
                 () = signals.next() => {
@@ -246,7 +250,7 @@ impl Transfer {
                     }
                     self.interrupted();
                     self.stop(&session).await;
-                    changed = true;
+                    all_changed = true;
                 }
                 alert = session.alerts.next() => match alert {
                     None | Some(Alert::Stopped) => break,
@@ -258,8 +262,9 @@ impl Transfer {
                 why = record::stopped(&mut self.recorded) => self.on_recording_stopped(&why),
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + self.progress.interval();
+                    is_look = true;
                     self.ask_for_stats(&session).await;
-                    self.progress.show(&self.views, false);
+                    self.progress.show(&mut self.views, false);
                     if self.stopping.is_some_and(|(since, _)| since.elapsed() > STOP_TIME_MAX) {
                         let seconds = STOP_TIME_MAX.as_secs();
                         self.progress.tell(&format!("warning: the session did not stop within {seconds} s"));
@@ -270,10 +275,13 @@ impl Transfer {
             for command in std::mem::take(&mut self.to_ask) {
                 self.ask(&session, command).await;
             }
-            if changed {
-                self.progress.show(&self.views, true);
+            if all_changed {
+                self.progress.show(&mut self.views, true);
+            } else if let Some(TorrentId(index)) = changed {
+                self.progress.show_one(&self.views, index as usize);
             }
             if self.stopping.is_none()
+                && (is_look || changed.is_some())
                 && let Some(exit) = self.is_over()
             {
                 self.reasons = self.views.iter().map(View::words).collect();
@@ -333,17 +341,20 @@ impl Transfer {
         }
     }
 
-    /// Takes in what the session tells; whether something changed that is said at once.
-    fn on_alert(&mut self, alert: Alert) -> bool {
+    /// Takes in what the session tells; of which torrent something changed that is said at once.
+    fn on_alert(&mut self, alert: Alert) -> Option<TorrentId> {
         match alert {
             Alert::AddFailed { torrent, error } => {
                 let name = self.name(torrent);
                 self.failed(torrent, &Failure::Add { torrent: name, error });
+                return Some(torrent);
             }
-            Alert::StateChanged { torrent, state } => return self.on_state(torrent, state),
+            Alert::StateChanged { torrent, state } => {
+                return self.on_state(torrent, state).then_some(torrent);
+            }
             Alert::MetadataReceived { torrent, torrent_file } => {
                 self.on_metadata(torrent, &torrent_file);
-                return true;
+                return Some(torrent);
             }
             Alert::DiskFailed { torrent, error, needed_bytes } => {
                 let words = match (needed_bytes, self.torrents.get(torrent.0 as usize)) {
@@ -395,13 +406,14 @@ impl Transfer {
             }
             _ => {}
         }
-        false
+        None
     }
 
     fn on_state(&mut self, torrent: TorrentId, state: TorrentState) -> bool {
         let index = torrent.0 as usize;
         let stays = matches!(self.until, Until::Complete { then_seed: true, .. } | Until::Interrupted);
         let Some(view) = self.views.get_mut(index) else { return false };
+        view.is_new = true;
         if state == TorrentState::Stopping && view.is_done || self.states[index] == Outcome::Failed {
             return false;
         }
@@ -519,7 +531,9 @@ impl Transfer {
     }
 
     fn view(&mut self, torrent: TorrentId) -> Option<&mut View> {
-        self.views.get_mut(torrent.0 as usize)
+        let view = self.views.get_mut(torrent.0 as usize)?;
+        view.is_new = true;
+        Some(view)
     }
 
     /// Escaped.
@@ -554,17 +568,17 @@ impl Transfer {
         }
     }
 
-    async fn ask_for_stats(&self, session: &Session) {
+    async fn ask_for_stats(&mut self, session: &Session) {
         self.ask(session, Command::ReportDht).await;
-        for index in 0..self.views.len() {
-            if self.states[index] != Outcome::Failed {
-                self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;
-            }
+        for index in self.looks.next(&self.views) {
+            self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;
         }
     }
 
-    async fn stop(&self, session: &Session) {
-        self.ask_for_stats(session).await;
+    async fn stop(&mut self, session: &Session) {
+        for index in self.looks.last(&self.views) {
+            self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;
+        }
         self.ask(session, Command::Shutdown).await;
     }
 
@@ -575,7 +589,7 @@ impl Transfer {
 
     /// Says how it ended.
     fn end(mut self, exit: Exit) -> Ended {
-        self.progress.show(&self.views, true);
+        self.progress.show(&mut self.views, true);
         self.progress.finish();
         let elapsed = self.complete_after.unwrap_or_else(|| self.began.elapsed());
         for (index, (view, torrent)) in self.views.iter().zip(&self.torrents).enumerate() {

@@ -32,6 +32,8 @@ pub(crate) struct View {
     asked: BTreeMap<String, bool>,
     /// Nodes of the DHT that are known; none: it is not used.
     pub(crate) dht_nodes: Option<u32>,
+    /// Whether something came since it was last shown.
+    pub(crate) is_new: bool,
 }
 
 /// How much a torrent is worth a line where there are not enough of them.
@@ -57,6 +59,7 @@ impl View {
             trackers,
             asked: BTreeMap::new(),
             dht_nodes: None,
+            is_new: true,
         }
     }
 
@@ -73,6 +76,12 @@ impl View {
             TorrentState::Seeding => Rank::Seeding,
             _ => Rank::Working,
         }
+    }
+
+    /// Whether there is something to see: it works, or bytes move.
+    pub(crate) fn is_busy(&self) -> bool {
+        let moves = |stats: &TorrentStats| stats.download_rate > 0 || stats.upload_rate > 0;
+        !self.has_failed && (self.rank() == Rank::Working || self.stats.as_ref().is_some_and(moves))
     }
 
     /// What it is doing, in words.

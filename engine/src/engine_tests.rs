@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::*;
 use crate::alert::TorrentState;
 use crate::block::BlockData;
-use crate::disk::{JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work, Written};
+use crate::disk::{
+    JobResult, Opened, PieceHash, Saved, StorageError, StorageErrorKind, Totals, Work, Written,
+};
 use crate::ids::PieceIndex;
 use crate::input::CloseReason;
 use crate::limits::BLOCK_BYTES;
@@ -140,7 +142,7 @@ impl Bench {
         have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));
         let mut unchecked = Bitfield::new(pieces);
         unchecked_pieces.iter().for_each(|piece| assert!(unchecked.set(PieceIndex::new(*piece))));
-        let opened = Opened { have: trusted, unchecked, totals: Totals::default(), stateful: true };
+        let opened = Opened { have: trusted, unchecked, totals: Totals::default(), saved: Saved::Begun };
         self.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
     }
 

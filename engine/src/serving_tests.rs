@@ -9,7 +9,7 @@ use super::*;
 use crate::alert::TorrentState;
 use crate::command::SeedGoal;
 use crate::config::RateLimits;
-use crate::disk::{Opened, Totals, Work};
+use crate::disk::{Opened, Saved, Totals, Work};
 use crate::input::CloseReason;
 use crate::limits::{
     BLOCK_BYTES, CHOKED_REQUESTS_MAX, IDLE_MESSAGES_MAX, KEEP_OUT_TIME, REPEATED_REQUESTS_MAX,
@@ -310,8 +310,52 @@ fn open(bench: &mut Bench, have: Option<u32>) {
     let torrent = bench.engine.routes.jobs[&job];
     let count = bench.engine.have(torrent).unwrap().piece_count();
     let have = if pieces > 0 { Bitfield::full(count) } else { Bitfield::new(count) };
-    let opened = Opened { have, unchecked: Bitfield::new(count), totals: Totals::default(), stateful: true };
+    let opened =
+        Opened { have, unchecked: Bitfield::new(count), totals: Totals::default(), saved: Saved::Begun };
     bench.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
+}
+
+/// What is asked of the disk from the end of its opening until all is stopped, of a torrent that is whole.
+fn asked_of_disk(saved: Saved) -> Vec<&'static str> {
+    let mut bench = Bench::with(Config::default(), 1, &[0], &[]);
+    bench.disk_asleep = true;
+    add(&mut bench, 1, |_| ());
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Open { .. })).expect("it begins");
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    let opened =
+        Opened { have: Bitfield::full(2), unchecked: Bitfield::new(2), totals: Totals::default(), saved };
+    bench.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
+    let of_it = |bench: &mut Bench| {
+        let torrents = &bench.engine.routes.jobs;
+        let works = bench.jobs.drain(..).collect::<Vec<_>>();
+        works.into_iter().filter(|(job, _)| torrents[job] == TorrentId(1)).collect::<Vec<_>>()
+    };
+    let mut asked = Vec::new();
+    for _ in 0..30 {
+        bench.pass(Duration::from_secs(1));
+        for (job, work) in of_it(&mut bench) {
+            let (word, result) = match work {
+                Work::Snapshot { .. } => ("snapshot", JobResult::Saved(Ok(()))),
+                other => panic!("{other:?}"),
+            };
+            asked.push(word);
+            bench.input(Input::JobDone { job, result });
+        }
+    }
+    bench.input(Input::Command(Command::RemoveTorrent { torrent: TorrentId(1) }));
+    asked.extend(of_it(&mut bench).into_iter().map(|(_, work)| match work {
+        Work::Snapshot { close: true, .. } => "snapshot to close with",
+        Work::Close => "close",
+        other => panic!("{other:?}"),
+    }));
+    asked
+}
+
+#[test]
+fn a_seed_that_is_as_it_was_closed_writes_nothing() {
+    assert_eq!(asked_of_disk(Saved::Begun), ["snapshot", "snapshot to close with"]);
+    assert_eq!(asked_of_disk(Saved::AsClosed), ["close"]);
+    assert_eq!(asked_of_disk(Saved::Nowhere), ["close"]);
 }
 
 fn state(bench: &Bench, n: u32) -> TorrentState {

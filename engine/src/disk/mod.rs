@@ -266,8 +266,20 @@ pub struct Opened {
     pub unchecked: Bitfield,
     /// Payload counted by earlier runs.
     pub totals: Totals,
-    /// Whether state is saved; not when there is nowhere to write it.
-    pub stateful: bool,
+    /// Where its state is written down.
+    pub saved: Saved,
+}
+
+/// What there is of a torrent's state on disk once it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Saved {
+    /// Nothing, as there is nowhere to write it.
+    Nowhere,
+    /// A journal, begun now.
+    Begun,
+    /// What an earlier run wrote when it closed the torrent, of which all is there and nothing has changed since. It says
+    /// that nobody writes to payload, so a snapshot comes before whoever does.
+    AsClosed,
 }
 
 /// A file's figures.

@@ -10,7 +10,7 @@ use super::journal::{self, Header, JOURNAL_BYTES_MAX, Journal};
 use super::judge::{self, Judged, Written};
 use super::snapshot::{self, Snapshot};
 use super::state_files::{Found, Kind, StateFiles, cannot_write};
-use super::{Opened, Place, Stat, Storage, StorageError, StorageErrorKind, Totals, payload};
+use super::{Opened, Place, Saved, Stat, Storage, StorageError, StorageErrorKind, Totals, payload};
 use crate::bitfield::Bitfield;
 use crate::command::ResumeMode;
 use crate::ids::FileIndex;
@@ -28,7 +28,7 @@ pub(super) fn open<S: Storage>(
         let mut judged = judge::distrust(&place.layout, &now);
         judge_padding(place, &mut judged);
         let Judged { have, unchecked, .. } = judged;
-        return Ok(Opened { have, unchecked, totals: Totals::default(), stateful: false });
+        return Ok(Opened { have, unchecked, totals: Totals::default(), saved: Saved::Nowhere });
     }
     let files = StateFiles::take(place, storage)?;
     let opened = open_with(place, resume, files.as_ref(), storage);
@@ -56,6 +56,9 @@ fn open_with<S: Storage>(
     };
     judge_padding(place, &mut judged);
     let totals = written.snapshot.as_ref().map_or_else(Totals::default, |snapshot| snapshot.totals);
+    if resume == ResumeMode::Resume && files.is_some() && !moved && is_as_closed(place, &written, &judged) {
+        return Ok(Opened { have: judged.have, unchecked: judged.unchecked, totals, saved: Saved::AsClosed });
+    }
     if let Some(files) = files {
         let of_snapshot = written.snapshot.as_ref().map_or(0, |snapshot| snapshot.epoch);
         let of_journal = written.journal.as_ref().map_or(0, |journal| journal.header.epoch);
@@ -66,11 +69,22 @@ fn open_with<S: Storage>(
             have,
             unchecked,
             totals,
-            stateful: true,
+            saved: Saved::Begun,
         })
     } else {
-        Ok(Opened { have: judged.have, unchecked: judged.unchecked, totals, stateful: false })
+        Ok(Opened { have: judged.have, unchecked: judged.unchecked, totals, saved: Saved::Nowhere })
     }
+}
+
+/// Whether all is there, and just so as when it was closed, by this run of the machine.
+fn is_as_closed(place: &Place, written: &Written, judged: &Judged) -> bool {
+    let (Some(journal), Some(snapshot)) = (&written.journal, &written.snapshot) else { return false };
+    snapshot.closed
+        && journal.header.closed
+        && journal.header.boot_id == place.boot_id
+        && judged.have.is_full()
+        && judged.unchecked.count() == 0
+        && judged.files == journal.files
 }
 
 /// Pieces of padding alone are there if the torrent says of them that they are zeros. Zeros of one length have one hash,

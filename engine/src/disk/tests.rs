@@ -1,5 +1,6 @@
 //! Every job on files in memory, and what is left after kills, power cuts, other programs and failing calls.
 
+mod closed;
 mod padding;
 
 use std::sync::Arc;
@@ -397,7 +398,7 @@ fn a_reboot_after_a_clean_close_hashes_nothing() {
     desk.later(100_000);
     let opened = desk.open(Resume).unwrap();
     assert_eq!((numbers(&opened.have), numbers(&opened.unchecked)), (vec![1, 4], NONE));
-    assert_eq!((opened.totals, opened.stateful), (Totals { downloaded: 5, uploaded: 7 }, true));
+    assert_eq!((opened.totals, opened.saved), (Totals { downloaded: 5, uploaded: 7 }, Saved::Begun));
 }
 
 #[test]
@@ -510,7 +511,7 @@ fn recheck_forgets_even_through_a_power_cut() {
     desk.close(&[0, 1]);
     let opened = desk.open(Recheck).unwrap();
     assert_eq!((numbers(&opened.have), numbers(&opened.unchecked)), (NONE, vec![0, 1]));
-    assert_eq!((opened.totals.uploaded, opened.stateful), (7, true));
+    assert_eq!((opened.totals.uploaded, opened.saved), (7, Saved::Begun));
     desk.storage.cut_power();
     desk.reboot();
     assert_eq!(desk.opened(), (NONE, vec![0, 1]));
@@ -525,7 +526,7 @@ fn no_state_leaves_no_file_and_reads_none() {
     let before = desk.storage.files.clone();
     let opened = desk.open(NoState).unwrap();
     assert_eq!((numbers(&opened.have), numbers(&opened.unchecked)), (NONE, vec![0]));
-    assert!(!opened.stateful);
+    assert_eq!(opened.saved, Saved::Nowhere);
     assert_eq!(desk.storage.files, before);
     assert!(desk.storage.locks.is_empty());
 }
@@ -554,12 +555,12 @@ fn a_read_only_root_keeps_its_state_elsewhere() {
     desk.storage.put("/downloads/t/a", &payload);
     desk.storage.read_only.insert(ROOT.to_owned(), StorageErrorKind::ReadOnly);
     let opened = desk.open(Resume).unwrap();
-    assert_eq!((opened.unchecked.count(), opened.stateful), (5, false));
+    assert_eq!((opened.unchecked.count(), opened.saved), (5, Saved::Nowhere));
     assert!(desk.storage.locks.is_empty());
 
     desk.change_place(|place| place.state_root = STATE.to_owned());
     let opened = desk.open(Resume).unwrap();
-    assert_eq!((opened.unchecked.count(), opened.stateful), (5, true));
+    assert_eq!((opened.unchecked.count(), opened.saved), (5, Saved::Begun));
     desk.record(&[0, 1, 2, 3, 4], &[]).unwrap();
     desk.storage.kill();
     assert_eq!(desk.opened(), (vec![0, 1, 2, 3, 4], NONE));
@@ -587,7 +588,10 @@ fn state_beside_a_read_only_payload_is_read() {
     desk.close(&[0, 1]);
     desk.storage.read_only.insert(ROOT.to_owned(), StorageErrorKind::ReadOnly);
     let opened = desk.open(Resume).unwrap();
-    assert_eq!((numbers(&opened.have), opened.totals.uploaded, opened.stateful), (vec![0, 1], 7, false));
+    assert_eq!(
+        (numbers(&opened.have), opened.totals.uploaded, opened.saved),
+        (vec![0, 1], 7, Saved::Nowhere)
+    );
 }
 
 /// A sweep met a disk that was read-only and refused to be read once: it was taken for one with nothing written on it (S24).
@@ -905,7 +909,7 @@ fn fails_at(call: u64, kind: StorageErrorKind, power_cut: bool) -> bool {
                 let _ = desk.record(&[piece], &[]);
             }
         }
-        if opened.stateful {
+        if opened.saved != Saved::Nowhere {
             let _ = desk.snapshot_of(&have, &[], false);
         }
         if desk.write(4).is_ok() {

@@ -541,9 +541,7 @@ impl Torrent {
     }
 
     fn on_opened(&mut self, context: &mut Context<'_>, opened: Opened) {
-        if opened.stateful {
-            self.resume.enable();
-        }
+        self.resume.enable(opened.saved);
         self.totals_before = opened.totals;
         for piece in opened.have.iter() {
             self.on_have(piece);
@@ -574,7 +572,7 @@ impl Torrent {
         if !self.announcer.has_begun() {
             self.announcer.start(context.now);
         }
-        self.resume.on_changed(context.now);
+        self.resume.on_begun(context.now);
         self.enter(context, if whole { TorrentState::Seeding } else { TorrentState::Downloading });
         self.hear_early(context);
     }
@@ -656,7 +654,8 @@ impl Torrent {
             return;
         }
         self.closing = true;
-        let work = if self.resume.is_enabled() { self.snapshot(true) } else { Work::Close };
+        let is_saved = self.resume.is_as_closed() && self.totals() == self.totals_before;
+        let work = if self.resume.is_enabled() && !is_saved { self.snapshot(true) } else { Work::Close };
         self.submit(context, Purpose::Close, work);
     }
 

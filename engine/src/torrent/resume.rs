@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::disk::Saved;
 use crate::ids::PieceIndex;
 use crate::time::Instant;
 
@@ -11,6 +12,8 @@ use crate::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Resume {
     enabled: bool,
+    /// What is on disk says that nobody writes: the next thing to write down is a snapshot.
+    closed: bool,
     good: Vec<PieceIndex>,
     touched: BTreeSet<PieceIndex>,
     doubted: BTreeSet<PieceIndex>,
@@ -43,13 +46,23 @@ pub(crate) enum Save {
 }
 
 impl Resume {
-    /// State can be saved.
-    pub(crate) fn enable(&mut self) {
-        self.enabled = true;
+    /// The torrent is open; state can be saved, unless there is nowhere to.
+    pub(crate) fn enable(&mut self, saved: Saved) {
+        self.enabled = saved != Saved::Nowhere;
+        self.closed = saved == Saved::AsClosed;
     }
 
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// Whether what is on disk is as an earlier run closed it, and still says all there is to say of pieces.
+    pub(crate) fn is_as_closed(&self) -> bool {
+        self.closed && !self.owes_record() && self.dirty_since.is_none()
+    }
+
+    fn owes_record(&self) -> bool {
+        !self.good.is_empty() || !self.touched.is_empty() || !self.doubted.is_empty()
     }
 
     pub(crate) fn on_good(&mut self, now: Instant, piece: PieceIndex) {
@@ -102,14 +115,14 @@ impl Resume {
         if self.job_out || !self.enabled {
             return None;
         }
-        if !self.good.is_empty() || !self.touched.is_empty() || !self.doubted.is_empty() {
+        if self.owes_record() && !self.closed {
             self.job_out = true;
             self.dirty_since.get_or_insert(now);
             let touched = std::mem::take(&mut self.touched).into_iter().collect();
             let doubted = std::mem::take(&mut self.doubted).into_iter().collect();
             return Some(Save::Record { good: std::mem::take(&mut self.good), touched, doubted });
         }
-        if self.deadline().is_some_and(|at| at <= now) {
+        if self.owes_record() || self.deadline().is_some_and(|at| at <= now) {
             self.job_out = true;
             self.unsynced_bytes = 0;
             self.doubts_saving = std::mem::take(&mut self.doubts_unsaved);
@@ -140,7 +153,14 @@ impl Resume {
                 self.dirty_since = self.saving_since.or(self.dirty_since);
                 self.doubts_unsaved |= saving;
             }
-            None => {}
+            None => self.closed = false,
+        }
+    }
+
+    /// Everybody begins: what is not written down yet is, soon.
+    pub(crate) fn on_begun(&mut self, now: Instant) {
+        if !self.closed {
+            self.on_changed(now);
         }
     }
 
@@ -169,7 +189,7 @@ mod tests {
     #[test]
     fn records_go_at_once_and_gather_while_one_is_out() {
         let mut resume = Resume::default();
-        resume.enable();
+        resume.enable(Saved::Begun);
         let piece = PieceIndex::new;
         let record = |good: &[u32], touched: &[u32], doubted: &[u32]| {
             let pieces = |numbers: &[u32]| numbers.iter().map(|number| piece(*number)).collect();
@@ -202,9 +222,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_closed_stays_so_until_a_snapshot_says_that_somebody_writes() {
+        let mut resume = Resume::default();
+        resume.enable(Saved::AsClosed);
+        resume.on_begun(Instant(0));
+        let far = Instant(60_000_000_000);
+        assert_eq!((resume.poll(far), resume.is_as_closed()), (None, true));
+        resume.on_lost(Instant(1), PieceIndex::new(3));
+        assert!(!resume.is_as_closed());
+        for failed in [true, false] {
+            assert_eq!(resume.poll(Instant(2)), Some(Save::Snapshot));
+            assert_eq!(resume.poll(Instant(2)), None, "one at a time");
+            resume.on_saved(failed.then_some(Save::Snapshot));
+        }
+        assert!(matches!(resume.poll(Instant(3)), Some(Save::Record { .. })));
+        resume.on_saved(None);
+        assert!(!resume.is_as_closed());
+    }
+
+    #[test]
     fn much_that_was_written_is_synced_at_once() {
         let mut resume = Resume::default();
-        resume.enable();
+        resume.enable(Saved::Begun);
         resume.on_good(Instant(5), PieceIndex::new(1));
         assert!(matches!(resume.poll(Instant(5)), Some(Save::Record { .. })));
         resume.on_saved(None);
@@ -222,7 +261,7 @@ mod tests {
     #[test]
     fn of_a_record_that_failed_only_what_still_holds_is_written_again() {
         let mut resume = Resume::default();
-        resume.enable();
+        resume.enable(Saved::Begun);
         let piece = PieceIndex::new;
         (1..=3).for_each(|number| resume.on_good(Instant(0), piece(number)));
         resume.on_doubted(piece(2));
@@ -238,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_in_doubt_is_saved_at_once_and_owed_until_then() {
         let mut resume = Resume::default();
-        resume.enable();
+        resume.enable(Saved::Begun);
         assert!(!resume.owes_doubts());
         resume.on_doubted(PieceIndex::new(1));
         assert!(matches!(resume.poll(Instant(5)), Some(Save::Record { .. })));

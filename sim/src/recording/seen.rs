@@ -492,7 +492,7 @@ const MOMENTS_KEPT: usize = 40;
 #[cfg(test)]
 mod tests {
     use taipei_engine::Bitfield;
-    use taipei_engine::disk::{Opened, Totals};
+    use taipei_engine::disk::{Opened, Saved, Totals};
 
     use super::*;
 
@@ -518,7 +518,7 @@ mod tests {
         seen.learn(TorrentId(0), &file);
         let have = Bitfield::full(1);
         let (unchecked, totals) = (Bitfield::new(3), Totals::default());
-        let opened = JobResult::Opened(Ok(Opened { have, unchecked, totals, stateful: true }));
+        let opened = JobResult::Opened(Ok(Opened { have, unchecked, totals, saved: Saved::Begun }));
         for (result, total) in [(opened, 16384), (JobResult::Checked(Ok(vec![true, true])), 40000)] {
             seen.checks.insert(JobId(1), hash);
             seen.checked(JobId(1), &result);

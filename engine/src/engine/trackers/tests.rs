@@ -10,7 +10,7 @@ use crate::alert::SwarmCounts;
 use crate::bitfield::Bitfield;
 use crate::command::{AddTorrent, Command};
 use crate::config::{Config, StartValues};
-use crate::disk::{JobResult, Opened, Totals, Work};
+use crate::disk::{JobResult, Opened, Saved, Totals, Work};
 use crate::ids::TorrentId;
 use crate::input::Input;
 use crate::limits::TRACKER_REQUESTS_MAX;
@@ -81,7 +81,7 @@ impl Bench {
                                 have: Bitfield::new(1),
                                 unchecked: Bitfield::new(1),
                                 totals: Totals::default(),
-                                stateful: false,
+                                saved: Saved::Nowhere,
                             })),
                             _ => JobResult::Saved(Ok(())),
                         };

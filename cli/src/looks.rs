@@ -1,0 +1,66 @@
+//! Which torrents are asked for their figures, and when: all of them every time where they are few.
+
+use crate::view::View;
+
+/// The looks at very many torrents.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    /// Where the next look goes on among those that do little.
+    next: usize,
+}
+
+impl Looks {
+    /// Whose figures are wanted at this look: of those that do something, and of some of the others in turn.
+    pub(crate) fn next(&mut self, views: &[View]) -> Vec<usize> {
+        let is_there = |index: &usize| !views[*index].has_failed;
+        if views.len() <= ALL_MAX {
+            return (0..views.len()).filter(is_there).collect();
+        }
+        let mut wanted: Vec<usize> =
+            (0..views.len()).filter(|index| views[*index].is_busy()).take(BUSY_MAX).collect();
+        let from = self.next;
+        self.next = (from + IN_TURN) % views.len();
+        let in_turn = (from..from + IN_TURN).map(|index| index % views.len());
+        wanted.extend(in_turn.filter(|index| is_there(index) && !views[*index].is_busy()));
+        wanted
+    }
+
+    /// Whose figures are wanted at the end.
+    pub(crate) fn last(&mut self, views: &[View]) -> Vec<usize> {
+        if views.len() <= ALL_MAX {
+            self.next(views)
+        } else {
+            (0..views.len()).filter(|index| views[*index].is_busy()).collect()
+        }
+    }
+}
+
+/// So many are asked all together.
+const ALL_MAX: usize = 200;
+/// Of more than that: so many of those that do something, and so many of the others, at each look.
+const BUSY_MAX: usize = 300;
+const IN_TURN: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use taipei_engine::TorrentState;
+
+    use super::*;
+
+    #[test]
+    fn few_are_asked_each_time_and_of_many_the_busy_ones_and_the_others_in_turn() {
+        let mut views: Vec<View> = (0..250).map(|_| View::new("t", 0)).collect();
+        assert_eq!(Looks::default().next(&views[..200]).len(), 200);
+        views.iter_mut().for_each(|view| view.state = TorrentState::Seeding);
+        views[249].state = TorrentState::Downloading;
+        views[7].has_failed = true;
+        let mut looks = Looks::default();
+        let first: Vec<usize> = looks.next(&views);
+        assert_eq!((first[0], first.len()), (249, 1 + 99));
+        let second = looks.next(&views);
+        assert_eq!(second[..3], [249, 100, 101]);
+        let third = looks.next(&views);
+        assert_eq!((third[1], third.last()), (200, Some(&49)));
+        assert_eq!(looks.last(&views), [249]);
+    }
+}
