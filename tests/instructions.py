@@ -36,7 +36,7 @@ def main():
     ap.add_argument("programs", type=Path)
     ap.add_argument("--update", action="store_true", help="write what is counted now")
     ap.add_argument("names", nargs="*", help="instead of all")
-    args = ap.parse_args()
+    args = ap.parse_intermixed_args()
     if not shutil.which(COUNTER[0]):
         print("!! no valgrind: nothing can count instructions here")
         return 2

@@ -1,11 +1,11 @@
 //! Which pieces somebody has.
 
+use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::metainfo::{Layout, ListedFile, StoragePath};
 use taipei_engine::rng::Rng;
 use taipei_engine::{Bitfield, PieceIndex};
 
 use super::PIECES;
-use taipei_engine::limits::BLOCK_BYTES;
 
 /// All that the engine does with bitfields, of pieces drawn anew each time.
 pub(super) fn walk(times: u64) -> String {

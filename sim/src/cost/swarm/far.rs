@@ -53,7 +53,7 @@ impl Far {
         for chunk in chunks {
             self.reader.handle_bytes(chunk, &mut messages).expect("it is a handshake");
         }
-        assert_eq!(messages, [handshake.clone()], "it is read as it was sent");
+        assert_eq!(messages, std::slice::from_ref(handshake), "it is read as it was sent");
     }
 
     /// Messages are to be sent to it. Whether they are the first since it was sent any.
