@@ -6,7 +6,9 @@ them; its processor has no SHA instructions, so hashing costs more there than it
 
 Each `[[bench]]` of instructions.toml is a command of a release build, `run`, and the `instructions` that it took. `less` is a command
 whose count is taken away: what comes before that which is measured. `over` and `percent` bound it by another bench: so much more
-than that one at most. More than a tenth above its figure is red; more than a tenth below asks for a new figure.
+than that one at most. `units` says how many of something that is (blocks, rounds), and `at_most` how many instructions
+each may take, whatever the figure says. More than a tenth above its figure is red; more than a tenth below asks for a new
+figure.
 
     instructions.py DIRECTORY-OF-PROGRAMS [--update] [NAME...]
 
@@ -34,7 +36,7 @@ def main():
     ap.add_argument("programs", type=Path)
     ap.add_argument("--update", action="store_true", help="write what is counted now")
     ap.add_argument("names", nargs="*", help="instead of all")
-    args = ap.parse_args()
+    args = ap.parse_intermixed_args()
     if not shutil.which(COUNTER[0]):
         print("!! no valgrind: nothing can count instructions here")
         return 2
@@ -63,6 +65,12 @@ def judge(bench, counts, is_update):
         wrong.append(f"{name}: {more:+.1%} against its figure; where that is meant, --update")
     if not is_update and more < -TOLERANCE:
         print(f"   better than its figure by more than a tenth: --update")
+    if "units" in bench:
+        each = count / bench["units"]
+        most = f", at most {bench['at_most']:,}" if "at_most" in bench else ""
+        print(f"{'':<24} {each:>15,.0f} for each of {bench['units']:,}{most}")
+        if each > bench.get("at_most", each):
+            wrong.append(f"{name}: {each:,.0f} instructions for each, at most {bench['at_most']:,}")
     other = counts.get(bench.get("over"))
     if isinstance(other, int):
         over = count / other - 1

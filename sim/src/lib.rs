@@ -11,6 +11,7 @@
 pub mod canary;
 pub mod capture;
 pub mod content;
+pub mod cost;
 pub mod disk;
 pub mod events;
 mod families;

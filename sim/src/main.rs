@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{canaries, diff, merge, museum, replay, run, shrink, swarms, sweep, write};
+use crate::commands::{canaries, cost, diff, merge, museum, replay, run, shrink, swarms, sweep, write};
 
 /// Runs swarms of the real engine in simulated worlds.
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Verb {
     Museum(museum::MuseumArgs),
     /// Shows how soon crowds have everything, against what their links allow
     Swarms(swarms::SwarmsArgs),
+    /// Does one thing many times, for its instructions to be counted
+    Cost(cost::CostArgs),
     /// Runs the seeds that it reads from its input, for `sweep`
     #[command(hide = true)]
     Worker(sweep::WorkerArgs),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Canaries(args) => canaries::canaries(&args),
         Verb::Museum(args) => museum::museum(&args),
         Verb::Swarms(args) => swarms::swarms(&args),
+        Verb::Cost(args) => cost::cost(&args),
         Verb::Worker(args) => sweep::work(&args),
     };
     ExitCode::from(status.unwrap_or_else(|message| {

@@ -173,13 +173,14 @@ impl Torrent {
             Filed::Duplicate => self.wasted_bytes += bytes,
             Filed::New { others, complete } => {
                 // Who was released from it may still send it.
-                let late = self.peers.iter().filter(|(other, peer)| {
-                    **other != connection
-                        && peer.requests.may_collide()
-                        && peer.requests.contains(piece, block)
-                });
-                let late: Vec<_> =
-                    late.map(|(other, _)| *other).filter(|other| !others.contains(other)).collect();
+                let peers = &self.peers;
+                self.may_collide
+                    .retain(|other| peers.get(other).is_some_and(|peer| peer.requests.may_collide()));
+                let late = self
+                    .may_collide
+                    .iter()
+                    .filter(|other| **other != connection && peers[*other].requests.contains(piece, block));
+                let late: Vec<_> = late.copied().filter(|other| !others.contains(other)).collect();
                 // First: whoever has nothing to ask for any more may be given the piece of a slow one, and not this one.
                 if complete {
                     self.on_whole(context, piece);

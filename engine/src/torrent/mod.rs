@@ -32,7 +32,7 @@ mod vectors;
 mod verify;
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub(crate) struct Torrent {
     freed: bool,
     /// A peer has nothing to do while others' pieces that it may not join are under way.
     held_back: bool,
+    /// Peers with released requests out; some of them may have none any more, or be gone.
+    may_collide: BTreeSet<ConnectionId>,
     /// Whose messages are at hand: it is asked for more when the last of them is known.
     reading: Option<ConnectionId>,
     /// That all that is wanted is here was said, or was so from the start.
@@ -237,6 +239,7 @@ impl Torrent {
             unsent: Vec::new(),
             freed: false,
             held_back: false,
+            may_collide: BTreeSet::new(),
             reading: None,
             told_complete: false,
             reported_bytes: 0,

@@ -25,8 +25,10 @@ use crate::time::Instant;
 pub(crate) struct Pieces {
     states: Vec<State>,
     partials: BTreeMap<PieceIndex, Partial>,
-    /// Partial pieces with a block that nobody was asked for, oldest first.
-    open: BTreeSet<(u64, PieceIndex)>,
+    /// Partial pieces with a block that nobody was asked for, by owner, oldest first.
+    open: BTreeSet<(Option<ConnectionId>, u64, PieceIndex)>,
+    /// Partial pieces of which something is in memory, by how much.
+    buffered: BTreeSet<(u64, PieceIndex)>,
     begun: u64,
     missing_count: u32,
     /// How often each piece was taken from a peer that kept others waiting.
@@ -115,6 +117,7 @@ impl Pieces {
             states,
             partials: BTreeMap::new(),
             open: BTreeSet::new(),
+            buffered: BTreeSet::new(),
             begun: 0,
             seized: BTreeMap::new(),
             blocks_wanted,
@@ -133,7 +136,7 @@ impl Pieces {
 
     /// Whether every block that is not here was asked of somebody, or will be of the one who alone may be.
     pub(crate) fn all_requested(&self) -> bool {
-        self.missing_count == 0 && self.open.iter().all(|(_, piece)| self.is_exclusive(*piece))
+        self.missing_count == 0 && self.open.iter().all(|(.., piece)| self.is_exclusive(*piece))
     }
 
     /// Bytes in memory of pieces that are not whole.
@@ -171,7 +174,7 @@ impl Pieces {
         self.states[piece.at()] = State::Partial;
         self.missing_count -= 1;
         self.begun += 1;
-        self.open.insert((self.begun, piece));
+        self.open.insert((Some(owner), self.begun, piece));
         self.partials.insert(
             piece,
             Partial {
@@ -193,17 +196,21 @@ impl Pieces {
     /// Partial pieces that `peer` may be asked for, best first: its own, then those nobody owns. With `join`, those of
     /// others as well.
     pub(crate) fn open_for(&self, peer: ConnectionId, join: bool) -> Vec<PieceIndex> {
-        let rank = |piece: &PieceIndex| match &self.partials[piece] {
-            partial if partial.owner == Some(peer) => Some(0),
-            partial if partial.is_abandoned() => None,
-            partial if partial.owner.is_none() => Some(1),
-            partial if join && !partial.exclusive => Some(2),
-            _ => None,
+        let of = |owner| {
+            let first = PieceIndex::new(0);
+            self.open.range((owner, 0, first)..(owner, u64::MAX, first)).map(|(.., piece)| *piece)
         };
-        let mut ranked: Vec<_> =
-            self.open.iter().filter_map(|(number, piece)| Some((rank(piece)?, *number, *piece))).collect();
-        ranked.sort_unstable();
-        ranked.into_iter().map(|(_, _, piece)| piece).collect()
+        let nobodys = of(None).filter(|piece| !self.partials[piece].is_abandoned());
+        let mut open: Vec<_> = of(Some(peer)).chain(nobodys).collect();
+        if join {
+            let theirs = self.open.iter().filter(|(owner, _, piece)| {
+                owner.is_some_and(|owner| owner != peer) && !self.partials[piece].exclusive
+            });
+            let mut theirs: Vec<_> = theirs.map(|(_, number, piece)| (*number, *piece)).collect();
+            theirs.sort_unstable();
+            open.extend(theirs.into_iter().map(|(_, piece)| piece));
+        }
+        open
     }
 
     /// Asks `peer` for up to `count` blocks of a partial piece that nobody was asked for, but for those in `not`.
@@ -217,7 +224,7 @@ impl Pieces {
         let Some(partial) = self.partials.get_mut(&piece) else { return Vec::new() };
         let mut claimed = Vec::new();
         if partial.owner.is_none() {
-            partial.owner = Some(peer);
+            partial.change_owner(piece, Some(peer), &mut self.open);
         }
         for (index, block) in partial.blocks.iter_mut().enumerate() {
             if claimed.len() as u32 == count || partial.free_count == 0 {
@@ -231,7 +238,7 @@ impl Pieces {
             }
         }
         if partial.free_count == 0 {
-            self.open.remove(&(partial.number, piece));
+            self.open.remove(&(partial.owner, partial.number, piece));
         }
         claimed
     }
@@ -343,7 +350,7 @@ impl Pieces {
     pub(crate) fn release(&mut self, piece: PieceIndex, block: BlockIndex, peer: ConnectionId) -> bool {
         let Some(partial) = self.partials.get_mut(&piece) else { return false };
         if partial.owner == Some(peer) {
-            partial.owner = None;
+            partial.change_owner(piece, None, &mut self.open);
         }
         let Some(place @ Block::Requested(..)) = partial.blocks.get_mut(block.0 as usize) else {
             return false;
@@ -356,7 +363,7 @@ impl Pieces {
         if more.is_empty() {
             *place = Block::Free;
             partial.free_count += 1;
-            self.open.insert((partial.number, piece));
+            self.open.insert((partial.owner, partial.number, piece));
             return true;
         }
         *first = more.remove(0);
@@ -365,8 +372,10 @@ impl Pieces {
 
     /// A peer is gone or stopped serving: its partial pieces are nobody's.
     pub(crate) fn disown(&mut self, peer: ConnectionId) {
-        for partial in self.partials.values_mut().filter(|partial| partial.owner == Some(peer)) {
-            partial.owner = None;
+        for (piece, partial) in &mut self.partials {
+            if partial.owner == Some(peer) {
+                partial.change_owner(*piece, None, &mut self.open);
+            }
         }
     }
 
@@ -390,7 +399,7 @@ impl Pieces {
             if partial.owner.is_some() || partial.is_abandoned() {
                 return Filed::Duplicate;
             }
-            partial.owner = Some(peer);
+            partial.change_owner(piece, Some(peer), &mut self.open);
         }
         let Some(place) = partial.blocks.get_mut(block.0 as usize) else { return Filed::Duplicate };
         let others = match place {
@@ -398,7 +407,7 @@ impl Pieces {
             Block::Free => {
                 partial.free_count -= 1;
                 if partial.free_count == 0 {
-                    self.open.remove(&(partial.number, piece));
+                    self.open.remove(&(partial.owner, partial.number, piece));
                 }
                 Vec::new()
             }
@@ -411,7 +420,9 @@ impl Pieces {
         };
         let bytes = u64::from(data.len());
         *place = Block::Buffered(data);
+        self.buffered.remove(&(partial.buffered_bytes, piece));
         partial.buffered_bytes += bytes;
+        self.buffered.insert((partial.buffered_bytes, piece));
         self.buffered_bytes += bytes;
         partial.wanted_count -= 1;
         self.blocks_wanted -= 1;
@@ -422,14 +433,14 @@ impl Pieces {
 
     /// The partial piece with the most bytes in memory.
     pub(crate) fn largest_buffered(&self) -> Option<PieceIndex> {
-        let (piece, partial) = self.partials.iter().max_by_key(|(_, partial)| partial.buffered_bytes)?;
-        (partial.buffered_bytes > 0).then_some(*piece)
+        self.buffered.last().map(|(_, piece)| *piece)
     }
 
     /// Lets go of what is in memory of a partial piece, for writing it early.
     pub(crate) fn flush(&mut self, piece: PieceIndex) -> Vec<Run> {
         let Some(partial) = self.partials.get_mut(&piece) else { return Vec::new() };
         let runs = partial.take_runs();
+        self.buffered.remove(&(partial.buffered_bytes, piece));
         self.buffered_bytes -= partial.buffered_bytes;
         partial.buffered_bytes = 0;
         partial.stored = true;
@@ -441,6 +452,7 @@ impl Pieces {
         let mut partial = self.partials.remove(&piece).expect("only a partial piece becomes whole");
         assert_eq!(partial.wanted_count, 0, "only a whole piece is verified");
         self.states[piece.at()] = State::Verifying;
+        self.buffered.remove(&(partial.buffered_bytes, piece));
         self.buffered_bytes -= partial.buffered_bytes;
         let in_memory = |block: &Block| match block {
             Block::Buffered(data) => Some(data.clone()),
@@ -466,9 +478,10 @@ impl Pieces {
     /// What is here of a partial piece is thrown away; gives the blocks that were asked for, and of whom.
     pub(crate) fn reset(&mut self, layout: &Layout, piece: PieceIndex) -> Vec<(BlockIndex, ConnectionId)> {
         let Some(partial) = self.partials.remove(&piece) else { return Vec::new() };
-        self.open.remove(&(partial.number, piece));
+        self.open.remove(&(partial.owner, partial.number, piece));
         self.states[piece.at()] = State::Missing;
         self.missing_count += 1;
+        self.buffered.remove(&(partial.buffered_bytes, piece));
         self.buffered_bytes -= partial.buffered_bytes;
         self.blocks_wanted += u64::from(layout.block_count(piece) - partial.wanted_count);
         let mut asked = Vec::new();
@@ -496,6 +509,19 @@ impl Partial {
     fn is_abandoned(&self) -> bool {
         let has_begun = !self.senders.is_empty() || self.free_count < self.wanted_count;
         self.exclusive && self.owner.is_none() && has_begun
+    }
+
+    /// Its place among the open ones goes by its owner.
+    fn change_owner(
+        &mut self,
+        piece: PieceIndex,
+        owner: Option<ConnectionId>,
+        open: &mut BTreeSet<(Option<ConnectionId>, u64, PieceIndex)>,
+    ) {
+        if open.remove(&(self.owner, self.number, piece)) {
+            open.insert((owner, self.number, piece));
+        }
+        self.owner = owner;
     }
 
     fn is_asked_of(&self, peer: ConnectionId) -> bool {

@@ -216,7 +216,7 @@ proptest! {
                         let asked = count(|block| matches!(block, Block::Requested(..)));
                         let in_memory = count(|block| matches!(block, Block::Buffered(_)));
                         prop_assert_eq!((free, free + asked), (partial.free_count, partial.wanted_count));
-                        prop_assert_eq!(pieces.open.contains(&(partial.number, at)), free > 0);
+                        prop_assert_eq!(pieces.open.contains(&(partial.owner, partial.number, at)), free > 0);
                         wanted += free + asked;
                         buffered += in_memory * 16;
                     }
@@ -225,6 +225,25 @@ proptest! {
                 }
             }
             prop_assert_eq!((u64::from(wanted), u64::from(buffered)), (pieces.blocks_wanted(), pieces.buffered_bytes()));
+            // What is kept in order is what a look at all of them says.
+            let open = pieces.partials.values().filter(|partial| partial.free_count > 0).count();
+            prop_assert_eq!(pieces.open.len(), open);
+            let largest = pieces.partials.iter().filter(|(_, partial)| partial.buffered_bytes > 0);
+            let largest = largest.max_by_key(|(_, partial)| partial.buffered_bytes).map(|(at, _)| *at);
+            prop_assert_eq!(pieces.largest_buffered(), largest);
+            for (n, join) in (0..4).flat_map(|n| [(n, false), (n, true)]) {
+                let rank = |partial: &Partial| match partial.owner {
+                    Some(owner) if owner == peer(n) => Some(0),
+                    None if !partial.is_abandoned() => Some(1),
+                    Some(_) if join && !partial.exclusive => Some(2),
+                    _ => None,
+                };
+                let open = pieces.partials.iter().filter(|(_, partial)| partial.free_count > 0);
+                let ranked = open.filter_map(|(at, partial)| Some((rank(partial)?, partial.number, *at)));
+                let ranked: std::collections::BTreeSet<_> = ranked.collect();
+                let want: Vec<_> = ranked.into_iter().map(|(.., at)| at).collect();
+                prop_assert_eq!(pieces.open_for(peer(n), join), want);
+            }
         }
     }
 }

@@ -205,6 +205,9 @@ impl Torrent {
             self.drop_peer(context, connection, &Fault::Unwanted);
         } else {
             let released = peer.requests.handle_timeout(context.now);
+            if peer.requests.may_collide() {
+                self.may_collide.insert(connection);
+            }
             if peer.rejected_long_ago(context.now) {
                 peer.forget_rejected();
             }

@@ -1,6 +1,7 @@
 //! What the command line can do, one file a command, and what they have in common.
 
 pub(crate) mod canaries;
+pub(crate) mod cost;
 pub(crate) mod diff;
 pub(crate) mod merge;
 pub(crate) mod museum;
