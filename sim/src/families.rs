@@ -14,6 +14,7 @@ pub(crate) type Family = fn(&mut Rng, &mut Swarm);
 pub(crate) const FAMILIES: &[(&str, Family)] = &[
     ("loss", loss),
     ("crash", crash),
+    ("restart", restart),
     ("disk", disk),
     ("trouble", trouble),
     ("damage", damage),
@@ -74,6 +75,17 @@ fn crash(rng: &mut Rng, swarm: &mut Swarm) {
         swarm.leech_disk += "rename_durable = false, ";
     }
     swarm.expects += "[[expect]]\nresume = { claimed_but_bad = 0, lost = \"<= unsynced\" }\n";
+}
+
+/// Users who end it and begin it again, with what is whole and with what is not.
+fn restart(rng: &mut Rng, swarm: &mut Swarm) {
+    for _ in 0..between(rng, 1, 3) {
+        let (at, host, away) =
+            (swarm.moment(rng), swarm.host(rng), length(rng, 100 * MILLISECOND, 60 * SECOND));
+        swarm.parts += &format!(
+            "[[fault]]\nat = \"{at}\"\nkind = \"restart\"\npick = \"{host}\"\nback_after = \"{away}\"\n"
+        );
+    }
 }
 
 /// Disks that are slow, or full for a while.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant as Wall};
 
-use taipei_engine::disk::{JobResult, Opened, Totals, Work};
+use taipei_engine::disk::{JobResult, Opened, Saved, Totals, Work};
 use taipei_engine::{
     AddTorrent, Bitfield, Command, Config, Engine, Input, Instant, Output, StartValues, TorrentId,
 };
@@ -62,7 +62,7 @@ impl Session {
                         have: Bitfield::new(count),
                         unchecked: Bitfield::new(count),
                         totals: Totals::default(),
-                        stateful: true,
+                        saved: Saved::Begun,
                     })),
                     Work::Snapshot { .. } => JobResult::Saved(Ok(())),
                     Work::Allocate { .. } => JobResult::Allocated(Ok(())),

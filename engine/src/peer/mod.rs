@@ -107,6 +107,8 @@ pub(crate) struct Peer {
     last_received: Instant,
     last_sent: Instant,
     outbox: Vec<Message>,
+    /// New pieces of ours that it is told of with the next message, or soon.
+    held_haves: Vec<u32>,
 }
 
 /// How far a connection is.
@@ -176,6 +178,7 @@ impl Peer {
             last_received: now,
             last_sent: now,
             outbox: Vec::new(),
+            held_haves: Vec::new(),
         }
     }
 
@@ -269,7 +272,25 @@ impl Peer {
 
     pub(crate) fn take_outbox(&mut self, now: Instant) -> Vec<Message> {
         self.last_sent = now;
+        self.release_haves();
         std::mem::take(&mut self.outbox)
+    }
+
+    /// It hears of a piece that it has: with the next message, or by [`Self::release_haves`].
+    pub(crate) fn hold_have(&mut self, piece: PieceIndex) {
+        self.held_haves.push(piece.get());
+    }
+
+    /// A piece is gone before it heard of it.
+    pub(crate) fn unhold_have(&mut self, piece: PieceIndex) {
+        self.held_haves.retain(|held| *held != piece.get());
+    }
+
+    /// Queues what was held; true when that is the first since the last `take_outbox`.
+    pub(crate) fn release_haves(&mut self) -> bool {
+        let first = self.outbox.is_empty() && !self.held_haves.is_empty();
+        self.outbox.extend(self.held_haves.drain(..).map(Message::Have));
+        first
     }
 
     /// When it last said anything.

@@ -328,7 +328,7 @@ impl Torrent {
             self.resume.on_good(context.now, piece);
             self.resume.on_unsynced(u64::from(self.place.layout.piece_bytes(piece)));
             context.alert(Alert::PieceFinished { torrent: self.id, piece });
-            self.tell_have(piece);
+            self.tell_have(context.now, piece);
             if context.has_bug(OldBug::HaveAndQueued) {
                 self.offer(piece);
             }
@@ -364,7 +364,8 @@ impl Torrent {
     }
 
     /// Tells the peers that lack it of a new piece, and those that have everything: what a seed offers first goes by that.
-    fn tell_have(&mut self, piece: PieceIndex) {
+    /// To seeds a few go together, with whatever is said to them next.
+    fn tell_have(&mut self, now: Instant, piece: PieceIndex) {
         let wanted = self.selection.wants(piece);
         for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_up()) {
             let mut first = false;
@@ -372,12 +373,24 @@ impl Torrent {
                 peer.wanted_count -= u32::from(wanted);
                 first |= peer.show_interest();
             }
-            if peer.is_seed() || !peer.has.has(piece) {
+            if peer.is_seed() {
+                peer.hold_have(piece);
+                self.haves_at.get_or_insert(now + HAVES_TOGETHER);
+            } else if !peer.has.has(piece) {
                 first |= peer.send(Message::Have(piece.get()));
             }
             if first {
                 self.unsent.push(*connection);
             }
+        }
+    }
+
+    /// Tells seeds of new pieces, once some have come together.
+    pub(super) fn tell_held_haves_if_due(&mut self, now: Instant) {
+        if self.haves_at.is_some_and(|at| at <= now) {
+            self.haves_at = None;
+            let up = self.peers.iter_mut().filter(|(_, peer)| peer.is_up());
+            self.unsent.extend(up.filter_map(|(id, peer)| peer.release_haves().then_some(*id)));
         }
     }
 
@@ -417,6 +430,7 @@ impl Torrent {
         self.selection.on_lost(&self.place.layout, piece);
         self.offer(piece);
         self.resume.on_lost(context.now, piece);
+        self.peers.values_mut().for_each(|peer| peer.unhold_have(piece));
         if self.selection.wants(piece) {
             for (connection, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.has.has(piece)) {
                 peer.wanted_count += 1;
@@ -469,5 +483,7 @@ pub(super) fn block_of(
 
 /// Pieces begun at random before the rarest come first, so that there is something to trade soon.
 const RANDOM_PIECES: u32 = 4;
+/// How long seeds wait to hear of a new piece, so that they hear of some at once.
+const HAVES_TOGETHER: Duration = Duration::from_millis(100);
 /// How soon a peer without requests is looked at again in endgame.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);

@@ -109,6 +109,8 @@ pub(crate) struct Torrent {
     turnover_at: Option<Instant>,
     /// Peers with messages to send.
     unsent: Vec<ConnectionId>,
+    /// When seeds are told of new pieces at the latest.
+    haves_at: Option<Instant>,
     /// Something can be asked for that could not before.
     freed: bool,
     /// A peer has nothing to do while others' pieces that it may not join are under way.
@@ -121,6 +123,8 @@ pub(crate) struct Torrent {
     told_complete: bool,
     /// What the memory budget was told is buffered here.
     reported_bytes: u64,
+    /// Of what is in memory nothing is told to it, as it waits for a failing disk.
+    is_left_out: bool,
     download: Rate,
     upload: Rate,
     /// What sockets took, whatever it was.
@@ -237,12 +241,14 @@ impl Torrent {
             disk: DiskState::new(start.allocate),
             turnover_at: None,
             unsent: Vec::new(),
+            haves_at: None,
             freed: false,
             held_back: false,
             may_collide: BTreeSet::new(),
             reading: None,
             told_complete: false,
             reported_bytes: 0,
+            is_left_out: false,
             download: Rate::over(Duration::from_secs(2)),
             upload: Rate::over(Duration::from_secs(2)),
             sent: Rate::over(Duration::from_secs(10)),
@@ -332,8 +338,17 @@ impl Torrent {
     /// Tells the memory budget what of ours is in memory and not on disk. What waits for a failing disk is left out,
     /// so that it stops no other torrent; it does not grow, as nothing is asked for meanwhile.
     fn report_buffered(&mut self, context: &mut Context<'_>) {
-        let waits = self.state == TorrentState::DiskError || self.closed;
-        let bytes = if waits { 0 } else { self.pieces.buffered_bytes() + self.verify.bytes() };
+        self.is_left_out = match self.state {
+            TorrentState::DiskError => true,
+            // Stopped while its disk failed: nothing more comes.
+            TorrentState::Stopping => self.is_left_out,
+            _ => false,
+        };
+        let bytes = if self.is_left_out || self.closed {
+            0
+        } else {
+            self.pieces.buffered_bytes() + self.verify.bytes()
+        };
         context.bandwidth.on_buffered(self.reported_bytes, bytes);
         self.reported_bytes = bytes;
     }
@@ -350,6 +365,7 @@ impl Torrent {
         if self.choker.deadline().is_some_and(|at| at <= context.now) {
             self.choke_round(context);
         }
+        self.tell_held_haves_if_due(context.now);
         self.exchange_if_due(context);
         self.turn_over_if_due(context);
         self.retry_if_due(context);
@@ -531,6 +547,7 @@ impl Torrent {
             self.metadata_deadline(context.now),
             self.pex.deadline(),
             self.turnover_at,
+            self.haves_at,
             self.announcer.poll_timeout(),
             dial.map(|at| at.max(context.dials_from)),
             if self.held_back { self.pieces.next_overdue(context.now) } else { None },

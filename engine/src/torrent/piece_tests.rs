@@ -240,7 +240,7 @@ proptest! {
                 };
                 let open = pieces.partials.iter().filter(|(_, partial)| partial.free_count > 0);
                 let ranked = open.filter_map(|(at, partial)| Some((rank(partial)?, partial.number, *at)));
-                let ranked: std::collections::BTreeSet<_> = ranked.collect();
+                let ranked: BTreeSet<_> = ranked.collect();
                 let want: Vec<_> = ranked.into_iter().map(|(.., at)| at).collect();
                 prop_assert_eq!(pieces.open_for(peer(n), join), want);
             }

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use taipei_engine::disk::{Job, JobResult, Opened, PieceHash, Totals, Work, Written};
+use taipei_engine::disk::{Job, JobResult, Opened, PieceHash, Saved, Totals, Work, Written};
 use taipei_engine::limits::BLOCK_BYTES;
 use taipei_engine::metainfo::{Content, CreateOptions, CreatePlan, Metainfo, PathRules};
 use taipei_engine::wire::{ExtendedHandshake, Handshake, Message, Request, Reserved};
@@ -179,7 +179,7 @@ impl Swarm {
             have: Bitfield::from_wire(&bits, PIECES).expect("the length fits, and no bit is spare"),
             unchecked: Bitfield::new(PIECES),
             totals: Totals::default(),
-            stateful: true,
+            saved: Saved::Begun,
         };
         swarm.input(Input::JobDone { job, result: JobResult::Opened(Ok(opened)) });
         swarm.settle();

@@ -7,7 +7,7 @@ use super::stream::Side;
 use super::{Event, World, wall_ns};
 use crate::plan::Action;
 use crate::run::Plant;
-use crate::units::Rate;
+use crate::units::{Rate, SECOND};
 
 impl World {
     pub(super) fn fault(&mut self, number: usize) {
@@ -26,6 +26,17 @@ impl World {
                 self.step(host, Input::Command(Command::Shutdown));
                 self.watch.on_left(self.now, number, effects);
                 return;
+            }
+            Action::Restart { host } => {
+                let is_running = self.hosts[host].process.as_ref().is_some_and(|process| !process.stopped);
+                let effects = if is_running { 1 + self.watch.connection_count(host) } else { 0 };
+                self.watch.on_fault_begun(self.now, number);
+                self.step(host, Input::Command(Command::Shutdown));
+                if !is_running {
+                    return self.watch.on_fault_over(self.now, number, effects);
+                }
+                let incarnation = self.hosts[host].incarnation;
+                return self.at(self.now + fault.lasts, Event::Again { number, incarnation, effects });
             }
             Action::DiskFull { host, space_bytes } => self.hosts[host].disk.fill_up(space_bytes),
             Action::Silence { host } => {
@@ -97,6 +108,7 @@ impl World {
             Action::Crash { .. }
             | Action::PowerCut { .. }
             | Action::Leave { .. }
+            | Action::Restart { .. }
             | Action::Reset { .. }
             | Action::NatReboot { .. }
             | Action::Damage { .. } => return,
@@ -172,6 +184,22 @@ impl World {
         self.at(self.now + self.plan.faults[number].lasts, Event::Start { host });
     }
 
+    /// Whoever was asked to end begins again, when it has ended. If it died meanwhile it comes back by itself.
+    pub(super) fn again(&mut self, number: usize, incarnation: u32, effects: u64) {
+        let Some(host) = self.plan.faults[number].action.host() else { return };
+        let this = &mut self.hosts[host];
+        if this.incarnation != incarnation || this.process.is_none() || self.stop_by.is_some() {
+            return self.watch.on_fault_over(self.now, number, effects);
+        }
+        if this.process.as_ref().is_some_and(|process| !process.stopped) {
+            return self.at(self.now + LOOK_AGAIN, Event::Again { number, incarnation, effects });
+        }
+        self.end_recording(host);
+        self.hosts[host].process = None;
+        self.watch.on_killed(self.now, number, effects);
+        self.start(host);
+    }
+
     /// What a fault does to a machine that has or has not a process. Gives how much that was.
     fn break_disk(&mut self, number: usize, host: usize) -> u64 {
         let is_power_cut = matches!(self.plan.faults[number].action, Action::PowerCut { .. });
@@ -200,3 +228,6 @@ impl World {
         }
     }
 }
+
+/// How soon somebody who is still ending is looked at again.
+const LOOK_AGAIN: u64 = SECOND;

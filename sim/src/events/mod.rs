@@ -105,6 +105,12 @@ enum Event {
     FaultOver {
         number: usize,
     },
+    /// Who was asked to end is to begin again.
+    Again {
+        number: usize,
+        incarnation: u32,
+        effects: u64,
+    },
     Plant,
     Deadline,
     Wake {
@@ -342,6 +348,7 @@ impl World {
             Event::Start { host } => self.start(host),
             Event::Fault { number } => self.fault(number),
             Event::FaultOver { number } => self.fault_over(number),
+            Event::Again { number, incarnation, effects } => self.again(number, incarnation, effects),
             Event::Plant => self.plant(),
             Event::Deadline => self.deadline(),
             Event::Wake { host, incarnation } => self.wake(host, incarnation),
@@ -404,6 +411,7 @@ impl World {
             Event::Start { .. }
             | Event::Fault { .. }
             | Event::FaultOver { .. }
+            | Event::Again { .. }
             | Event::Plant
             | Event::Deadline
             | Event::Packet { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use taipei_engine::disk::{JobResult, StorageErrorKind};
+use taipei_engine::disk::{JobResult, Saved, StorageErrorKind};
 use taipei_engine::input::CloseReason;
 use taipei_engine::limits::ANNOUNCE_MIN_INTERVAL;
 use taipei_engine::wire::tracker_http::AnnounceAnswer;
@@ -354,6 +354,9 @@ impl Watch {
                 let claimed: BTreeSet<u32> = opened.have.iter().map(|piece| piece.get()).collect();
                 if opened.unchecked.count() > 0 {
                     self.marks.insert("rechecked");
+                }
+                if opened.saved == Saved::AsClosed {
+                    self.marks.insert("as_closed");
                 }
                 if !claimed.is_empty() && watch.incarnation > 1 {
                     self.marks.insert("resumed");

@@ -37,6 +37,11 @@ pub enum Action {
         /// Where.
         host: usize,
     },
+    /// The user ends it, and begins it again later.
+    Restart {
+        /// Where.
+        host: usize,
+    },
     /// Little more fits on the disk.
     DiskFull {
         /// Whose.
@@ -131,6 +136,7 @@ impl Action {
             Self::Crash { .. } => FaultKind::Crash,
             Self::PowerCut { .. } => FaultKind::PowerCut,
             Self::Leave { .. } => FaultKind::Leave,
+            Self::Restart { .. } => FaultKind::Restart,
             Self::DiskFull { .. } => FaultKind::DiskFull,
             Self::TrackerOutage { .. } => FaultKind::TrackerOutage,
             Self::Silence { .. } => FaultKind::Silence,
@@ -164,6 +170,7 @@ impl Action {
             Self::Crash { host }
             | Self::PowerCut { host }
             | Self::Leave { host }
+            | Self::Restart { host }
             | Self::DiskFull { host, .. }
             | Self::Silence { host }
             | Self::Suspend { host }
@@ -192,6 +199,7 @@ impl Action {
             FaultKind::Crash => Self::Crash { host: host() },
             FaultKind::PowerCut => Self::PowerCut { host: host() },
             FaultKind::Leave => Self::Leave { host: host() },
+            FaultKind::Restart => Self::Restart { host: host() },
             FaultKind::DiskFull => {
                 Self::DiskFull { host: host(), space_bytes: fault.space.map_or(0, |space| space.0) }
             }

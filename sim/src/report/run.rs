@@ -250,6 +250,7 @@ fn counts(kind: FaultKind) -> &'static str {
         FaultKind::Crash => "process and connections that ended, writes under way",
         FaultKind::PowerCut => "process and connections that ended, writes lost",
         FaultKind::Leave => "connections closed",
+        FaultKind::Restart => "process and connections that ended",
         FaultKind::DiskFull | FaultKind::DiskReadOnly => "calls refused",
         FaultKind::TrackerOutage => "requests without an answer",
         FaultKind::Silence => "segments held back",

@@ -107,6 +107,8 @@ pub enum FaultKind {
     PowerCut,
     /// The user ends it, for good.
     Leave,
+    /// The user ends it, and begins it again later.
+    Restart,
     /// Little more fits on the disk, until somebody makes room.
     DiskFull,
     /// A tracker is away.
@@ -160,6 +162,7 @@ impl FaultKind {
             Self::Crash => "crash",
             Self::PowerCut => "power-cut",
             Self::Leave => "leave",
+            Self::Restart => "restart",
             Self::DiskFull => "disk-full",
             Self::TrackerOutage => "tracker-outage",
             Self::Silence => "silence",
@@ -189,6 +192,7 @@ impl FaultKind {
     pub fn family(self) -> &'static str {
         match self {
             Self::Crash | Self::PowerCut | Self::Leave => "crash",
+            Self::Restart => "restart",
             Self::DiskFull | Self::DiskSlow => "disk",
             Self::DiskCall | Self::ShortRead | Self::SyncLies | Self::DiskReadOnly => "trouble",
             Self::BitRot | Self::FileTruncated | Self::FileRemoved | Self::FileReplaced => "damage",
@@ -205,7 +209,7 @@ impl FaultKind {
 
     /// Whether the host is gone meanwhile.
     pub fn takes_down(self) -> bool {
-        matches!(self, Self::Crash | Self::PowerCut | Self::Leave)
+        matches!(self, Self::Crash | Self::PowerCut | Self::Leave | Self::Restart)
     }
 
     /// Whether one of several hosts is drawn for it.
@@ -215,13 +219,13 @@ impl FaultKind {
 
     /// Whether only the event world has it.
     pub(super) fn only_in_events(self) -> bool {
-        matches!(self, Self::Reset | Self::NatReboot)
+        matches!(self, Self::Reset | Self::NatReboot | Self::Restart)
     }
 
     /// The keys that it wants beside `at` and `when`; it takes no other of them.
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Crash | Self::PowerCut => &["pick", "back_after"],
+            Self::Crash | Self::PowerCut | Self::Restart => &["pick", "back_after"],
             Self::Leave | Self::Reset | Self::NatReboot => &["pick"],
             Self::DiskFull => &["pick", "for", "space"],
             Self::TrackerOutage | Self::DnsOutage => &["pick", "for", "how"],

@@ -26,6 +26,7 @@ pub const MARKS: &[Mark] = &[
     is("hashed_together", "several pieces were hashed by one job"),
     is("read_back", "a piece was hashed from disk, because parts of it had left the memory"),
     is("written_early", "a part of a piece was written before the piece was whole"),
+    is("as_closed", "a torrent was opened as it had been closed, without a write"),
     is("resumed", "a later process of a host had pieces at once"),
     is("rechecked", "pieces that earlier processes left had to be hashed"),
     is("checked_again", "pieces that were had were hashed again, as their file was in doubt"),

@@ -342,7 +342,7 @@ fn begin(shared: &Shared, number: usize, now: u64) {
         }
         Action::DnsOutage { host, how } => shared.net.stop_resolving(host, how),
         // These are for the event world alone.
-        Action::Reset { .. } | Action::NatReboot { .. } => return,
+        Action::Reset { .. } | Action::NatReboot { .. } | Action::Restart { .. } => return,
         Action::Trouble { host, trouble } => lock(&shared.disks[host]).begin_trouble(number, trouble),
         Action::Damage { host, .. } => {
             let mut disk = lock(&shared.disks[host]);
@@ -378,6 +378,7 @@ fn over(shared: &Shared, number: usize, now: u64) {
         Action::Crash { .. }
         | Action::PowerCut { .. }
         | Action::Leave { .. }
+        | Action::Restart { .. }
         | Action::Reset { .. }
         | Action::NatReboot { .. }
         | Action::Damage { .. } => return,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use taipei_engine::disk::{
-    JobResult, Opened, PieceHash, StorageError, StorageErrorKind, Totals, Work, Written,
+    JobResult, Opened, PieceHash, Saved, StorageError, StorageErrorKind, Totals, Work, Written,
 };
 use taipei_engine::input::{CloseReason, NetError};
 use taipei_engine::metainfo::{Metainfo, PathRules};
@@ -175,7 +175,12 @@ impl World {
                 if !failed {
                     self.good = have.clone();
                 }
-                let opened = Opened { have, unchecked, totals: Totals::default(), stateful: how & 8 == 0 };
+                let saved = match how & 14 {
+                    6 => Saved::AsClosed,
+                    how if how & 8 == 0 => Saved::Begun,
+                    _ => Saved::Nowhere,
+                };
+                let opened = Opened { have, unchecked, totals: Totals::default(), saved };
                 JobResult::Opened(done().map(|()| opened))
             }
             Work::LoadMetadata => JobResult::MetadataLoaded(None),
