@@ -234,9 +234,9 @@ impl Watch {
                 let Some(torrent) = materials.by_info_hash(InfoHash(announce.info_hash)) else {
                     return Err(("S9", "an announce of an unknown torrent".to_owned()));
                 };
-                // A copy says nothing new.
+                // A copy says nothing new, but that whoever asked still waits, and may have slept.
                 if let Some(asked) = process.udp.get_mut(&(*remote, transaction)) {
-                    asked.is_refused = false;
+                    (asked.at, asked.is_refused) = (now, false);
                     return Ok(());
                 }
                 let tracker = self.plan.tracker_name(*remote);
