@@ -145,6 +145,7 @@ pub(crate) fn session_options(args: &TransferArgs, read_only: bool) -> Result<Op
     let mut config = taipei_net::config();
     config.peers_per_torrent_max = args.max_peers;
     config.peers_max = config.peers_max.max(args.max_peers);
+    taipei_net::raise_open_files_max();
     taipei_net::fit(&mut config);
     config.limits = RateLimits { download: args.max_download, upload: args.max_upload };
     config.active_max = args.max_active;

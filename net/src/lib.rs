@@ -24,7 +24,7 @@ mod transport;
 pub use clock::{BootClock, boot_id, start_values};
 pub use fetch::{FetchError, fetch};
 pub use jobs::ThreadJobs;
-pub use platform::{EndSignals, create_private};
+pub use platform::{EndSignals, create_private, raise_open_files_max};
 pub use port_mapper::{PortMapper, PortMapping, PortStatus, PortWatch, Way};
 pub use session::{Options, Session, StartError, config, fit, start};
 pub use sha1_many::Sha1Lanes;

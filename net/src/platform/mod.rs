@@ -7,14 +7,14 @@ mod unix;
 #[cfg(unix)]
 pub(crate) use unix::*;
 #[cfg(unix)]
-pub use unix::{EndSignals, create_private};
+pub use unix::{EndSignals, create_private, raise_open_files_max};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub(crate) use windows::*;
 #[cfg(windows)]
-pub use windows::{EndSignals, create_private};
+pub use windows::{EndSignals, create_private, raise_open_files_max};
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

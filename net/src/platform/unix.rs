@@ -230,6 +230,18 @@ pub(crate) fn open_files_max() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Lets this process have as many files open as it may allow itself. Every torrent has one, which is its lock, and systems
+/// begin with a thousand for programs of long ago.
+pub fn raise_open_files_max() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(OPEN_FILES_WANTED).min(OPEN_FILES_WANTED);
+    if limit.current.is_some_and(|current| current < wanted) {
+        // What it is now does as well, for fewer torrents.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
+}
+
 /// Nanoseconds of a clock that goes on while the machine sleeps.
 pub(crate) fn boot_clock_ns() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -345,6 +357,8 @@ const PRIVATE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Slices in one call; Linux and the BSDs take 1024.
 const SLICES_MAX: usize = 1024;
+/// More of them are of no use.
+const OPEN_FILES_WANTED: u64 = 1 << 16;
 /// Times to look again at a lock that changes hands.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
