@@ -1,5 +1,8 @@
 //! What must go on: looked at every ten seconds. L2, L3, L4, L6 and L7.
 
+use core::net::SocketAddr;
+use std::collections::BTreeSet;
+
 use super::Watch;
 use super::host::HostWatch;
 use crate::events::STOP_WITHIN;
@@ -25,6 +28,19 @@ pub(super) struct Minute {
     blocks: u64,
     /// Times that an engine was woken, or a job or request of its own was over.
     pub(super) wakes: u64,
+    /// Who dialled whom, and the step that was last excused by that.
+    dialled: BTreeSet<(usize, SocketAddr)>,
+    excused: u64,
+}
+
+impl Minute {
+    /// Somebody is dialled. A wake that did so is not for nothing, unless they were dialled a moment ago.
+    pub(super) fn on_dialled(&mut self, step: u64, host: usize, remote: SocketAddr) {
+        if self.dialled.insert((host, remote)) && self.excused != step {
+            self.excused = step;
+            self.wakes = self.wakes.saturating_sub(1);
+        }
+    }
 }
 
 impl Watch {
@@ -148,7 +164,7 @@ impl Watch {
                 && process.full.is_empty()
                 && process.waits_for_disk.is_empty()
         })?;
-        let none = std::collections::BTreeSet::new();
+        let none = BTreeSet::new();
         let offers = process.connections.values().filter(|connection| {
             let Some(torrent) = connection.torrent().filter(|_| connection.serves() && connection.is_up())
             else {
@@ -189,7 +205,7 @@ impl Watch {
         if now < self.minute.began + MINUTE {
             return;
         }
-        let next = Minute { began: now, blocks: self.blocks, wakes: 0 };
+        let next = Minute { began: now, blocks: self.blocks, ..Minute::default() };
         let minute = std::mem::replace(&mut self.minute, next);
         let is_idle = minute.blocks == self.blocks && self.troubled_until < minute.began;
         let processes = self.hosts.iter().filter_map(|watch| watch.process.as_ref());

@@ -109,6 +109,7 @@ impl Watch {
                 if !is_acceptable(*remote, self.plan.hosts[host].address) {
                     return Err(("S8", format!("dials {remote}, where no peer of a public swarm can be")));
                 }
+                self.minute.on_dialled(self.steps, host, *remote);
                 let dialled = process.rates.on_dial(now, &self.plan.hosts[host].config);
                 dialled.map_err(|message| ("S7", message))?;
             }

@@ -540,6 +540,22 @@ fn l4_is_to_wake_often_for_nothing() {
     }
 }
 
+/// Seed 5844: a tracker that made up five hundred peers.
+#[test]
+fn who_wakes_to_dial_somebody_new_wakes_for_something() {
+    for (dialled, broken) in [(900, None), (1, Some("L4"))] {
+        let mut stage = Stage::new("");
+        stage.watch.pulse(60 * SECOND);
+        stage.watch.minute.wakes = 1000;
+        for step in 0..900 {
+            let port = 1 + (step % dialled) as u16;
+            stage.watch.minute.on_dialled(step + 1, LEECH, ([8, 8, 8, 8], port).into());
+        }
+        stage.watch.pulse(120 * SECOND);
+        assert_eq!(stage.broken(), broken);
+    }
+}
+
 #[test]
 fn l6_is_not_to_be_back_long_after_a_silence() {
     let fault = "[[fault]]\nat = \"1 s\"\nkind = \"silence\"\npick = \"leech\"\nfor = \"9 s\"";
