@@ -5,41 +5,35 @@ use crate::view::View;
 /// The looks at very many torrents.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
-    /// Where the next look goes on among those that do little.
+    /// Where the next look goes on.
     next: usize,
 }
 
 impl Looks {
-    /// Whose figures are wanted at this look: of those that do something, and of some of the others in turn.
+    /// Whose figures are wanted at this look: of the first that do something, and of some of the others in turn.
     pub(crate) fn next(&mut self, views: &[View]) -> Vec<usize> {
         let is_there = |index: &usize| !views[*index].has_failed;
         if views.len() <= ALL_MAX {
             return (0..views.len()).filter(is_there).collect();
         }
-        let mut wanted: Vec<usize> =
+        let in_turn = (views.len() / ROUND_LOOKS_MAX).max(IN_TURN_MIN);
+        let busy: Vec<usize> =
             (0..views.len()).filter(|index| views[*index].is_busy()).take(BUSY_MAX).collect();
-        let from = self.next;
-        self.next = (from + IN_TURN) % views.len();
-        let in_turn = (from..from + IN_TURN).map(|index| index % views.len());
-        wanted.extend(in_turn.filter(|index| is_there(index) && !views[*index].is_busy()));
-        wanted
-    }
-
-    /// Whose figures are wanted at the end.
-    pub(crate) fn last(&mut self, views: &[View]) -> Vec<usize> {
-        if views.len() <= ALL_MAX {
-            self.next(views)
-        } else {
-            (0..views.len()).filter(|index| views[*index].is_busy()).collect()
-        }
+        let others = (self.next..self.next + in_turn).map(|index| index % views.len());
+        let others: Vec<usize> =
+            others.filter(|index| is_there(index) && busy.binary_search(index).is_err()).collect();
+        self.next = (self.next + in_turn) % views.len();
+        [busy, others].concat()
     }
 }
 
 /// So many are asked all together.
 const ALL_MAX: usize = 200;
-/// Of more than that: so many of those that do something, and so many of the others, at each look.
+/// Of more than that: so many of those that do something, at each look.
 const BUSY_MAX: usize = 300;
-const IN_TURN: usize = 100;
+/// And so many of the others; everybody had their turn after so many looks.
+const IN_TURN_MIN: usize = 100;
+const ROUND_LOOKS_MAX: usize = 30;
 
 #[cfg(test)]
 mod tests {
@@ -61,6 +55,15 @@ mod tests {
         assert_eq!(second[..3], [249, 100, 101]);
         let third = looks.next(&views);
         assert_eq!((third[1], third.last()), (200, Some(&49)));
-        assert_eq!(looks.last(&views), [249]);
+    }
+
+    #[test]
+    fn nobody_is_passed_over_however_many_are_busy() {
+        let views: Vec<View> = (0..9000).map(|_| View::new("t", 0)).collect();
+        let mut looks = Looks::default();
+        let mut asked: Vec<usize> = (0..ROUND_LOOKS_MAX).flat_map(|_| looks.next(&views)).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(asked, (0..9000).collect::<Vec<_>>());
     }
 }

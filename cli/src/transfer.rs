@@ -576,8 +576,9 @@ impl Transfer {
         }
     }
 
-    async fn stop(&mut self, session: &Session) {
-        for index in self.looks.last(&self.views) {
+    async fn stop(&self, session: &Session) {
+        // What is said at the end is as it was then, of everybody.
+        for index in (0..self.views.len()).filter(|index| !self.views[*index].has_failed) {
             self.ask(session, Command::ReportStats { torrent: TorrentId(index as u32) }).await;
         }
         self.ask(session, Command::Shutdown).await;

@@ -435,7 +435,7 @@ pub enum StorageErrorKind {
     #[error("read-only file system")]
     ReadOnly,
     /// Out of file descriptors.
-    #[error("too many open files")]
+    #[error("too many open files: allow more of them (`ulimit -n`), or run fewer torrents")]
     Exhausted,
     /// A directory, link or device where a file should be, or the other way round.
     #[error("exists, but is not a plain file (or not a directory): move it away")]

@@ -25,8 +25,10 @@ impl Check {
         self.waiting = pieces.iter().collect();
         self.waiting.reverse();
         self.unchecked = pieces;
-        self.pieces_a_job =
-            (JOB_BYTES / layout.piece_length().max(1)).clamp(PIECES_A_JOB_MIN, PIECES_A_JOB_MAX) as usize;
+        // Large ones are hashed side by side as well, but no job takes long.
+        let fitting = |bytes: u32| bytes / layout.piece_length().max(1);
+        let least = fitting(JOB_BYTES_MAX).clamp(1, SIDE_BY_SIDE);
+        self.pieces_a_job = fitting(JOB_BYTES).clamp(least, PIECES_A_JOB_MAX) as usize;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -82,6 +84,6 @@ impl Torrent {
 
 const JOB_BYTES: u32 = 16 << 20;
 const PIECES_A_JOB_MAX: u32 = 256;
-/// Large ones are hashed side by side as well.
-const PIECES_A_JOB_MIN: u32 = 4;
+const JOB_BYTES_MAX: u32 = 64 << 20;
+const SIDE_BY_SIDE: u32 = 4;
 const JOBS_OUT_MAX: u32 = 8;

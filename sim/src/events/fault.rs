@@ -196,7 +196,7 @@ impl World {
         }
         self.end_recording(host);
         self.hosts[host].process = None;
-        self.watch.on_killed(self.now, number, effects);
+        self.watch.on_restarted(self.now, number, effects);
         self.start(host);
     }
 

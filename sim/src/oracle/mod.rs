@@ -214,6 +214,20 @@ impl Watch {
         let (kind, Some(host)) = (action.kind(), action.host()) else { return };
         self.on_trouble(now, fault);
         self.on_cut_off(now, fault);
+        self.on_gone(now, host, kind, effects);
+    }
+
+    /// A process that a fault asked to end has ended, and begins again now.
+    pub fn on_restarted(&mut self, now: u64, fault: usize, effects: u64) {
+        self.on_fault_over(now, fault, effects);
+        let action = &self.plan.faults[fault].action;
+        if let (kind, Some(host)) = (action.kind(), action.host()) {
+            self.on_gone(now, host, kind, effects);
+        }
+    }
+
+    /// A process is no more.
+    fn on_gone(&mut self, now: u64, host: usize, kind: FaultKind, effects: u64) {
         if let Some(observer) = &mut self.observer {
             observer.on_gone(now, host);
         }
