@@ -269,14 +269,7 @@ impl Storage for FileStorage {
     }
 
     fn unlock(&mut self, at: At<'_>) {
-        let key = (at.root.to_owned(), at.path.as_str().to_owned());
-        if let Some(file) = self.locks().remove(&key) {
-            // Removed while still locked, so that nobody locks a file that is about to lose its name.
-            if let Err(error) = platform::remove(at.root, at.path) {
-                debug!(%error, "cannot remove a lock file");
-            }
-            drop(file);
-        }
+        self.locks().remove(&(at.root.to_owned(), at.path.as_str().to_owned()));
     }
 }
 

@@ -317,6 +317,22 @@ async fn dropping_the_handle_shuts_down() {
 }
 
 #[tokio::test]
+async fn who_commands_and_takes_no_alerts_is_told_that_it_is_over() {
+    let session = session(1).await;
+    let commands = async {
+        // More alerts than fit anywhere but in the session, and after the end more commands than wait for it.
+        for _ in 0..2_000 {
+            session.handle.command(Command::ReportDht).await.unwrap();
+        }
+        session.handle.command(Command::Shutdown).await.unwrap();
+        while session.handle.command(Command::ReportDht).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), commands).await.expect("it ends");
+    drop(session.alerts);
+    session.owner.await.unwrap();
+}
+
+#[tokio::test]
 async fn aborting_the_owner_closes_everything() {
     let session = session(1).await;
     let address = session.handle.listening_addresses()[0];

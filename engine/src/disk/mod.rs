@@ -404,7 +404,7 @@ pub trait Storage {
     /// What the system said, with the path.
     fn lock(&mut self, at: At<'_>) -> Result<(), StorageError>;
 
-    /// Lets a lock go and removes its file.
+    /// Lets a lock go. Its file may stay, for the next who locks it: to make thousands of them takes seconds.
     fn unlock(&mut self, at: At<'_>);
 }
 

@@ -163,6 +163,8 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
                 self.handle_event(event);
             }
         }
+        // Who commands is told now. It may wait for room here, and take no alerts until it has it.
+        self.commands.close();
         drop(acceptors);
         self.peers.clear();
         if let Some(recorder) = &mut self.recorder {

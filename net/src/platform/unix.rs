@@ -203,11 +203,13 @@ pub(crate) fn lock(root: &str, path: &StoragePath) -> io::Result<LockOutcome> {
     for _ in 0..LOCK_TRIES {
         let mut file = open(root, path, Access::Write)?;
         match file.try_lock() {
-            // The one who held it before us may have removed the file after we opened it.
-            Ok(()) if is_unlinked(&file.metadata()?) => {}
             Ok(()) => {
-                file.set_len(0)?;
-                write!(file, "{}", std::process::id())?;
+                let holder = std::process::id().to_string();
+                // Never cut to nothing: ext4 takes that for the old way to replace a file, and writes it out when it is closed.
+                if file.metadata()?.len() > holder.len() as u64 {
+                    file.set_len(holder.len() as u64)?;
+                }
+                file.write_all(holder.as_bytes())?;
                 return Ok(LockOutcome::Taken(file));
             }
             Err(TryLockError::WouldBlock) => {
