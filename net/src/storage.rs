@@ -211,6 +211,15 @@ impl Storage for FileStorage {
         })
     }
 
+    fn sync_together(&mut self, files: &[At<'_>]) -> Result<bool, StorageError> {
+        let Some(first) = files.first().filter(|_| files.len() >= SYNC_TOGETHER_MIN) else {
+            return Ok(false);
+        };
+        let directories =
+            files.iter().map(|at| at.path.as_str().rsplit_once('/').map_or("", |(parents, _)| parents));
+        named(*first, || platform::sync_together(first.root, &directories.collect()))
+    }
+
     fn sync_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {
         named(at, || match platform::sync_dir(at.root, at.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -269,7 +278,11 @@ impl Storage for FileStorage {
     }
 
     fn unlock(&mut self, at: At<'_>) {
-        self.locks().remove(&(at.root.to_owned(), at.path.as_str().to_owned()));
+        let file = self.locks().remove(&(at.root.to_owned(), at.path.as_str().to_owned()));
+        // Not by closing it alone: a process that is just being started may have it open too.
+        if let Some(Err(error)) = file.map(|file| file.unlock()) {
+            debug!(%error, "cannot let a lock go");
+        }
     }
 }
 
@@ -371,6 +384,8 @@ fn pool_size(open_files_max: u64) -> usize {
     usize::try_from(open_files_max / 4).unwrap_or(usize::MAX).min(OPEN_FILES_MAX)
 }
 
+/// From so many files on all that a file system holds is synced at once: each file by itself waits for the disk.
+const SYNC_TOGETHER_MIN: usize = 32;
 /// Files kept open; enough for the pieces under way in most torrents, few beside the sockets.
 const OPEN_FILES_MAX: usize = 128;
 

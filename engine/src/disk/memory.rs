@@ -26,6 +26,8 @@ pub(crate) struct MemoryStorage {
     pub(crate) free_bytes: Option<u64>,
     /// How many reads, from now on, end halfway.
     pub(crate) short_reads: u32,
+    /// Whether one call syncs many files.
+    pub(crate) syncs_together: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +137,18 @@ impl Storage for MemoryStorage {
             self.durable.insert(name, file.clone());
         }
         Ok(())
+    }
+
+    fn sync_together(&mut self, files: &[At<'_>]) -> Result<bool, StorageError> {
+        let Some(first) = files.first().filter(|_| self.syncs_together) else { return Ok(false) };
+        self.call(*first, false)?;
+        for at in files {
+            let name = format!("{}/{}", at.root, at.path);
+            if let Some(file) = self.files.get(&name) {
+                self.durable.insert(name, file.clone());
+            }
+        }
+        Ok(true)
     }
 
     /// Makes the names of a directory durable: of a renamed file, what was synced under its old name.

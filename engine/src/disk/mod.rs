@@ -366,6 +366,15 @@ pub trait Storage {
     /// What the system said, with the path.
     fn sync(&mut self, at: At<'_>) -> Result<(), StorageError>;
 
+    /// The same for files of one root, all at once, where a call does that for less than one for each; whether it did. It may
+    /// sync more than these.
+    ///
+    /// # Errors
+    /// What the system said, with a path.
+    fn sync_together(&mut self, _files: &[At<'_>]) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
     /// The same for the names in a directory (the one that holds `at`).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::state_files::{Kind, StateFiles};
 use super::{Place, Storage, StorageError, Totals};
 use crate::bitfield::Bitfield;
 use crate::ids::{FileIndex, PieceIndex};
+use crate::metainfo::FileEntry;
 
 /// Appends what became of pieces and of their files. Nothing is synced. Without a journal (somebody removed it)
 /// nothing is written: the next snapshot begins another.
@@ -69,20 +70,32 @@ pub(super) fn snapshot<S: Storage>(
             .map(PieceIndex::new)
             .any(|piece| have.has(piece) && before.as_ref().is_none_or(|before| !before.good.has(piece)))
     };
-    let mut files = Vec::with_capacity(place.layout.files().len());
-    for (file, entry) in (0..).zip(place.layout.files()) {
-        let file = FileIndex(file);
-        let known = before.as_ref().and_then(|before| before.files.get(file.0 as usize).copied().flatten());
-        files.push(match known {
-            _ if !entry.is_stored() || entry.length == 0 => None,
-            Some(Known { figures, written: false }) if !unrecorded(file) => Some(figures),
-            None if before.is_some() && !unrecorded(file) => None,
-            _ => {
-                storage.sync(place.at(file))?;
-                figures(place, file, storage)?
-            }
-        });
-    }
+    let known_of = |file: FileIndex| {
+        before.as_ref().and_then(|before| before.files.get(file.0 as usize).copied().flatten())
+    };
+    let is_unsynced = |file: FileIndex| match known_of(file) {
+        Some(known) => known.written || unrecorded(file),
+        None => before.is_none() || unrecorded(file),
+    };
+    let is_kept = |entry: &FileEntry| entry.is_stored() && entry.length > 0;
+    let files = || (0..).map(FileIndex).zip(place.layout.files());
+    let unsynced: BTreeSet<FileIndex> =
+        files().filter(|(file, entry)| is_kept(entry) && is_unsynced(*file)).map(|(file, _)| file).collect();
+    let are_synced =
+        storage.sync_together(&unsynced.iter().map(|file| place.at(*file)).collect::<Vec<_>>())?;
+    let figures_of = |(file, entry)| {
+        if !is_kept(entry) {
+            return Ok(None);
+        }
+        if !unsynced.contains(&file) {
+            return Ok(known_of(file).map(|known| known.figures));
+        }
+        if !are_synced {
+            storage.sync(place.at(file))?;
+        }
+        figures(place, file, storage)
+    };
+    let files = files().map(figures_of).collect::<Result<Vec<_>, StorageError>>()?;
     let mut pending = Bitfield::new(have.piece_count());
     for piece in unchecked.iter().filter(|piece| piece.get() < have.piece_count() && !have.has(*piece)) {
         pending.set(piece);

@@ -2,6 +2,7 @@
 
 mod closed;
 mod padding;
+mod synced;
 
 use std::sync::Arc;
 
@@ -842,35 +843,6 @@ fn adjacent_blocks_are_read_at_once() {
     let error = desk.run(Work::Read { blocks });
     let kind = StorageErrorKind::ShortRead;
     assert_eq!(error, JobResult::Read(Err(StorageError { path: "/downloads/t/a".to_owned(), kind })));
-}
-
-#[test]
-fn a_piece_whose_record_failed_is_synced_all_the_same() {
-    let mut desk = Desk::new(16, "a:32");
-    desk.opened();
-    desk.get(&[0]);
-    desk.snapshot(&[0]);
-    desk.write(1).unwrap();
-    desk.snapshot(&[0, 1]);
-    desk.storage.cut_power();
-    desk.reboot();
-    assert_eq!(desk.opened(), (vec![0, 1], NONE));
-    assert_eq!(desk.check(&[0, 1]).unwrap(), [true, true]);
-}
-
-#[test]
-fn only_what_was_written_is_synced() {
-    let mut desk = Desk::new(16, "a:16 b:16 c:16");
-    desk.opened();
-    desk.get(&[0, 1, 2]);
-    desk.snapshot(&[0, 1, 2]);
-    let before = desk.storage.calls;
-    desk.snapshot(&[0, 1, 2]);
-    let idle = desk.storage.calls - before;
-    desk.record(&[1], &[]).unwrap();
-    let before = desk.storage.calls;
-    desk.snapshot(&[0, 1, 2]);
-    assert_eq!(desk.storage.calls - before, idle + 2, "one sync, one stat");
 }
 
 /// Each call in turn fails, in each way. Whatever the engine goes on with, a later run, killed or after a power cut,

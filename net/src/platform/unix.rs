@@ -1,5 +1,6 @@
 //! Unix: files by descriptor, one path component at a time, never through a symbolic link.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -155,6 +156,30 @@ pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
 #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the widths differ between systems")]
 fn modified_ns(stat: &rustix::fs::Stat) -> i64 {
     (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
+}
+
+/// Makes all durable that was written to files in these directories, by one call; false where none is known to do that.
+pub(crate) fn sync_together(root: &str, directories: &BTreeSet<&str>) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let top = open_directory(root, "")?;
+        let file_system = rustix::fs::fstat(&top)?.st_dev;
+        for directory in directories {
+            match open_directory(root, directory) {
+                // Another one may be mounted there.
+                Ok(directory) if rustix::fs::fstat(&directory)?.st_dev != file_system => return Ok(false),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        rustix::fs::syncfs(&top)?;
+        Ok(true)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = (root, directories);
+        Ok(false)
+    }
 }
 
 /// Makes names in the directory of `path` durable.
@@ -318,10 +343,28 @@ fn split(path: &StoragePath) -> (&str, &str) {
     path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()))
 }
 
-/// Opens directories one after the other, none of them through a link below the root.
+/// Opens a directory below the root, through no link below it.
 fn open_directory(root: &str, directories: &str) -> io::Result<OwnedFd> {
     let root = if root.is_empty() { "." } else { root };
-    let mut directory = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
+    let root = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
+    if directories.is_empty() {
+        return Ok(root);
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::ResolveFlags;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&root, directories, DIRECTORY, Mode::empty(), resolve) {
+            // An old system, or a container that lets nobody call it.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    walk(root, directories)
+}
+
+/// Opens directories one after the other, for systems that do not do so at once.
+fn walk(mut directory: OwnedFd, directories: &str) -> io::Result<OwnedFd> {
     for name in components(directories) {
         directory = rustix::fs::openat(&directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
     }
@@ -397,6 +440,22 @@ impl EndSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_are_walked_where_the_system_does_not_do_it() {
+        let root = std::env::temp_dir().join(format!("taipei-walk-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("a/b")).expect("directories");
+        std::os::unix::fs::symlink(root.join("a"), root.join("link")).expect("a link");
+        let text = root.to_str().expect("UTF-8");
+        for (path, is_there) in [("a/b", true), ("a/c", false), ("link", false), ("link/b", false)] {
+            let at_once = open_directory(text, path).map_err(|error| storage_error(&error));
+            let walked = walk(open_directory(text, "").expect("the root"), path)
+                .map_err(|error| storage_error(&error));
+            assert_eq!(at_once.as_ref().err(), walked.as_ref().err(), "{path}");
+            assert_eq!(walked.is_ok(), is_there, "{path}");
+        }
+        std::fs::remove_dir_all(root).expect("removed");
+    }
 
     #[test]
     fn a_private_file_is_its_owners_alone_whatever_was_there() {

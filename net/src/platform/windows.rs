@@ -1,5 +1,6 @@
 //! Windows: plain `std`, with a look at each component for links before it is used.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write as _};
 use std::os::windows::fs::FileExt as _;
@@ -94,6 +95,11 @@ pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
         is_file: metadata.is_file(),
         allocated_bytes: metadata.len(),
     })
+}
+
+/// Nothing does: false.
+pub(crate) fn sync_together(_root: &str, _directories: &BTreeSet<&str>) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Names are durable without it.

@@ -197,6 +197,20 @@ fn free_space_is_that_of_the_nearest_directory_above() {
 }
 
 #[test]
+fn many_files_are_synced_at_once_where_the_system_can() {
+    let root = Root::new();
+    let names: Vec<_> = (0..SYNC_TOGETHER_MIN).map(|at| path(&format!("d{}/f{at}", at % 3))).collect();
+    let files: Vec<_> = names.iter().map(|path| At { root: root.root(), path }).collect();
+    let mut storage = FileStorage::new();
+    // One is missing, and a directory as well.
+    for at in files.iter().filter(|at| !at.path.as_str().starts_with("d2/")).skip(1) {
+        storage.write_at(*at, 0, &[b"x"]).unwrap();
+    }
+    assert_eq!(storage.sync_together(&files).unwrap(), cfg!(target_os = "linux"));
+    assert!(!storage.sync_together(&files[1..]).unwrap(), "few are synced by themselves");
+}
+
+#[test]
 fn a_lock_is_held_once() {
     let root = Root::new();
     let name = path(".taipei/lock");
@@ -210,8 +224,7 @@ fn a_lock_is_held_once() {
     assert_eq!(other.lock(at).unwrap_err().kind, ours);
     storage.unlock(at);
     other.lock(at).unwrap();
-    // As after a process that died.
-    drop(other);
+    other.unlock(at);
     // Nothing is left of a longer number.
     std::fs::write(root.0.join(".taipei/lock"), "12345678901").unwrap();
     storage.lock(at).unwrap();
