@@ -192,6 +192,7 @@ class Tracker:
                 pass
 
         server = http.server.ThreadingHTTPServer((ip, 0), Handler)
+        server.handle_error = lambda *_: None       # who ended while it was answered
         self.url = f"http://{ip}:{server.server_address[1]}/announce"
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
