@@ -226,9 +226,9 @@ fn a_lock_is_held_once() {
     other.lock(at).unwrap();
     other.unlock(at);
     // Nothing is left of a longer number.
-    std::fs::write(root.0.join(".taipei/lock"), "12345678901").unwrap();
+    fs::write(root.0.join(".taipei/lock"), "12345678901").unwrap();
     storage.lock(at).unwrap();
-    assert_eq!(std::fs::read_to_string(root.0.join(".taipei/lock")).unwrap(), std::process::id().to_string());
+    assert_eq!(fs::read_to_string(root.0.join(".taipei/lock")).unwrap(), std::process::id().to_string());
 }
 
 #[cfg(unix)]
