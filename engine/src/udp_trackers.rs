@@ -1,14 +1,14 @@
 //! Questions to trackers over UDP, of all torrents together (BEP 15): connecting, asking again, and who may answer.
 //!
-//! A question is *waiting* for a connection id or *asked*; both together may take 15 s, then once more 30 s from the
-//! beginning, and then it has failed. More of the BEP's tries, which go on for two hours, are not made here: after 45 s
-//! the next address or tier has its turn, and whoever asks comes again by its own back-off, which grows no further than
-//! 30 minutes, so that an outage is over soon after its end.
+//! A question is *waiting* for a connection id or *asked*; each may take 15 s, then once more 30 s, and then it has failed.
+//! More of the BEP's tries, which go on for two hours, are not made here: after 45 s of silence the next address or tier has
+//! its turn, and whoever asks comes again by its own back-off, which grows no further than 30 minutes, so that an outage is
+//! over soon after its end.
 //!
-//! A connection id is used for a minute, by every question to the same address. It is asked for anew when a tracker
-//! refuses or ignores it: one that was restarted does not know its old ones. An answer counts only when it came from the
-//! address that was asked, has the transaction id that was drawn for the question, and is of its kind; nothing else has
-//! any effect.
+//! A connection id is used for a minute, by every question to the same address. It is asked for anew when a tracker refuses
+//! it, or ignores one from before the question: a tracker that was restarted does not know its old ones. An answer counts
+//! only when it came from the address that was asked, has the transaction id that was drawn for the question, and is of its
+//! kind; nothing else has any effect.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -140,7 +140,10 @@ impl UdpTrackers {
                 self.connections.insert(remote, Connection::Open { id: connection_id, until });
                 let of_it = self.asked.iter().filter(|(_, asked)| asked.remote == remote);
                 let waiting: Vec<_> = of_it.map(|(id, _)| *id).collect();
-                waiting.into_iter().for_each(|id| self.send(id, connection_id));
+                for id in waiting {
+                    self.begin_clock_anew(now, id);
+                    self.send(id, connection_id);
+                }
                 Vec::new()
             }
             (Some(None), answer @ UdpAnswer::Failed { .. }) => {
@@ -159,12 +162,15 @@ impl UdpTrackers {
         let mut failed = Vec::new();
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_first();
-            let Some(asked) = self.asked.get(&id) else { continue };
+            let Some(asked) = self.asked.get_mut(&id) else { continue };
             if asked.tries >= TRIES_MAX {
                 self.cancel(id);
                 failed.push((id, Err(NetError::TimedOut)));
             } else {
-                self.forget_connection(id);
+                // A new one was lost on its way more likely than it is refused; if it is, another is asked for.
+                if !std::mem::take(&mut asked.fresh) {
+                    self.forget_connection(id);
+                }
                 self.try_once(now, id);
             }
         }
@@ -207,6 +213,14 @@ impl UdpTrackers {
         asked.deadline = now + wait;
         self.deadlines.insert((asked.deadline, id));
         self.reach(now, id);
+    }
+
+    /// The tracker is there: what was not asked yet has all its time from now on.
+    fn begin_clock_anew(&mut self, now: Instant, id: UdpAskId) {
+        let Some(asked) = self.asked.get_mut(&id).filter(|asked| asked.transaction.is_none()) else { return };
+        self.deadlines.remove(&(asked.deadline, id));
+        (asked.tries, asked.deadline) = (1, now + FIRST_WAIT);
+        self.deadlines.insert((asked.deadline, id));
     }
 
     /// Sends a question, or first asks for a connection id.

@@ -4,7 +4,8 @@
 //! It is *joining* until a look-up for its own id has found nodes: saved nodes, addresses it was told of and names are
 //! tried again and again, with growing pauses, for ever; so being offline at the start heals by itself. Then it is
 //! *joined*, looks into buckets that have room, and from then on asks only what was silent for 15 minutes. When nobody in
-//! the table answers any more it is joining again.
+//! the table answers any more it is joining again. A network of a few nodes may be a part that was cut off when it began:
+//! names, and whoever did not answer, are asked from time to time.
 //!
 //! A question counts as *slow* after 1.5 s, so that others are asked meanwhile, and fails after 10 s. An answer counts only
 //! when it comes from the address that was asked and brings back the 32 random bits of the question.
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     join_again: bool,
     join_failures: u32,
     joined: bool,
+    /// When names and silent addresses are asked again, if the network is small.
+    knock_at: Instant,
     maintain_at: Instant,
     issued: u64,
     packets: VecDeque<(SocketAddr, Bytes)>,
@@ -131,6 +134,7 @@ impl Node {
             join_again: false,
             join_failures: 0,
             joined: false,
+            knock_at: now + KNOCK_EVERY,
             maintain_at: now + MAINTAIN_MIN,
             issued: 0,
             packets: VecDeque::new(),
@@ -511,6 +515,7 @@ impl Node {
     /// One question to whoever was silent long, one look into a bucket where nothing happens.
     fn maintain(&mut self, now: Instant) {
         self.note_joined(now);
+        self.knock(now);
         self.reach.judge(now, self.table.sound());
         if let Some(contact) = self.table.take_questionable(now)
             && self.queries.take(now, 1)
@@ -528,6 +533,22 @@ impl Node {
         let soonest = now + MAINTAIN_MIN + jitter;
         let latest = now + MAINTAIN_MAX;
         self.maintain_at = self.table.due().map_or(latest, |due| due.min(latest)).max(soonest);
+    }
+
+    /// Asks in a small network, now and then, whoever might know of a larger one.
+    fn knock(&mut self, now: Instant) {
+        let is_small = (BUCKET_NODES..SMALL_NETWORK_NODES).contains(&self.table.sound());
+        if now < self.knock_at || !is_small {
+            return;
+        }
+        self.knock_at = now + KNOCK_EVERY;
+        self.events.push_back(NodeEvent::Lonely);
+        let silent: Vec<_> = self.starts.iter().rev().take(KNOCKS_MAX).copied().collect();
+        for address in silent {
+            if self.queries.take(now, 1) {
+                self.send(now, address, None, Purpose::Check, Ask::FindNode { target: self.table.own() });
+            }
+        }
     }
 
     /// Whoever left the table may be back after an outage: it is a place to begin.
@@ -605,6 +626,11 @@ const JOIN_RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The same where there are a few nodes.
 const JOIN_RETRY_FEW: Duration = Duration::from_secs(15);
 const JOIN_RETRY_MAX: Duration = Duration::from_secs(2 * 60);
+/// A network of fewer nodes is small.
+const SMALL_NETWORK_NODES: usize = 4 * BUCKET_NODES;
+const KNOCK_EVERY: Duration = Duration::from_secs(3 * 60);
+/// Addresses asked at once.
+const KNOCKS_MAX: usize = 8;
 /// Between two looks at the table.
 const MAINTAIN_MIN: Duration = Duration::from_secs(5);
 const MAINTAIN_MAX: Duration = Duration::from_secs(60);

@@ -63,8 +63,11 @@ fn open_with<S: Storage>(
         let of_snapshot = written.snapshot.as_ref().map_or(0, |snapshot| snapshot.epoch);
         let of_journal = written.journal.as_ref().map_or(0, |journal| journal.header.epoch);
         let epoch = of_snapshot.max(of_journal).saturating_add(1);
-        // A snapshot that is no longer to be believed is replaced, and one that lies elsewhere is brought here.
-        let save = resume == ResumeMode::Recheck || moved;
+        // A snapshot that is no longer to be believed is replaced, and one that lies elsewhere is brought here. What it claims
+        // and is not there is fetched into files that look as old as it says, and after a power cut it alone is heard.
+        let claims_more = |snapshot: &Snapshot| snapshot.have.iter().any(|piece| !judged.have.has(piece));
+        let save =
+            resume == ResumeMode::Recheck || moved || written.snapshot.as_ref().is_some_and(claims_more);
         begin(place, files, storage, judged, save.then_some(totals), epoch).map(|(have, unchecked)| Opened {
             have,
             unchecked,

@@ -113,6 +113,7 @@ fn who_comes_while_a_file_is_in_doubt_is_told_of_its_pieces_only_when_they_are_f
     bench.input(Input::JobDone { job, result: JobResult::Read(Err(short)) });
     let late = come(&mut bench, 2);
     assert_eq!(told(&mut bench, late), [Message::HaveNone], "all of the file is in doubt");
+    bench.doubts_recorded();
     let Some((job, Work::Check { pieces })) = bench.jobs.pop_front() else { panic!("it is hashed") };
     assert_eq!(pieces.len(), 3);
     bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, true, false])) });

@@ -345,6 +345,7 @@ fn what_is_in_doubt_is_neither_served_nor_kept() {
     bench.take_sent(leech);
     bench.say(leech, vec![request(1)]);
     assert!(matches!(bench.take_sent(leech)[..], [Message::RejectRequest(_)]), "not before it is hashed");
+    bench.doubts_recorded();
     let Some((job, Work::Check { pieces })) = bench.jobs.pop_front() else {
         panic!("all of the file is hashed")
     };
@@ -379,6 +380,7 @@ fn who_was_told_of_a_lost_piece_and_lacks_it_is_met_anew() {
     let short = StorageError { path: "/out/x".into(), kind: StorageErrorKind::ShortRead };
     bench.input(Input::JobDone { job, result: JobResult::Read(Err(short)) });
     let later = come(&mut bench, 3, bits(0b0010_0000));
+    bench.doubts_recorded();
     let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Check { .. })).unwrap();
     let (job, _) = bench.jobs.remove(at).unwrap();
     bench.input(Input::JobDone { job, result: JobResult::Checked(Ok(vec![true, false, true])) });

@@ -6,7 +6,8 @@
 //! for their next try; or when peers are needed and it knew of none, or of none that helped for a while: a swarm whose
 //! trackers were down for some of its peers is in two halves, one in each tier, that would not meet before the next
 //! interval. A failure is retried after 5 s, doubling to 10 min with jitter, whatever the interval was: after an outage
-//! nothing waits for an interval, nor does one that could not be reached while those of another do not help.
+//! nothing waits for an interval, nor does one that could not be reached while those of another do not help, or one that
+//! failed while all others know of nobody.
 //!
 //! When all were asked and still nothing comes, each is asked again after its minimum interval, then after twice as long
 //! each time, until that is its interval. Whoever nobody can dial, and was told only of peers that give nothing, would
@@ -529,8 +530,9 @@ impl Announcer {
         let due_at = if completing { now } else { self.due_at };
         let hungry = self.hungry_at.is_some_and(|at| at <= now);
         let (mut wait, mut beside) = (self.hungry_at.filter(|_| !hungry), false);
+        let nobody_helps = self.seeking && usable().all(|tracker| tracker.failures > 0 || tracker.barren);
         for tracker in usable() {
-            let due_at = if hungry && tracker.unreachable {
+            let due_at = if tracker.failures > 0 && (nobody_helps || hungry && tracker.unreachable) {
                 tracker.retry_at
             } else if beside {
                 tracker.due_at

@@ -99,9 +99,22 @@ impl Candidates {
         self.known.len()
     }
 
-    /// Learns of an address. Known ones are left as they are.
+    /// Learns of an address. A known one that failed is tried again soon when somebody names it who does not repeat what
+    /// others say.
     pub(crate) fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) {
-        if !is_dialable(address) || self.is_banned(address) || self.known.contains_key(&address) {
+        if !is_dialable(address) || self.is_banned(address) {
+            return;
+        }
+        if let Some(candidate) = self.known.get(&address) {
+            if let Some(Spot::Ready(at, _)) = candidate.place
+                && candidate.failures > 0
+                && !matches!(origin, Origin::Pex(_))
+            {
+                let soon = now.max(candidate.failed_at + NAMED_AGAIN);
+                if soon < at {
+                    self.place(soon, address, candidate.failures);
+                }
+            }
             return;
         }
         let named = self.shares.get(&origin).copied().unwrap_or(0);
@@ -373,6 +386,8 @@ fn ban_of(address: SocketAddr) -> Banned {
 
 const BACK_OFF: Duration = Duration::from_secs(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2 * 3600);
+/// From a failure to the next dial at most, while it is named.
+const NAMED_AGAIN: Duration = Duration::from_secs(600);
 /// Until who made room for others may be dialled again, before as much is added at random.
 const DISPLACED: Duration = Duration::from_secs(600);
 
@@ -407,6 +422,26 @@ mod tests {
         }
         assert!(waits.is_sorted_by(|a, b| a <= b || *b >= 7200), "{waits:?}");
         assert!((10..=12).contains(&waits[0]) && (7200..=9000).contains(&waits[7]), "{waits:?}");
+    }
+
+    #[test]
+    fn who_is_named_again_is_not_left_alone_for_hours() {
+        let mut candidates = candidates();
+        candidates.add(at(0), address(1, 1), Origin::Tracker(0));
+        let mut now = at(0);
+        for _ in 0..6 {
+            assert_eq!(candidates.take_next(now), Some(address(1, 1)));
+            candidates.on_failed(now, address(1, 1));
+            now = candidates.next_at().unwrap();
+        }
+        let (failed, again) = (now, at(600));
+        assert_eq!(candidates.take_next(now), Some(address(1, 1)));
+        candidates.on_failed(now, address(1, 1));
+        let late = candidates.next_at().unwrap();
+        candidates.add(failed + Duration::from_secs(60), address(1, 1), Origin::Pex(address(2, 1).ip()));
+        assert_eq!(candidates.next_at(), Some(late), "a peer may repeat what it heard");
+        candidates.add(failed + Duration::from_secs(60), address(1, 1), Origin::Tracker(1));
+        assert_eq!(candidates.next_at(), Some(failed + Duration::from_nanos(again.0)));
     }
 
     /// `origin` names `count` addresses from the `first` on.

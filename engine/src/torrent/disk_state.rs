@@ -192,7 +192,7 @@ impl Torrent {
             self.disk.retry_at.get_or_insert(context.now + DISK_RETRY);
         }
         let needed_bytes = (error.kind == StorageErrorKind::Full).then(|| self.bytes_to_write());
-        if self.disk.told != Some((error.kind, needed_bytes)) {
+        if self.state != TorrentState::DiskError || self.disk.told != Some((error.kind, needed_bytes)) {
             warn!(torrent = %self.info_hash.short(), %error, needed_bytes, "disk failed, trying again in 30 s");
             self.disk.told = Some((error.kind, needed_bytes));
             context.alert(Alert::DiskFailed { torrent: self.id, error, needed_bytes });
@@ -282,9 +282,11 @@ impl Torrent {
         }
     }
 
-    /// Hashes what is in doubt, a few pieces at a time.
+    /// Hashes what is in doubt, a few pieces at a time, once a later run would do so too: were we killed with what is lost
+    /// known to us alone, it would be believed again.
     pub(super) fn confirm_doubted(&mut self, context: &mut Context<'_>) {
-        let may_begin = self.may_write() && self.state != TorrentState::Stopping;
+        let may_begin =
+            self.may_write() && self.state != TorrentState::Stopping && !self.resume.owes_doubts_record();
         if self.disk.confirming || self.disk.doubted.is_empty() || !may_begin {
             return;
         }

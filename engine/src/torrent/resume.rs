@@ -17,6 +17,8 @@ pub(crate) struct Resume {
     good: Vec<PieceIndex>,
     touched: BTreeSet<PieceIndex>,
     doubted: BTreeSet<PieceIndex>,
+    /// A record of pieces in doubt is under way.
+    doubts_recording: bool,
     job_out: bool,
     /// Since when there is something that no snapshot holds.
     dirty_since: Option<Instant>,
@@ -110,6 +112,11 @@ impl Resume {
         self.doubts_unsaved || self.doubts_saving
     }
 
+    /// Whether a later run would not know yet that pieces are in doubt.
+    pub(crate) fn owes_doubts_record(&self) -> bool {
+        self.doubts_recording || !self.doubted.is_empty()
+    }
+
     /// What is to be written down now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Save> {
         if self.job_out || !self.enabled {
@@ -119,7 +126,8 @@ impl Resume {
             self.job_out = true;
             self.dirty_since.get_or_insert(now);
             let touched = std::mem::take(&mut self.touched).into_iter().collect();
-            let doubted = std::mem::take(&mut self.doubted).into_iter().collect();
+            let doubted: Vec<_> = std::mem::take(&mut self.doubted).into_iter().collect();
+            self.doubts_recording = !doubted.is_empty();
             return Some(Save::Record { good: std::mem::take(&mut self.good), touched, doubted });
         }
         if self.owes_record() || self.deadline().is_some_and(|at| at <= now) {
@@ -135,6 +143,7 @@ impl Resume {
     /// The job is over. What failed is written down again later.
     pub(crate) fn on_saved(&mut self, failed: Option<Save>) {
         self.job_out = false;
+        self.doubts_recording = false;
         let saving = std::mem::take(&mut self.doubts_saving);
         match failed {
             Some(Save::Record { good, touched, doubted }) => {

@@ -159,13 +159,47 @@ fn a_silent_tracker_has_failed_after_45_seconds() {
     assert_eq!(world.outcomes, [(id, Err(NetError::TimedOut))]);
     world.assert_idle();
     assert!(world.trackers.connections.is_empty());
-    // One that connects and then says nothing, as it was restarted, is connected to anew.
+    // One that connects and then says nothing is asked once more: packets are lost.
     let mut world = World::new();
     world.ask(announce());
     let first = world.connect(77);
-    assert_eq!(world.run(15), [(15, "connect")]);
+    assert_eq!(world.run(15), [(15, "announce")]);
     // Its answer to the first copy still counts.
     world.answer(&announced(first[0]));
+    assert_eq!(world.outcomes.len(), 1);
+    world.assert_idle();
+}
+
+#[test]
+fn who_connects_late_has_all_its_time_to_answer() {
+    let mut world = World::new();
+    world.ask(announce());
+    assert_eq!(world.sent().len(), 1);
+    assert_eq!(world.run(44), [(15, "connect")]);
+    let Some(Connection::Asked { transaction, .. }) = world.trackers.connections.get(&tracker()).copied()
+    else {
+        panic!("it is asked")
+    };
+    world.answer(&UdpAnswer::Connected { transaction, connection_id: 5 });
+    let sent = world.sent();
+    let [ref request @ UdpRequest::Announce { .. }] = sent[..] else { panic!("{sent:?}") };
+    let transaction = asked_with(request, 5);
+    assert_eq!(world.run(44), [(59, "announce")]);
+    world.answer(&announced(transaction));
+    assert_eq!(world.outcomes.len(), 1);
+    world.assert_idle();
+}
+
+#[test]
+fn a_tracker_that_was_restarted_after_it_connected_is_connected_to_anew() {
+    let mut world = World::new();
+    world.ask(announce());
+    let first = world.connect(77);
+    assert_eq!(world.run(15), [(15, "announce")]);
+    world.answer(&UdpAnswer::Failed { transaction: first[0], message: "who are you?".to_owned() });
+    assert_eq!(world.outcomes, []);
+    let again = world.connect(78);
+    world.answer(&announced(again[0]));
     assert_eq!(world.outcomes.len(), 1);
     world.assert_idle();
 }

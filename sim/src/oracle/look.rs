@@ -1,7 +1,7 @@
 //! What an engine says of itself, compared with what was seen from outside: S16, S22 and S23. In the event world only,
 //! where the engine is at hand.
 
-use taipei_engine::limits::READ_WINDOW_BYTES;
+use taipei_engine::limits::{BLOCK_BYTES, READ_WINDOW_BYTES};
 use taipei_engine::{Engine, TorrentId};
 
 use super::Watch;
@@ -37,7 +37,7 @@ impl Watch {
         let Some(process) = &mut self.hosts[host].process else { return };
         let connections = process.connections.len() as u64 + std::mem::take(&mut process.closed);
         if let Some(observer) = &mut self.observer {
-            let most = budget + connections * READ_WINDOW_BYTES;
+            let most = budget + connections * OVER_BUDGET_BYTES;
             observer.on_near("S16", "blocks in memory of one host", Near::bytes(buffered, most));
         }
         if buffered <= budget {
@@ -46,7 +46,7 @@ impl Watch {
         }
         process.windows = process.windows.max(connections);
         let windows = process.windows;
-        if buffered > budget + windows * READ_WINDOW_BYTES {
+        if buffered > budget + windows * OVER_BUDGET_BYTES {
             let message =
                 format!("{buffered} bytes in memory, with a budget of {budget} and {windows} connections");
             self.break_rule("S16", now, Some(host), message);
@@ -89,3 +89,6 @@ impl Watch {
 const LOOK: u64 = 10 * SECOND;
 /// After this a request that nobody answers counts as lost, whatever came before.
 const QUIESCENT: u64 = 180 * SECOND;
+
+/// What may come over a connection when the budget is used up: its window, and the block that had come in part before it.
+const OVER_BUDGET_BYTES: u64 = READ_WINDOW_BYTES + BLOCK_BYTES as u64;

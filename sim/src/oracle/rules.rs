@@ -51,7 +51,10 @@ pub const RULES: &[Rule] = &[
     is("S13", "files are made and changed only below the root, and only those of the torrent"),
     is("S14", "nothing panics, and every torrent can be added"),
     is("S15", "after a stop nothing is left: no output, connection, job, request, lock or timer"),
-    is("S16", "blocks in memory stay within the budget and one read window for each connection"),
+    is(
+        "S16",
+        "blocks in memory stay within the budget and, for each connection, one read window and a block that had begun",
+    ),
     is("S19", "nobody is banned who never lied"),
     is("S20", "who lied is banned by all whom it hurt, and soon enough"),
     is("S21", "complete is said once, and only when everything that is wanted is there"),

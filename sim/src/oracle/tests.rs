@@ -285,7 +285,8 @@ fn s15_is_what_is_left_after_a_stop() {
 #[test]
 fn s16_is_more_in_memory_than_the_budget_and_a_window_for_each() {
     let budget = Config::default().buffer_bytes;
-    for (more, broken) in [(1 << 20, None), ((1 << 20) + 1, Some("S16"))] {
+    let window_and_block = (1 << 20) + (16 << 10);
+    for (more, broken) in [(window_and_block, None), (window_and_block + 1, Some("S16"))] {
         let mut stage = Stage::new("").connected(SEED);
         stage.watch.check_memory(1, LEECH, budget + more);
         assert_eq!(stage.broken(), broken);
