@@ -151,6 +151,25 @@ fn who_is_offline_at_the_start_joins_when_the_network_is_there() {
     assert!(is_joined(&crowd), "back after an outage of hours");
 }
 
+/// Fuzz-small, seed 33355: the only way out of a small network was silent when it began, and never asked again.
+#[test]
+fn a_small_network_asks_again_who_was_silent() {
+    let mut crowd = Crowd::new(1);
+    crowd.settle(12, 0);
+    let silent = crowd.anywhere();
+    let at = crowd.add(silent, NodeId([1; 20]), Kind::Dead);
+    let router = crowd.some_honest();
+    let newcomer = crowd.newcomer(&[silent, crowd.hosts[router].address]);
+    crowd.run(Duration::from_secs(100));
+    assert!(crowd.hosts[newcomer].dht.as_ref().unwrap().is_joined());
+    let lonely = |crowd: &Crowd| crowd.hosts[newcomer].events.contains(&Event::Lonely);
+    crowd.hosts[newcomer].events.clear();
+    crowd.hosts[at].kind = Kind::Honest;
+    crowd.run(Duration::from_secs(300));
+    assert!(lonely(&crowd), "names may lead further, too");
+    assert!(crowd.hosts[at].bytes_in > 0);
+}
+
 #[test]
 fn forged_tokens_and_reflected_packets_have_no_effect() {
     let mut crowd = Crowd::new(1);

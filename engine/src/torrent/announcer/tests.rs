@@ -510,6 +510,19 @@ fn who_is_alone_everywhere_asks_everywhere_again_soon() {
     assert_eq!(world.log, ["0 a started", "0 b started", "120 a -", "120 b -", "240 a -", "240 b -"]);
 }
 
+// Found by fuzz-small, seed 80869: who knew nobody put off, again and again, the one that had refused and knew a seed.
+#[test]
+fn one_that_failed_is_asked_again_while_the_others_know_nobody() {
+    let tiers: [&[&str]; 3] = [&["http://a/announce"], &["http://b/announce"], &["http://c/announce"]];
+    let mut world = World::started(&tiers, |now, get| match get.host.as_str() {
+        "a" if now == Instant::START => body(200, &b"d14:failure reason2:noe"[..]),
+        "a" => good(now, get),
+        _ => barren(now, get),
+    });
+    world.run(20);
+    assert_eq!((world.log.len(), &world.log[3][2..]), (4, "a started"), "{:?}", world.log);
+}
+
 // Found by fuzz-small, seed 525 with boxes: a tracker that wants to be asked once in 136 years, or in less than no time.
 #[test]
 fn an_interval_beyond_reason_keeps_nobody_alone_for_hours() {
