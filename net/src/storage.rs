@@ -215,9 +215,7 @@ impl Storage for FileStorage {
         let Some(first) = files.first().filter(|_| files.len() >= SYNC_TOGETHER_MIN) else {
             return Ok(false);
         };
-        let directories =
-            files.iter().map(|at| at.path.as_str().rsplit_once('/').map_or("", |(parents, _)| parents));
-        named(*first, || platform::sync_together(first.root, &directories.collect()))
+        named(*first, || platform::sync_together(first.root, files.iter().map(|at| at.path)))
     }
 
     fn sync_dir(&mut self, at: At<'_>) -> Result<(), StorageError> {

@@ -266,6 +266,18 @@ def machine_busy():
     return (sum(figures) - figures[3] - figures[4]) / TICKS
 
 
+class Others:
+    """How much of the machine others take from now on."""
+
+    def __init__(self):
+        self.busy, self.own = machine_busy(), sum(os.times()[:2])
+
+    def share(self, seconds, measured):
+        """Over so many seconds, of which the measured programs used so much."""
+        foreign = machine_busy() - self.busy - (sum(os.times()[:2]) - self.own) - measured
+        return max(0.0, foreign / seconds / os.cpu_count())
+
+
 def warm(folder, length):
     """Has memory that really is there for so much of the page cache: a virtual machine's host may have taken it."""
     path = os.path.join(folder, "warm")
@@ -321,7 +333,7 @@ class Bench:
                     raise RuntimeError(f"{client.name} does not seed:\n{child.log()}")
             os.sync()
             warm(self.work, shape.total * len(leechers) * 3 // 2)
-            before, busy, own = [child.cpu_seconds() for child in seeding], machine_busy(), sum(os.times()[:2])
+            before, others = [child.cpu_seconds() for child in seeding], Others()
             began = time.monotonic()
             arrived = []
             for number, client in enumerate(leechers):
@@ -329,8 +341,9 @@ class Bench:
                 leeching.append(child)
                 arrived.append((client, job.data))
             self._await(leeching, seeding)
-            wall, busy, own = time.monotonic() - began, machine_busy() - busy, sum(os.times()[:2]) - own
+            wall = time.monotonic() - began
             seeder_cpu = sum(child.cpu_seconds() - used for child, used in zip(seeding, before))
+            share = others.share(wall, seeder_cpu + sum(child.cpu_seconds() for child in leeching))
             for child in leeching:
                 child.sample()
                 if child.marker:
@@ -347,7 +360,7 @@ class Bench:
                     "other_cpu": leecher_cpu if measured == "seeders" else seeder_cpu,
                     "peak_mib": max(child.peak_kib for child in of) / 1024,
                     "anon_mib": max(child.anon_kib for child in of) / 1024,
-                    "others": max(0.0, (busy - own - leecher_cpu - seeder_cpu) / wall / os.cpu_count())}
+                    "others": share}
         finally:
             self._end(leeching + seeding, started, shape)
 
@@ -357,7 +370,7 @@ class Bench:
         payload.digests(shape, source)       # into the page cache
         self.tracker.forget()
         shutil.rmtree(os.path.join(source, ".taipei"), ignore_errors=True)
-        started, busy, own, began = self.count, machine_busy(), sum(os.times()[:2]), time.monotonic()
+        started, others, began = self.count, Others(), time.monotonic()
         child, job = self.start(client, "seed", torrent, source, 10)
         try:
             if not eventually(lambda: self.tracker.seeds(job.port) or not child.is_running(), READY_SECONDS, 0.001) or \
@@ -365,9 +378,8 @@ class Bench:
                 raise RuntimeError(f"{client.name} does not seed:\n{child.log()}")
             wall, cpu = time.monotonic() - began, child.cpu_seconds()
             child.sample()
-            busy, own = machine_busy() - busy, sum(os.times()[:2]) - own
             return {"wall": wall, "cpu": cpu, "peak_mib": child.peak_kib / 1024, "anon_mib": child.anon_kib / 1024,
-                    "others": max(0.0, (busy - own - cpu) / wall / os.cpu_count())}
+                    "others": others.share(wall, cpu)}
         finally:
             self._end([child], started, shape)
 
@@ -381,15 +393,16 @@ class Bench:
                            str(shape.piece_length)],
                 "mktorrent": ["mktorrent", "-t", str(os.cpu_count()), "-l", str(shape.piece_length.bit_length() - 1),
                               "-a", self.tracker.url, "-o", out, path]}[maker]
-        busy, own = machine_busy(), sum(os.times()[:2])
+        others = Others()
         child = Measured(maker, argv, self.work)
         self._await([child], [])
-        busy, own, cpu = machine_busy() - busy, sum(os.times()[:2]) - own, child.cpu_seconds()
+        cpu = child.cpu_seconds()
+        share = others.share(child.done_after, cpu)
         with open(out, "rb") as file:
             if b"6:pieces" not in file.read():
                 raise RuntimeError(f"{maker} made no torrent")
         return {"wall": child.done_after, "cpu": cpu, "peak_mib": child.peak_kib / 1024, "anon_mib": child.anon_kib / 1024,
-                "others": max(0.0, (busy - own - cpu) / child.done_after / os.cpu_count())}
+                "others": share}
 
     def _await(self, wanted, others):
         deadline, next_sample = time.monotonic() + RUN_SECONDS, 0.0
@@ -462,7 +475,9 @@ def main():
     if unknown := set(args.rows) - set(ROWS):
         ap.error(f"no row {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    there = {name for name, client in CLIENTS.items() if not client.missing()} | ({"mktorrent"} & _on_path("mktorrent"))
+    there = {name for name, client in CLIENTS.items() if not client.missing()}
+    if shutil.which("mktorrent"):
+        there.add("mktorrent")
     for name in CLIENTS:
         print(f"{name}: {CLIENTS[name].version() if name in there else 'left out: ' + CLIENTS[name].missing()}")
     if "taipei" not in there:
@@ -496,10 +511,6 @@ def main():
         with open(args.json, "w") as file:
             json.dump(all_runs, file, indent=1)
     return 0
-
-
-def _on_path(program):
-    return {program} if shutil.which(program) else set()
 
 
 def show(runs):

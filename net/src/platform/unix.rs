@@ -1,6 +1,5 @@
 //! Unix: files by descriptor, one path component at a time, never through a symbolic link.
 
-use std::collections::BTreeSet;
 use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -158,12 +157,16 @@ fn modified_ns(stat: &rustix::fs::Stat) -> i64 {
     (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
 }
 
-/// Makes all durable that was written to files in these directories, by one call; false where none is known to do that.
-pub(crate) fn sync_together(root: &str, directories: &BTreeSet<&str>) -> io::Result<bool> {
+/// Makes all durable that was written to these files, by one call; false where none is known to do that.
+pub(crate) fn sync_together<'a>(
+    root: &str,
+    files: impl Iterator<Item = &'a StoragePath>,
+) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         let top = open_directory(root, "")?;
         let file_system = rustix::fs::fstat(&top)?.st_dev;
+        let directories: std::collections::BTreeSet<&str> = files.map(|file| split(file).0).collect();
         for directory in directories {
             match open_directory(root, directory) {
                 // Another one may be mounted there.
@@ -177,7 +180,7 @@ pub(crate) fn sync_together(root: &str, directories: &BTreeSet<&str>) -> io::Res
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
-        let _ = (root, directories);
+        let _ = (root, files);
         Ok(false)
     }
 }

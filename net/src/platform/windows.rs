@@ -1,6 +1,5 @@
 //! Windows: plain `std`, with a look at each component for links before it is used.
 
-use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write as _};
 use std::os::windows::fs::FileExt as _;
@@ -98,7 +97,10 @@ pub(crate) fn stat(root: &str, path: &StoragePath) -> io::Result<Stat> {
 }
 
 /// Nothing does: false.
-pub(crate) fn sync_together(_root: &str, _directories: &BTreeSet<&str>) -> io::Result<bool> {
+pub(crate) fn sync_together<'a>(
+    _root: &str,
+    _files: impl Iterator<Item = &'a StoragePath>,
+) -> io::Result<bool> {
     Ok(false)
 }
 
