@@ -8,35 +8,57 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Large buffers, kept for the next read. Clones share them.
+/// The large buffers there are. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kept(Arc<Mutex<VecDeque<BytesMut>>>);
+pub(super) struct Kept(Arc<Mutex<Large>>);
+
+#[derive(Debug, Default)]
+struct Large {
+    /// Read into before. Parts of them may still be in use.
+    kept: VecDeque<BytesMut>,
+    /// Connections that read into one.
+    readers: usize,
+}
 
 impl Kept {
-    /// One with room for this many bytes: a kept one that nobody uses any more, or a new one.
-    fn take(&self, size: usize) -> BytesMut {
-        if size == READ_BYTES_MAX {
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // The one that was let go last: it is in the processor's cache more likely than others.
-            if let Some(at) = kept.iter_mut().rposition(|buffer| buffer.try_reclaim(size)) {
-                return kept.remove(at).unwrap_or_default();
-            }
-        }
-        BytesMut::with_capacity(size)
+    /// A large one, for a connection to read into: a kept one that nobody uses any more, or a new one. None when there are
+    /// enough and all are in use.
+    fn take(&self) -> Option<BytesMut> {
+        let mut large = self.large();
+        // The one that was let go last: it is in the processor's cache more likely than others.
+        let free = large.kept.iter_mut().rposition(|buffer| buffer.try_reclaim(LARGE_BYTES));
+        let buffer = match free.and_then(|at| large.kept.remove(at)) {
+            Some(buffer) => buffer,
+            None if large.kept.len() + large.readers >= LARGE_MAX => return None,
+            None => BytesMut::with_capacity(LARGE_BYTES),
+        };
+        large.readers += 1;
+        Some(buffer)
     }
 
-    /// Takes a large buffer of which parts may still be in use.
-    fn keep(&self, buffer: BytesMut) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == KEPT_MAX {
-            kept.pop_front();
+    /// Takes one back, of which parts may still be in use.
+    fn give_back(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let mut large = self.large();
+        large.readers -= 1;
+        large.kept.push_back(buffer);
+    }
+
+    /// Frees those that nobody uses, if nobody reads into any.
+    fn tidy(&self) {
+        let mut large = self.large();
+        if large.readers == 0 {
+            large.kept.retain_mut(|buffer| !buffer.try_reclaim(LARGE_BYTES));
         }
-        kept.push_back(buffer);
+    }
+
+    fn large(&self) -> MutexGuard<'_, Large> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,13 +82,13 @@ impl ReadBuffer {
     /// Reads once, at most `grant` bytes.
     pub(super) async fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut R, grant: u64) -> io::Result<u32> {
         if self.bytes.capacity() < self.size / 2 && !self.bytes.try_reclaim(self.size) {
-            self.replace(self.size);
+            self.replace();
         }
         let room = self.size.min(self.bytes.capacity());
         let room = usize::try_from(grant).map_or(room, |grant| room.min(grant));
         let bytes = reader.read_buf(&mut (&mut self.bytes).limit(room)).await?;
         if bytes == self.size {
-            self.size = (self.size * 2).min(READ_BYTES_MAX);
+            self.size = (self.size * 2).min(LARGE_BYTES);
         } else if bytes < self.size / 4 && self.size > READ_BYTES_MIN {
             self.size /= 2;
         }
@@ -76,25 +98,38 @@ impl ReadBuffer {
     /// What was read. Its memory is shared with what is read next, unless that needs much less.
     pub(super) fn take(&mut self) -> Bytes {
         let bytes = self.bytes.split().freeze();
-        if self.bytes.capacity() > self.size * 4 {
-            self.replace(0);
+        let is_idle = if self.is_large { self.size <= SMALL_BYTES_MAX } else { self.bytes.capacity() > self.size * 4 };
+        if is_idle {
+            self.let_go(BytesMut::new(), false);
         }
         bytes
     }
 
-    /// Goes on with another one, of this size.
-    fn replace(&mut self, size: usize) {
-        let before = std::mem::replace(&mut self.bytes, self.kept.take(size));
-        if self.is_large {
-            self.kept.keep(before);
+    /// Goes on with another one: a large one if that much is asked for, unless there may be no more of them.
+    fn replace(&mut self) {
+        let large = if self.size > SMALL_BYTES_MAX { self.kept.take() } else { None };
+        let is_large = large.is_some();
+        if !is_large {
+            self.size = self.size.min(SMALL_BYTES_MAX);
         }
-        self.is_large = size == READ_BYTES_MAX;
+        let next = large.unwrap_or_else(|| BytesMut::with_capacity(self.size));
+        self.let_go(next, is_large);
+    }
+
+    fn let_go(&mut self, next: BytesMut, is_large: bool) {
+        let before = std::mem::replace(&mut self.bytes, next);
+        if std::mem::replace(&mut self.is_large, is_large) {
+            self.kept.give_back(before);
+        }
+        if !is_large {
+            self.kept.tidy();
+        }
     }
 }
 
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
-        self.replace(0);
+        self.let_go(BytesMut::new(), false);
     }
 }
 
@@ -102,10 +137,13 @@ impl Drop for ReadBuffer {
 const READ_BYTES_START: usize = 16 << 10;
 /// So that ten thousand idle connections cost little.
 const READ_BYTES_MIN: usize = 4 << 10;
-/// Beyond this, larger reads were not measured to help. Only buffers of this size are kept: smaller ones come cheaply.
-const READ_BYTES_MAX: usize = 512 << 10;
-/// Large buffers kept, those still in use among them: 8 MiB, what a fast download has under way.
-const KEPT_MAX: usize = 16;
+/// Reads up to this have memory of their own: a block that stays keeps little more than itself.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+/// What others read into, and the most that is read at once: larger reads were not measured to help.
+const LARGE_BYTES: usize = 512 << 10;
+/// Large ones there may be: 32 MiB, four times what a fast download has under way. Who has much junk between few good
+/// blocks would keep more.
+const LARGE_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -139,9 +177,9 @@ mod tests {
         let (mut other, mut reader) = tokio::io::duplex(4 << 20);
         let kept = Kept::default();
         let mut buffer = ReadBuffer::new(kept.clone());
-        buffer.size = READ_BYTES_MAX;
+        buffer.size = LARGE_BYTES;
         let mut read = async |buffer: &mut ReadBuffer, fill: u8| {
-            other.write_all(&vec![fill; READ_BYTES_MAX]).await.unwrap();
+            other.write_all(&vec![fill; LARGE_BYTES]).await.unwrap();
             buffer.fill(&mut reader, u64::MAX).await.unwrap();
             buffer.take()
         };
@@ -152,27 +190,38 @@ mod tests {
         drop(first);
         // Whoever reads next has it.
         let mut buffer = ReadBuffer::new(kept);
-        buffer.size = READ_BYTES_MAX;
+        buffer.size = LARGE_BYTES;
         let third = read(&mut buffer, 3).await;
         assert_eq!(third.as_ptr(), first_at);
         assert!(second.iter().all(|byte| *byte == 2) && third.iter().all(|byte| *byte == 3));
     }
 
-    #[test]
-    fn few_are_kept() {
+    #[tokio::test]
+    async fn there_are_few_and_none_when_nobody_reads_much() {
+        let (mut other, mut reader) = tokio::io::duplex(4 << 20);
         let kept = Kept::default();
-        let used: Vec<Bytes> = (0..KEPT_MAX + 5)
-            .map(|_| {
-                let mut buffer = kept.take(READ_BYTES_MAX);
-                buffer.put_u8(1);
-                let used = buffer.split().freeze();
-                kept.keep(buffer);
-                used
-            })
-            .collect();
-        assert_eq!(kept.0.lock().unwrap().len(), KEPT_MAX);
-        drop(used);
-        kept.take(READ_BYTES_MAX);
-        assert_eq!(kept.0.lock().unwrap().len(), KEPT_MAX - 1);
+        let mut buffer = ReadBuffer::new(kept.clone());
+        let mut used = Vec::new();
+        let made = |kept: &Kept| {
+            let large = kept.large();
+            large.kept.len() + large.readers
+        };
+        // Of every read a part stays in use.
+        for _ in 0..LARGE_MAX * 2 + 20 {
+            other.write_all(&vec![0; LARGE_BYTES]).await.unwrap();
+            let mut rest = LARGE_BYTES;
+            while rest > 0 {
+                rest -= buffer.fill(&mut reader, u64::MAX).await.unwrap() as usize;
+                used.push(buffer.take().slice(..1));
+            }
+            assert!(made(&kept) <= LARGE_MAX);
+        }
+        assert_eq!((made(&kept), buffer.is_large, buffer.size), (LARGE_MAX, false, SMALL_BYTES_MAX * 2));
+        used.clear();
+        other.write_all(&vec![0; LARGE_BYTES]).await.unwrap();
+        buffer.fill(&mut reader, u64::MAX).await.unwrap();
+        assert!(buffer.is_large, "there is one again");
+        drop(buffer);
+        assert_eq!(made(&kept), 0);
     }
 }

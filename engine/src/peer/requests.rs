@@ -233,13 +233,15 @@ impl Requests {
     }
 
     /// Snubs the peer if it is due, and gives the requests that others may now take over. Requests of a snubbed peer
-    /// that are lost are forgotten, so that it can be asked again.
+    /// that are lost are forgotten, so that it can be asked again; later ones may still be answered.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Outstanding> {
         if self.deadline().is_none_or(|at| at > now) {
             return Vec::new();
         }
         if self.counted == 0 {
-            self.take_all();
+            let out = self.outstanding.len();
+            self.outstanding.retain(|out| out.sent + LOST > now);
+            self.voided = self.voided.saturating_add((out - self.outstanding.len()) as u32);
         }
         self.snubbed = true;
         self.counted = 0;
@@ -334,6 +336,19 @@ mod tests {
             requests.on_block(at(30_000), PieceIndex::new(0), BlockIndex(2)).is_some_and(|out| out.released)
         );
         assert!(!requests.snubbed);
+    }
+
+    #[test]
+    fn what_was_asked_for_lately_is_not_lost_with_what_is() {
+        let mut requests = Requests::new();
+        out(&mut requests, at(0), 0..2);
+        requests.handle_timeout(at(20_000));
+        out(&mut requests, at(80_000), 2..3);
+        assert_eq!(requests.handle_timeout(at(100_000)).len(), 1, "a third is waited for no more");
+        assert_eq!(requests.deadline(), Some(at(90_000)), "the first two are lost");
+        assert!(requests.handle_timeout(at(100_000)).is_empty());
+        let left: Vec<_> = requests.outstanding.iter().map(|out| out.block.0).collect();
+        assert_eq!((left.as_slice(), requests.deadline()), ([2].as_slice(), Some(at(170_000))));
     }
 
     #[test]
