@@ -90,6 +90,22 @@ fn the_same_request_ten_thousand_times_is_bounded() {
 }
 
 #[test]
+fn requests_that_come_together_are_read_together() {
+    let mut bench = seeding(40);
+    bench.disk_asleep = true;
+    let peer = guest(&mut bench, 1, true);
+    bench.say(peer, vec![Message::HaveNone, Message::Interested]);
+    bench.input(Input::Sent { connection: peer, written_bytes: 64 << 20 });
+    let together = (0..16).map(|n| Message::Request(request(n / BLOCKS, n % BLOCKS))).collect();
+    bench.say(peer, together);
+    let reads = bench.jobs.iter().filter_map(|(_, work)| match work {
+        Work::Read { blocks } => Some(blocks.len()),
+        _ => None,
+    });
+    assert_eq!(reads.collect::<Vec<_>>(), [16]);
+}
+
+#[test]
 fn what_a_peer_has_must_be_of_this_torrent() {
     let bits = |bytes: &'static [u8]| Message::Bitfield(Bytes::from_static(bytes));
     let bad: [Vec<Message>; 6] = [

@@ -19,7 +19,7 @@ use crate::peer::Peer;
 use crate::wire::{Message, Request};
 
 impl Torrent {
-    /// A peer asks for a block.
+    /// A peer asks for a block. It is served once all that was read with it is known: one read of the disk for many.
     pub(super) fn on_request(
         &mut self,
         context: &mut Context<'_>,
@@ -48,7 +48,6 @@ impl Torrent {
             if only_here && self.spread.on_request(connection, block.piece) {
                 self.suggest(connection);
             }
-            self.serve(context, connection);
             return Ok(());
         }
         if !peer.am_choking && !peer.on_idle_message(context.now) {
@@ -72,7 +71,8 @@ impl Torrent {
     /// Reads what the socket of a peer can take soon.
     pub(super) fn serve(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
         loop {
-            let Some(peer) = self.peers.get_mut(&connection) else { return };
+            let waiting = self.peers.get_mut(&connection).filter(|peer| peer.uploads.is_waiting());
+            let Some(peer) = waiting else { return };
             let blocks = peer.uploads.next_read(context.now);
             if blocks.is_empty() {
                 return;
@@ -159,9 +159,7 @@ impl Torrent {
         peer.uploads.on_sent(context.now, u64::from(bytes));
         self.sent.add(context.now, u64::from(bytes));
         peer.metadata_uploads.on_sent(u64::from(bytes));
-        if peer.uploads.is_waiting() {
-            self.serve(context, connection);
-        }
+        self.serve(context, connection);
         if self.peers.get(&connection).is_some_and(|peer| peer.metadata_uploads.is_waiting()) {
             self.serve_metadata(connection);
             self.flush(context);

@@ -186,6 +186,7 @@ impl Torrent {
         }
         self.reading = None;
         self.refill(context, connection);
+        self.serve(context, connection);
         self.settle(context);
     }
 
