@@ -622,6 +622,24 @@ fn a_slow_disk_stops_reading_within_the_budget() {
 }
 
 #[test]
+fn nothing_is_written_early_while_whole_pieces_make_room() {
+    let config = Config { buffer_bytes: 2 * u64::from(BLOCKS * BLOCK_BYTES), ..Config::default() };
+    let mut bench = Bench::with(config, 64, &[], &[1]);
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    bench.disk_asleep = true;
+    let mut left = 2 * BLOCKS as usize + 1;
+    while left > 0 {
+        let requests = bench.take_requests(seed);
+        assert!(!requests.is_empty());
+        let count = left.min(requests.len());
+        bench.give(seed, &requests[..count]);
+        left -= count;
+    }
+    let written = bench.jobs.iter().filter(|(_, work)| matches!(work, Work::Write { .. })).count();
+    assert_eq!(written, 2, "a block of a third piece waits: {:?}", bench.jobs);
+}
+
+#[test]
 fn requests_are_served_while_unchoked_and_rejected_otherwise() {
     let mut bench = Bench::new(3, &[0, 1, 2], &[]);
     let connection = ConnectionId::accepted(0);

@@ -98,7 +98,8 @@ impl ReadBuffer {
     /// What was read. Its memory is shared with what is read next, unless that needs much less.
     pub(super) fn take(&mut self) -> Bytes {
         let bytes = self.bytes.split().freeze();
-        let is_idle = if self.is_large { self.size <= SMALL_BYTES_MAX } else { self.bytes.capacity() > self.size * 4 };
+        let is_idle =
+            if self.is_large { self.size <= SMALL_BYTES_MAX } else { self.bytes.capacity() > self.size * 4 };
         if is_idle {
             self.let_go(BytesMut::new(), false);
         }

@@ -28,6 +28,8 @@ pub(crate) struct Requests {
     /// What the peer queues at most.
     reqq: u32,
     snubbed: bool,
+    /// Requests were lost, and those made since are given up sooner.
+    losing: bool,
     /// When the last block came.
     last_block: Option<Instant>,
     /// The shortest time from a request to its block.
@@ -64,6 +66,7 @@ impl Requests {
             voided: 0,
             reqq: REQQ_DEFAULT,
             snubbed: false,
+            losing: false,
             last_block: None,
             response_min: None,
             held: Instant::START,
@@ -155,6 +158,7 @@ impl Requests {
         self.response_min = Some(self.response_min.map_or(response, |least| least.min(response)));
         self.last_block = Some(now);
         self.snubbed = false;
+        self.losing = false;
         Some(out)
     }
 
@@ -226,22 +230,24 @@ impl Requests {
     /// When the peer becomes snubbed if nothing comes; once it is, when its requests count as lost.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let counted = self.outstanding.iter().find(|out| !out.released);
-        let wait = if counted.is_some() { self.gap.timeout() } else { LOST };
+        let lost = if self.losing { AGAIN } else { LOST };
+        let wait = if counted.is_some() { self.gap.timeout() } else { lost };
         let first = counted.or(self.outstanding.front())?;
         let begin = self.last_block.map_or(first.sent, |last| last.max(first.sent));
         Some(begin.max(self.held) + wait)
     }
 
     /// Snubs the peer if it is due, and gives the requests that others may now take over. Requests of a snubbed peer
-    /// that are lost are forgotten, so that it can be asked again; later ones may still be answered.
+    /// that are lost are forgotten, so that it can be asked again; the latest ones not before it may be asked for them again.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Outstanding> {
         if self.deadline().is_none_or(|at| at > now) {
             return Vec::new();
         }
         if self.counted == 0 {
             let out = self.outstanding.len();
-            self.outstanding.retain(|out| out.sent + LOST > now);
+            self.outstanding.retain(|out| out.sent + AGAIN > now);
             self.voided = self.voided.saturating_add((out - self.outstanding.len()) as u32);
+            self.losing = !self.outstanding.is_empty();
         }
         self.snubbed = true;
         self.counted = 0;
@@ -297,6 +303,8 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(4);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Without any block while only released requests are out, the peer has dropped them.
 const LOST: Duration = Duration::from_secs(90);
+/// Nothing is asked of a peer a second time sooner.
+const AGAIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -348,7 +356,12 @@ mod tests {
         assert_eq!(requests.deadline(), Some(at(90_000)), "the first two are lost");
         assert!(requests.handle_timeout(at(100_000)).is_empty());
         let left: Vec<_> = requests.outstanding.iter().map(|out| out.block.0).collect();
-        assert_eq!((left.as_slice(), requests.deadline()), ([2].as_slice(), Some(at(170_000))));
+        assert_eq!((left.as_slice(), requests.deadline()), ([2].as_slice(), Some(at(110_000))));
+        assert!(requests.handle_timeout(at(110_000)).is_empty());
+        assert_eq!((requests.len(), requests.room(0)), (0, 1), "it may be asked again");
+        out(&mut requests, at(110_000), 2..3);
+        requests.handle_timeout(at(130_000));
+        assert_eq!(requests.deadline(), Some(at(200_000)));
     }
 
     #[test]

@@ -284,13 +284,14 @@ impl Torrent {
         Work::Write { piece, runs, reaches, forget, digests }
     }
 
-    /// Over the memory budget, the largest partial pieces are written early.
+    /// The largest partial pieces are written early when they pass the memory budget alone. What is whole, or being written,
+    /// makes room by itself, and nobody is read from meanwhile.
     pub(super) fn flush_excess(&mut self, context: &mut Context<'_>) {
         if self.state == TorrentState::DiskError {
             return;
         }
         self.report_buffered(context);
-        let excess = context.bandwidth.excess().saturating_sub(self.verify.early_bytes());
+        let excess = context.bandwidth.excess().saturating_sub(self.verify.bytes());
         let mut excess = excess.min(self.pieces.buffered_bytes());
         while excess > 0
             && let Some(piece) = self.pieces.largest_buffered()

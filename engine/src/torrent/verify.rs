@@ -194,11 +194,6 @@ impl Verify {
         self.bytes + self.early_bytes
     }
 
-    /// Bytes of early writes that have not returned.
-    pub(crate) fn early_bytes(&self) -> u64 {
-        self.early_bytes
-    }
-
     /// Whether any piece must come from one peer alone.
     pub(crate) fn has_suspects(&self) -> bool {
         !self.smart_ban.is_empty()

@@ -155,7 +155,8 @@ impl Watch {
         }
     }
 
-    /// The slowest link of those who serve a host what it lacks; none when nobody does, or it waits for its disk.
+    /// The slowest link of those who serve a host what it lacks; none when nobody does, or it waits for its disk. Nor does
+    /// anybody who waits for a disk.
     fn offer(&self, host: usize) -> Option<u64> {
         let watch = &self.hosts[host];
         let process = watch.process.as_ref().filter(|process| {
@@ -172,7 +173,9 @@ impl Watch {
             };
             let have = watch.have.get(&torrent).unwrap_or(&none);
             let count = self.materials.torrents[torrent].piece_count();
+            let theirs = connection.host.and_then(|other| self.hosts[other].process.as_ref());
             self.ledger.other(connection.end.number).is_some()
+                && theirs.is_none_or(|process| !process.waits_for_disk.contains(&torrent))
                 && (have.len() as u32) < count
                 && (0..count).any(|piece| !have.contains(&piece) && connection.has(piece))
         });

@@ -516,6 +516,22 @@ fn l2_is_nothing_from_a_peer_that_has_it() {
     }
 }
 
+/// Seed 6902.
+#[test]
+fn who_waits_for_its_disk_offers_nothing() {
+    let mut stage = Stage::new("").connected(SEED);
+    stage.watch.on_start(0, SEED);
+    stage.is_in_pair();
+    stage.watch.pulse(2 * SECOND);
+    stage.watch.hosts[SEED].process.as_mut().expect("runs").waits_for_disk.insert(0);
+    stage.watch.pulse(130 * SECOND);
+    assert_eq!(stage.broken(), None);
+    stage.watch.hosts[SEED].process.as_mut().expect("runs").waits_for_disk.clear();
+    stage.watch.pulse(131 * SECOND);
+    stage.watch.pulse(258 * SECOND);
+    assert_eq!(stage.broken(), Some("L2"));
+}
+
 #[test]
 fn l3_is_to_be_interested_and_choked_for_too_long() {
     for served in [true, false] {
