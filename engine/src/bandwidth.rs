@@ -9,12 +9,12 @@
 //! connection, and one that a bucket owes, as a quantum is given whole while there is anything to pay it with. What a
 //! connection held when it closes goes back to the buckets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::config::RateLimits;
 use crate::ids::{ConnectionId, TorrentId};
-use crate::limits::READ_WINDOW_BYTES;
+use crate::limits::{READ_WINDOW_BYTES, READ_WINDOW_BYTES_MIN, READ_WINDOWS_BYTES};
 use crate::output::Output;
 use crate::time::Instant;
 
@@ -216,11 +216,11 @@ impl Lane {
         [self.all.as_ref(), torrent].into_iter().flatten().map(|bucket| bucket.per_second).min()
     }
 
-    /// What a connection may hold.
-    fn target(&self, torrent: Option<TorrentId>) -> i64 {
+    /// What a connection of a torrent may hold beside others, so many in all.
+    fn target(&self, torrent: Option<TorrentId>, connections: usize) -> i64 {
         match (self.per_second(torrent), self.way) {
             (Some(per_second), _) => quantum(per_second),
-            (None, Way::Read) => READ_WINDOW,
+            (None, Way::Read) => read_window(connections),
             (None, Way::Write) => STANDING,
         }
     }
@@ -266,12 +266,14 @@ impl Lane {
         bytes: u64,
         connections: &mut BTreeMap<ConnectionId, Held>,
     ) {
+        let count = connections.len();
         let Some(held) = connections.get_mut(&connection) else { return };
-        let target = self.target(held.torrent);
+        let target = self.target(held.torrent, count);
+        let is_window = self.way == Way::Read && self.per_second(held.torrent).is_none();
         let grant = self.held(held);
         grant.bytes = grant.bytes.saturating_sub_unsigned(bytes);
         // A standing grant outlives every connection; what is read without a limit is granted again at once.
-        if grant.bytes <= target / 2 || target == READ_WINDOW {
+        if grant.bytes <= target / 2 || is_window {
             self.enqueue(connection, connections);
         }
     }
@@ -332,9 +334,10 @@ impl Lane {
         while self.all.as_ref().is_none_or(Bucket::has_some)
             && let Some(connection) = self.queue.pop_front()
         {
+            let count = connections.len();
             let Some(held) = connections.get_mut(&connection) else { continue };
             let torrent = held.torrent;
-            let target = self.target(torrent);
+            let target = self.target(torrent, count);
             if let Some(torrent) = torrent
                 && let Some(bucket) = self.torrents.get_mut(&torrent)
             {
@@ -429,41 +432,67 @@ impl Bucket {
     }
 }
 
+/// What each of so many connections without a limit holds.
+fn read_window(connections: usize) -> i64 {
+    (READ_WINDOWS_BYTES / connections.max(1) as u64).clamp(READ_WINDOW_BYTES_MIN, READ_WINDOW_BYTES) as i64
+}
+
 /// What a connection holds at most under a limit: a 64th of a second, within bounds that a write is worth and that the
 /// driver keeps up with.
 fn quantum(per_second: u64) -> i64 {
     (per_second / 64).clamp(QUANTUM_MIN, QUANTUM_MAX) as i64
 }
 
-/// How many new connections may be dialled: so many in any second, not one more (`reliability.md` B7).
+/// How many new connections may be dialled: so many in any second, not one more (`reliability.md` B7). Torrents take turns, or
+/// one with many dead addresses would leave nothing to others.
 #[derive(Debug)]
 pub(crate) struct Dials {
     per_second: usize,
     /// When those of the last second went out.
     recent: VecDeque<Instant>,
+    /// Who was refused one, by since when.
+    queue: BTreeSet<(Instant, TorrentId)>,
+    /// Of each of them, since when, and when it was refused last.
+    refused: BTreeMap<TorrentId, (Instant, Instant)>,
 }
 
 impl Dials {
     pub(crate) fn new(per_second: u32) -> Self {
-        Self { per_second: per_second.max(1) as usize, recent: VecDeque::new() }
+        let (queue, refused) = (BTreeSet::new(), BTreeMap::new());
+        Self { per_second: per_second.max(1) as usize, recent: VecDeque::new(), queue, refused }
     }
 
-    /// Takes one; else says when there is one.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    /// Takes one for a torrent; else says when to ask again.
+    pub(crate) fn take(&mut self, now: Instant, torrent: TorrentId) -> Result<(), Instant> {
         while self.recent.front().is_some_and(|first| *first + SECOND <= now) {
             self.recent.pop_front();
         }
-        match self.recent.front() {
-            Some(first) if self.recent.len() >= self.per_second => Err(*first + SECOND),
-            _ => {
-                self.recent.push_back(now);
-                Ok(())
-            }
+        // Who has not asked again in its time wants none any more.
+        while let Some((_, first)) = self.queue.first().copied()
+            && self.refused.get(&first).is_some_and(|(_, last)| *last + 2 * SECOND < now)
+        {
+            self.leave(first);
+        }
+        let room = self.per_second.saturating_sub(self.recent.len());
+        let since = self.refused.get(&torrent).map_or(now, |(since, _)| *since);
+        let ahead = self.queue.iter().take(room).take_while(|other| **other < (since, torrent)).count();
+        if ahead < room {
+            self.leave(torrent);
+            self.recent.push_back(now);
+            return Ok(());
+        }
+        self.queue.insert((since, torrent));
+        self.refused.insert(torrent, (since, now));
+        Err(self.recent.front().map_or(now + SECOND, |first| *first + SECOND))
+    }
+
+    fn leave(&mut self, torrent: TorrentId) {
+        if let Some((since, _)) = self.refused.remove(&torrent) {
+            self.queue.remove(&(since, torrent));
         }
     }
 }
 
-const READ_WINDOW: i64 = READ_WINDOW_BYTES as i64;
 const STANDING: i64 = i64::MAX;
 const QUANTUM_MIN: u64 = 256;
 const QUANTUM_MAX: u64 = 256 << 10;

@@ -181,7 +181,7 @@ fn a_limit_set_late_takes_standing_grants_back_and_one_lifted_gives_them_again()
     let mut spender = Spender::new(RateLimits::default());
     spender.bandwidth.open(connection(0), Some(TORRENT));
     spender.settle();
-    assert_eq!(spender.may[&connection(0)], [READ_WINDOW, STANDING]);
+    assert_eq!(spender.may[&connection(0)], [READ_WINDOW_BYTES as i64, STANDING]);
     assert_eq!(spender.bandwidth.deadline(), None, "no limit, no timer");
     spender.spend(connection(0), 1, 1 << 30);
     spender.bandwidth.limit(
@@ -196,7 +196,7 @@ fn a_limit_set_late_takes_standing_grants_back_and_one_lifted_gives_them_again()
     assert!((630 << 10..=(640 << 10) + burst(64 << 10, 1)).contains(&shares[0]), "{shares:?}");
     spender.bandwidth.limit(spender.now, Some(TORRENT), RateLimits::default(), &mut spender.outputs);
     spender.settle();
-    assert_eq!(spender.may[&connection(0)], [READ_WINDOW, STANDING]);
+    assert_eq!(spender.may[&connection(0)], [READ_WINDOW_BYTES as i64, STANDING]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn what_was_spent_beyond_a_new_limit_is_owed() {
     spender.bandwidth.limit(spender.now, None, limits(Some(64 << 10), None), &mut spender.outputs);
     // On its way to us when the grant was taken back.
     spender.bandwidth.on_read(connection(0), 640 << 10);
-    spender.may.insert(connection(0), [READ_WINDOW - (640 << 10), STANDING]);
+    spender.may.insert(connection(0), [READ_WINDOW_BYTES as i64 - (640 << 10), STANDING]);
     spender.settle();
     assert_eq!(spender.may[&connection(0)][0], 1024, "paid for, on credit");
     spender.spend(connection(0), 0, 1024);
@@ -251,7 +251,7 @@ fn dials_are_paced() {
     let mut now = Instant(5_000_000_000);
     let mut dialled = Vec::new();
     while dialled.len() < 100 {
-        match dials.take(now) {
+        match dials.take(now, TORRENT) {
             Ok(()) => dialled.push(now),
             Err(later) => {
                 assert!(later > now && later <= now + Duration::from_secs(1));
@@ -265,4 +265,21 @@ fn dials_are_paced() {
         assert!(within.count() <= 10);
     }
     assert!(dialled[99].since(dialled[0]) < Duration::from_secs(10), "and as many as may be");
+}
+
+/// However often one asks.
+#[test]
+fn torrents_take_turns_at_dialling() {
+    let mut dials = Dials::new(2);
+    let mut dialled = [0; 3];
+    for now in (0..60_000).map(|at| Instant(at * 1_000_000)) {
+        for torrent in 0..3 {
+            // The second comes when it was told to, the third only at first.
+            let asks = [true, now.0.is_multiple_of(1_000_000_000), now.0 < 10_000_000_000][torrent];
+            dialled[torrent] += u32::from(asks && dials.take(now, TorrentId(torrent as u32)).is_ok());
+        }
+    }
+    let all: u32 = dialled.iter().sum();
+    assert!(all >= 115, "{dialled:?}: little is left unused");
+    assert!(dialled[1] >= 45 && dialled[0] >= 45 && dialled[2] >= 5, "{dialled:?}");
 }

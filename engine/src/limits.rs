@@ -49,9 +49,12 @@ pub const REQUESTS_QUEUED_MAX: u32 = 500;
 pub const UPLOAD_SLOTS_MAX: u32 = 32;
 /// Read for one peer and not yet on its socket.
 pub const UPLOAD_BYTES_MAX: u64 = 64 * BLOCK_BYTES as u64;
-/// What a connection without a limit may have read and not yet handed over: two of the largest reads. Memory passes its
-/// budget by no more than this for each connection.
+/// What a connection without a limit may have read and not yet handed over: two of the largest reads.
 pub const READ_WINDOW_BYTES: u64 = 1 << 20;
+/// The same where there are many: four blocks.
+pub const READ_WINDOW_BYTES_MIN: u64 = 4 * BLOCK_BYTES as u64;
+/// What all connections share of it while each has that much. Memory passes its budget by no more than the windows.
+pub const READ_WINDOWS_BYTES: u64 = 16 << 20;
 /// What a peer that does not say `reqq` is taken to queue.
 pub const REQQ_DEFAULT: u32 = 250;
 /// Blocks of failed pieces whose digests are remembered, over one torrent: those of the four largest pieces there are.

@@ -67,7 +67,7 @@ class Ours(clients.Taipei):
     marker, stop_signal = None, signal.SIGINT
 
     def download(self, job):
-        return [*super().download(job), "--quiet"]
+        return [*super().download(job), "--quiet", "--max-peers", "200"]
 
 
 class Libtorrent(clients.Libtorrent):
@@ -169,6 +169,7 @@ class Transmission(clients.Transmission):
 
 CLIENTS = {client.name: client for client in (Ours(), Libtorrent(), Aria2(), Rqbit(), Rtorrent(), Transmission())}
 LEECHERS = ("taipei", "libtorrent", "aria2", "rqbit", "rtorrent")
+CROWDED = ("taipei", "libtorrent")      # the others take fewer than 200, or do not say that they are done
 SEEDERS = (*LEECHERS, "transmission")
 
 
@@ -364,6 +365,33 @@ class Bench:
         finally:
             self._end(leeching + seeding, started, shape)
 
+    def crowd(self, client, shape, seeders, slow=0):
+        """A client that a crowd of seeders dials as soon as it listens, of whom so many are slow."""
+        source, torrent = self.torrent(shape)
+        self.tracker.forget()
+        os.sync()
+        warm(self.work, shape.total * 3 // 2)
+        started, others, out = self.count, Others(), os.path.join(self.work, "crowd.json")
+        child, job = self.start(client, "download", torrent, None, 30)
+        crowd = Measured("crowd", [sys.executable, os.path.join(clients.HERE, "crowd.py"), torrent,
+                                   os.path.join(source, shape.name), "--to", f"{job.ip}:{job.port}", "--from",
+                                   namespace.address(50), "--seeders", seeders, "--slow", slow, "--out", out], job.home)
+        try:
+            self._await([child], [crowd])
+            wall, cpu = child.done_after, child.cpu_seconds()
+            if child.usage is None:
+                child.stop(10)
+            self._await([crowd], [])
+            share = others.share(wall, cpu + crowd.cpu_seconds())
+            if wrong := payload.differences(shape, source, job.data, client.inside_name, client.makes_empty_files):
+                raise RuntimeError(f"{client.name} says complete, but {wrong[0]}")
+            with open(out) as file:
+                figures = json.load(file)
+            return {"wall": wall, "cpu": cpu, "peak_mib": child.peak_kib / 1024, "anon_mib": child.anon_kib / 1024,
+                    "others": share, **figures}
+        finally:
+            self._end([child, crowd], started, shape)
+
     def check(self, client, shape):
         """From the start with whole data and no state to the announce of a seed."""
         source, torrent = self.torrent(shape)
@@ -438,6 +466,10 @@ def leech(seeders, shape="1M", leechers=1):
     return run
 
 
+def crowd(seeders, slow=0):
+    return lambda bench, name: bench.crowd(CLIENTS[name], SHAPES["1M"], seeders, slow)
+
+
 def seed(bench, name):
     return bench.swarm([CLIENTS[name]], [CLIENTS["rqbit"]], SHAPES["1M"], "seeders")
 
@@ -451,6 +483,10 @@ ROWS = {
     "leech-4m": ("one seeder (rqbit), one leecher, pieces of 4 MiB", LEECHERS, leech(["rqbit"], "4M"), ("rqbit",)),
     "four-leechers": ("one seeder (rqbit), four leechers together", ("taipei", "libtorrent", "aria2", "rqbit"),
                       leech(["rqbit"], leechers=4), ("rqbit",)),
+    "crowd-8": ("8 seeders (one process) that dial the client", CROWDED, crowd(8), ()),
+    "crowd-200": ("200 such seeders", CROWDED, crowd(200), ()),
+    "crowd-10": ("10 such seeders", CROWDED, crowd(10), ()),
+    "crowd-10-slow-190": ("10 such seeders, and 190 that send 2 kB/s", CROWDED, crowd(200, slow=190), ()),
     "files": ("10,000 files of 200 MiB, one seeder (rqbit)", ("taipei", "libtorrent", "aria2", "rqbit"),
               leech(["rqbit"], "many"), ("rqbit",)),
     "seed": ("the seeder of one leecher (rqbit)", SEEDERS, seed, ("rqbit",)),
@@ -528,6 +564,12 @@ def show(runs):
         print(f"{name:<14}{words(name, 'wall'):<20}{words(name, 'cpu'):<20}"
               f"{statistics.median(figures(name, 'peak_mib')):>9.0f}{statistics.median(figures(name, 'anon_mib')):>11.0f}"
               f"{statistics.median(figures(name, 'others')):>8.0%}{len(runs[name]):>6}")
+    for name in done:
+        if "gap_p99" in runs[name][0]:
+            gaps = [statistics.median(figures(name, key)) * 1000 for key in ("gap_median", "gap_p99", "gap_max")]
+            slow = statistics.median(figures(name, "slow_bytes")) / (1 << 20)
+            print(f"{name}: between two writes of one seeder {gaps[0]:.1f} ms, {gaps[1]:.0f} of 99 in 100, {gaps[2]:.0f} at most; "
+                  f"{statistics.median(figures(name, 'quick_bytes')) / (1 << 20):.0f} MiB came from the quick, {slow:.1f} from the slow")
     others = [name for name in done if name != "taipei"]
     if "taipei" in done and others:
         of = {name: {key: statistics.median(figures(name, key)) for key in ("wall", "cpu")} for name in done}

@@ -18,6 +18,8 @@ from relay import Relay
 
 SEEDER_READY_SECONDS = 45
 SEEDER_IN_DHT_SECONDS = 120       # Transmission asks one node after another, with pauses
+# Whoever looks is a node that is gone soon after, of which Transmission waits for an answer all the same.
+LOOK_SECONDS, LOOK_IN_DHT_SECONDS = 0.05, 2
 SOURCES = ("sources", "padded")     # folders of payloads, without pad files and with
 STOP_SECONDS = 15
 TRACKER, SEEDER, RELAY, LEECHER = 2, 3, 4, 5        # numbers of addresses, the first leecher's last
@@ -165,7 +167,8 @@ class _Swarm:
         self.seeder_at = seeder_job.ip, seeder_job.port
         seeder = self._start("seeder", cell.seeder, cell.seeder.seed(seeder_job), seeder_job)
         if not eventually(lambda: self._is_announced(ip, port, info_hash) or not seeder.is_running(),
-                          SEEDER_IN_DHT_SECONDS if self.is_dht else SEEDER_READY_SECONDS) or not seeder.is_running():
+                          SEEDER_IN_DHT_SECONDS if self.is_dht else SEEDER_READY_SECONDS,
+                          LOOK_IN_DHT_SECONDS if self.is_dht and not self.is_lsd else LOOK_SECONDS) or not seeder.is_running():
             return "the seeder never announced itself as whole"
         if not eventually(lambda: listens(seeder_job.ip, seeder_job.port), STOP_SECONDS):
             return "the seeder does not listen"

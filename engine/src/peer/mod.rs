@@ -16,7 +16,7 @@ use std::time::Duration;
 use self::early::Early;
 use self::metadata_uploads::MetadataUploads;
 use self::pex::PexState;
-pub(crate) use self::requests::{Outstanding, Requests};
+pub(crate) use self::requests::{BLOCK_UNMEASURED, Outstanding, Requests};
 pub(crate) use self::uploads::Uploads;
 use crate::bitfield::Bitfield;
 use crate::ids::{ConnectionId, PeerId, PieceIndex};

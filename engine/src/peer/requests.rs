@@ -123,6 +123,11 @@ impl Requests {
         self.response_min.map_or(flow, |response| response.max(flow))
     }
 
+    /// How long a block takes while it is awaited, on average ever since; none when none came.
+    pub(crate) fn block_time(&self) -> Option<Duration> {
+        (self.gap.samples > 0).then(|| Duration::from_nanos(self.gap.mean))
+    }
+
     /// Requests out, those released included: the peer may still answer all of them.
     pub(crate) fn len(&self) -> usize {
         self.outstanding.len()
@@ -287,7 +292,7 @@ fn time_of_block(per_second: u64) -> Option<Duration> {
 }
 
 /// What a block is taken to take of a peer that has sent none yet.
-const BLOCK_UNMEASURED: Duration = Duration::from_millis(200);
+pub(crate) const BLOCK_UNMEASURED: Duration = Duration::from_millis(200);
 /// Nobody is silent for longer, beside four times the time of a block, while it sends what it was asked for.
 const STALLED: Duration = Duration::from_secs(1);
 /// How much time's worth of blocks is asked for ahead.

@@ -8,6 +8,7 @@
 //! of each other (BEP 11) has a smaller share for each host and the usual one for all together; it is forgotten when it
 //! fails, so that nobody is dialled over and over because another said so, and so is who was on the local network.
 
+use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,8 +27,9 @@ pub(crate) struct Candidates {
     known: BTreeMap<SocketAddr, Candidate>,
     /// Idle ones that wait, by when they may be dialled; the draw breaks ties by chance.
     ready: BTreeSet<(Instant, u32, SocketAddr)>,
-    /// Idle ones whose time has come, the highest priority last (BEP 40).
-    due: BTreeSet<(u32, SocketAddr)>,
+    /// Idle ones whose time has come: those that failed least often last, the highest priority last of them (BEP 40). Else a
+    /// crowd of dead addresses would be dialled over and over, and one that lives never.
+    due: BTreeSet<(Reverse<u32>, u32, SocketAddr)>,
     /// Where others reach us, as far as we know; port 0 where we do not.
     local: Option<SocketAddr>,
     banned: BTreeSet<Banned>,
@@ -69,7 +71,7 @@ struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spot {
     Ready(Instant, u32),
-    Due(u32),
+    Due(Reverse<u32>, u32),
     /// It has everything, as we have.
     Asleep,
 }
@@ -154,12 +156,13 @@ impl Candidates {
         {
             self.ready.remove(&(at, draw, address));
             let priority = self.local.map_or(draw, |local| priority(local, address));
-            self.due.insert((priority, address));
             if let Some(candidate) = self.known.get_mut(&address) {
-                candidate.place = Some(Spot::Due(priority));
+                let failures = Reverse(candidate.failures);
+                self.due.insert((failures, priority, address));
+                candidate.place = Some(Spot::Due(failures, priority));
             }
         }
-        let (_, address) = self.due.pop_last()?;
+        let (.., address) = self.due.pop_last()?;
         if let Some(candidate) = self.known.get_mut(&address) {
             candidate.place = None;
         }
@@ -315,7 +318,7 @@ impl Candidates {
     fn unplace(&mut self, address: SocketAddr) {
         match self.known.get_mut(&address).and_then(|candidate| candidate.place.take()) {
             Some(Spot::Ready(at, draw)) => drop(self.ready.remove(&(at, draw, address))),
-            Some(Spot::Due(priority)) => drop(self.due.remove(&(priority, address))),
+            Some(Spot::Due(failures, priority)) => drop(self.due.remove(&(failures, priority, address))),
             Some(Spot::Asleep) | None => {}
         };
     }
@@ -422,6 +425,23 @@ mod tests {
         }
         assert!(waits.is_sorted_by(|a, b| a <= b || *b >= 7200), "{waits:?}");
         assert!((10..=12).contains(&waits[0]) && (7200..=9000).contains(&waits[7]), "{waits:?}");
+    }
+
+    /// With fewer dials than would be needed to try all of them again in time.
+    #[test]
+    fn the_dead_do_not_keep_the_living_waiting() {
+        let mut candidates = candidates();
+        candidates.set_local(IpAddr::from([9, 9, 9, 9]), 6881);
+        name(&mut candidates, Origin::Tracker(0), 0, 100);
+        let dialled: BTreeSet<_> = (0..100)
+            .map(|turn| {
+                let now = at(turn * 11);
+                let address = candidates.take_next(now).unwrap();
+                candidates.on_failed(now, address);
+                address
+            })
+            .collect();
+        assert_eq!(dialled.len(), 100, "each once before any twice");
     }
 
     #[test]

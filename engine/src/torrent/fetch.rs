@@ -2,14 +2,13 @@
 //!
 //! A block that came is taken back everywhere else, so nothing ever waits for one slow peer while another could serve.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tracing::{debug, info};
 
 use super::Torrent;
 use super::piece::{Filed, State};
-use super::refill::{ENDGAME_REQUESTS, Expected, Refill, Refilled, may_share};
+use super::refill::{Refill, Refilled, may_share};
 use super::smart_ban::Source;
 use super::swarm::Fault;
 use super::verify::Verdict;
@@ -44,20 +43,17 @@ impl Torrent {
         if room == 0 {
             return;
         }
-        let few = (peer.requests.len() as u32) < ENDGAME_REQUESTS;
-        let late = || self.picker.is_sequential() && self.pieces.is_late(connection, context.now);
-        let one_alone = context.has_bug(OldBug::NoEndgame);
-        let expected = if !one_alone && ((few && self.pieces.all_requested()) || late()) {
-            self.expected(context.now, connection)
-        } else {
-            Vec::new()
-        };
-        let Some(peer) = self.peers.get_mut(&connection) else { return };
         let layout = &self.place.layout;
         let (pieces, picker) = (&mut self.pieces, &mut self.picker);
-        let refill = Refill::new(context.now, room, peer, layout, pieces, picker, &self.verify, &expected);
+        // Without endgame nothing is asked of two.
+        let outlook = (!context.has_bug(OldBug::NoEndgame)).then_some(&mut self.outlook);
+        let (peers, verify) = (&self.peers, &self.verify);
+        let refill =
+            Refill::new(context.now, room, connection, peers, layout, pieces, picker, verify, outlook);
+        let Some(refill) = refill else { return };
         let Refilled { chosen, held_back, overdue, idle } = refill.run(self.have.count() < RANDOM_PIECES);
         self.held_back |= held_back;
+        let Some(peer) = self.peers.get_mut(&connection) else { return };
         peer.picked_dry = chosen.is_empty();
         peer.look_again = idle.then(|| context.now + LOOK_AGAIN);
         let mut first = false;
@@ -75,21 +71,6 @@ impl Torrent {
         if let Some(piece) = overdue {
             self.take_over(context, connection, piece);
         }
-    }
-
-    /// What others than `but` were asked for, the latest last.
-    fn expected(&self, now: Instant, but: ConnectionId) -> Vec<Expected> {
-        let mut waits = BTreeMap::new();
-        for (_, peer) in self.peers.iter().filter(|(connection, _)| **connection != but) {
-            for (out, wait) in peer.expected(now) {
-                let least = waits.entry((out.piece, out.block)).or_insert(wait);
-                *least = wait.min(*least);
-            }
-        }
-        let expected = waits.into_iter().map(|((piece, block), wait)| Expected { wait, piece, block });
-        let mut expected: Vec<_> = expected.collect();
-        expected.sort_unstable();
-        expected
     }
 
     /// A peer that has nothing else to do gets a piece alone that another kept it waiting with.

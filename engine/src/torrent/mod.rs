@@ -49,6 +49,7 @@ pub(crate) use self::magnet::{Pending, info_of};
 use self::pex::Pex;
 use self::picker::Picker;
 use self::piece::Pieces;
+use self::refill::Outlook;
 use self::resume::{Resume, Save};
 use self::seed_goal::SeedProgress;
 use self::selection::Selection;
@@ -87,6 +88,7 @@ pub(crate) struct Torrent {
     selection: Selection,
     pieces: Pieces,
     picker: Picker,
+    outlook: Outlook,
     verify: Verify,
     check: Check,
     resume: Resume,
@@ -224,6 +226,7 @@ impl Torrent {
             pieces: Pieces::new(&start.place.layout, &have),
             have,
             picker: Picker::new(piece_count, start.sequential, stream("picker")),
+            outlook: Outlook::default(),
             verify: Verify::default(),
             check: Check::default(),
             resume: Resume::default(),

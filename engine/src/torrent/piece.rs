@@ -136,7 +136,12 @@ impl Pieces {
 
     /// Whether every block that is not here was asked of somebody, or will be of the one who alone may be.
     pub(crate) fn all_requested(&self) -> bool {
-        self.missing_count == 0 && self.open.iter().all(|(.., piece)| self.is_exclusive(*piece))
+        self.all_begun() && self.open.iter().all(|(.., piece)| self.is_exclusive(*piece))
+    }
+
+    /// Whether there is no piece left to begin.
+    pub(crate) fn all_begun(&self) -> bool {
+        self.missing_count == 0
     }
 
     /// Bytes in memory of pieces that are not whole.
@@ -281,30 +286,31 @@ impl Pieces {
         self.partials.iter().filter(move |(_, partial)| late(partial)).map(|(piece, _)| *piece)
     }
 
-    /// Whether any is late that is not `peer`'s.
-    pub(crate) fn is_late(&self, peer: ConnectionId, now: Instant) -> bool {
-        self.late(peer, now).next().is_some()
-    }
-
     /// The first of these that is a partial piece of others, has kept others waiting for too long, and that `peer` was not
-    /// asked for.
+    /// asked for and could have sent since.
     pub(crate) fn overdue(
         &self,
         now: Instant,
         peer: ConnectionId,
+        needs: Duration,
         mut pieces: impl Iterator<Item = PieceIndex>,
     ) -> Option<PieceIndex> {
         let is_overdue = |piece: PieceIndex| {
             let Some(partial) = self.partials.get(&piece) else { return false };
-            let due = partial.owner.is_none() || self.due(piece, partial) <= now;
+            let due = partial.owner.is_none() || self.due(piece, partial).max(partial.begun + needs) <= now;
             due && partial.owner != Some(peer) && !partial.is_asked_of(peer)
         };
         pieces.find(|piece| is_overdue(*piece))
     }
 
-    /// When the next partial piece will be overdue.
+    /// When the next partial piece will be overdue, or will have been for as long again: slow peers wait longer.
     pub(crate) fn next_overdue(&self, now: Instant) -> Option<Instant> {
-        self.partials.iter().map(|(piece, partial)| self.due(*piece, partial)).filter(|due| *due > now).min()
+        let next = |(piece, partial): (&PieceIndex, &Partial)| {
+            let times = (1..=SEIZE_DOUBLINGS_MAX).map(|times| partial.begun + SEIZE_AFTER * 2u32.pow(times));
+            let due = self.due(*piece, partial);
+            std::iter::once(due).chain(times.filter(move |at| *at > due)).find(|at| *at > now)
+        };
+        self.partials.iter().filter_map(next).min()
     }
 
     /// Takes an overdue piece away for another peer to begin. Gives the blocks that were asked for, and of whom.

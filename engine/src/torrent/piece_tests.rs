@@ -138,13 +138,29 @@ fn a_piece_is_overdue_later_each_time_it_is_taken_over() {
         pieces.begin(&layout, piece(0), peer(1), true, AT);
         pieces.claim(piece(0), peer(1), 1, |_| false);
         let due = AT + Duration::from_secs(seconds);
-        let overdue = |at, of| pieces.overdue(at, peer(of), [piece(1), piece(0)].into_iter());
+        let overdue = |at, of| pieces.overdue(at, peer(of), Duration::ZERO, [piece(1), piece(0)].into_iter());
         assert_eq!(pieces.next_overdue(AT), Some(due));
         assert_eq!(overdue(due - Duration::from_nanos(1), 2), None);
         assert_eq!(overdue(due, 2), Some(piece(0)));
         assert_eq!(overdue(due, 1), None, "its own");
         assert_eq!(pieces.seize(&layout, piece(0)), [(BlockIndex(0), peer(1))]);
     }
+}
+
+#[test]
+fn who_would_need_as_long_itself_takes_nothing_over() {
+    let layout = layout(1, 2);
+    let mut pieces = Pieces::new(&layout, &Bitfield::new(1));
+    pieces.begin(&layout, piece(0), peer(1), true, AT);
+    pieces.claim(piece(0), peer(1), 1, |_| false);
+    let after = |seconds| AT + Duration::from_secs(seconds);
+    let overdue =
+        |at, needs| pieces.overdue(after(at), peer(2), Duration::from_secs(needs), [piece(0)].into_iter());
+    assert_eq!((overdue(10, 3), overdue(10, 25), overdue(24, 25)), (Some(piece(0)), None, None));
+    assert_eq!(overdue(25, 25), Some(piece(0)));
+    // There is always a next look.
+    let looks = [(0, 10), (10, 20), (15, 20), (20, 40), (50, 80)];
+    looks.iter().for_each(|(now, next)| assert_eq!(pieces.next_overdue(after(*now)), Some(after(*next))));
 }
 
 #[test]

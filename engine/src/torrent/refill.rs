@@ -1,13 +1,13 @@
 //! What one peer is asked for next.
 //!
 //! The rest of its own pieces, then of pieces nobody owns, then a new piece, then others' pieces with it. When every
-//! missing block was asked of somebody, *endgame*: what it will send much sooner than those who were asked before may be
-//! asked of it as well (of two peers in all, of four when fewer than ten blocks are missing), what is expected last first.
+//! missing block was asked of somebody, or the rest is of pieces that it may not join, *endgame*: what it will send much
+//! sooner than those who were asked before may be asked of it as well (of two peers in all, of four when fewer than ten blocks are missing, of eight when it is quick), what is expected last first.
 //! The rest is looked at again soon. In order, what is late comes before what is new in the same way. What a peer may not
 //! join because too much of it or of them is not judged yet ([`Shares`]), it takes over when it was kept waiting.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::trace;
 
@@ -15,9 +15,10 @@ use super::picker::Picker;
 use super::piece::Pieces;
 use super::smart_ban::{Shares, Source};
 use super::verify::Verify;
-use crate::ids::{BlockIndex, PieceIndex};
+use crate::ids::{BlockIndex, ConnectionId, PieceIndex};
+use crate::limits::BLOCK_BYTES;
 use crate::metainfo::Layout;
-use crate::peer::Peer;
+use crate::peer::{BLOCK_UNMEASURED, Peer};
 use crate::time::Instant;
 
 /// One look at one peer that has room for requests.
@@ -28,7 +29,8 @@ pub(super) struct Refill<'a> {
     pieces: &'a mut Pieces,
     picker: &'a mut Picker,
     verify: &'a Verify,
-    expected: &'a [Expected],
+    peers: &'a BTreeMap<ConnectionId, Peer>,
+    outlook: Option<&'a mut Outlook>,
     source: Source,
     room: u32,
     chosen: Vec<(PieceIndex, BlockIndex)>,
@@ -36,13 +38,42 @@ pub(super) struct Refill<'a> {
     shares: Option<Shares>,
 }
 
+/// What all peers were asked for, the latest last, as it was a moment ago: there may be tens of thousands of blocks.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    taken: Option<Instant>,
+    expected: Vec<Expected>,
+}
+
 /// A block that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Expected {
+struct Expected {
     /// How long it will take, by those who were asked; [`Duration::MAX`] when nobody seems to send it.
-    pub(super) wait: Duration,
-    pub(super) piece: PieceIndex,
-    pub(super) block: BlockIndex,
+    wait: Duration,
+    piece: PieceIndex,
+    block: BlockIndex,
+}
+
+impl Outlook {
+    fn renew_if_old(&mut self, now: Instant, peers: &BTreeMap<ConnectionId, Peer>) {
+        if self.taken.is_some_and(|taken| now.since(taken) < OUTLOOK_TIME) {
+            return;
+        }
+        self.taken = Some(now);
+        self.expected.clear();
+        for peer in peers.values() {
+            let asked = peer.expected(now);
+            self.expected.extend(asked.map(|(out, wait)| Expected {
+                wait,
+                piece: out.piece,
+                block: out.block,
+            }));
+        }
+        // Of two who were asked, the quicker.
+        self.expected.sort_unstable_by_key(|expected| (expected.piece, expected.block, expected.wait));
+        self.expected.dedup_by_key(|expected| (expected.piece, expected.block));
+        self.expected.sort_unstable();
+    }
 }
 
 /// What a peer is asked for.
@@ -58,21 +89,23 @@ pub(super) struct Refilled {
 }
 
 impl<'a> Refill<'a> {
-    /// `expected` is what others were asked for, the latest last.
+    /// Nothing is asked of two without an `outlook`. None when the peer is gone.
     #[expect(clippy::too_many_arguments, reason = "it borrows most of a torrent, part by part")]
     pub(super) fn new(
         now: Instant,
         room: u32,
-        peer: &'a Peer,
+        connection: ConnectionId,
+        peers: &'a BTreeMap<ConnectionId, Peer>,
         layout: &'a Layout,
         pieces: &'a mut Pieces,
         picker: &'a mut Picker,
         verify: &'a Verify,
-        expected: &'a [Expected],
-    ) -> Self {
+        outlook: Option<&'a mut Outlook>,
+    ) -> Option<Self> {
+        let peer = peers.get(&connection)?;
         let source = Source::of(peer.remote);
         let (chosen, shares) = (Vec::new(), None);
-        Self { now, peer, layout, pieces, picker, verify, expected, source, room, chosen, shares }
+        Some(Self { now, peer, layout, pieces, picker, verify, peers, outlook, source, room, chosen, shares })
     }
 
     /// Chooses. New pieces are begun at random when `random`.
@@ -84,12 +117,12 @@ impl<'a> Refill<'a> {
         self.begin_new(random);
         self.claim_open(true);
         let few = self.pieces.blocks_wanted() < FEW_BLOCKS;
-        let waits = self.pieces.all_requested()
+        let waits = self.pieces.all_begun()
             && self.claim_duplicates(None, if few { REQUESTERS_FEW } else { REQUESTERS });
         let idle = self.room > 0 && self.chosen.is_empty() && self.peer.requests.len() == 0;
         let kept = if idle { self.kept_from() } else { BTreeSet::new() };
         let free = kept.iter().copied().filter(|piece| !self.verify.is_writing(*piece));
-        let overdue = self.pieces.overdue(self.now, self.peer.connection, free);
+        let overdue = self.pieces.overdue(self.now, self.peer.connection, self.time_of_piece(), free);
         Refilled { chosen: self.chosen, held_back: !kept.is_empty(), overdue, idle: waits }
     }
 
@@ -133,25 +166,60 @@ impl<'a> Refill<'a> {
     /// What this peer will send much sooner than those who were asked for it; of these pieces only, if there are some.
     /// Gives whether others may turn out to be no quicker.
     fn claim_duplicates(&mut self, of: Option<&[PieceIndex]>, requesters: usize) -> bool {
-        let mut waits = false;
-        for Expected { wait, piece, block } in self.expected.iter().rev().copied() {
-            let queued = (self.chosen.len() + self.peer.requests.len()) as u32;
+        if self.room == 0 || (of.is_none() && self.queued() >= ENDGAME_REQUESTS) {
+            return false;
+        }
+        let Some(outlook) = self.outlook.take() else { return false };
+        outlook.renew_if_old(self.now, self.peers);
+        let waits = self.claim_expected(&mut outlook.expected, of, requesters);
+        self.outlook = Some(outlook);
+        waits
+    }
+
+    fn claim_expected(
+        &mut self,
+        expected: &mut Vec<Expected>,
+        of: Option<&[PieceIndex]>,
+        requesters: usize,
+    ) -> bool {
+        let sooner = if of.is_some() || self.pieces.all_requested() { SOONER } else { MUCH_SOONER };
+        for at in (0..expected.len()).rev() {
+            let queued = self.queued();
             if self.room == 0 || (of.is_none() && queued >= ENDGAME_REQUESTS) {
                 return false;
+            }
+            let Expected { wait, piece, block } = expected[at];
+            if wait <= self.peer.would_take(self.now, queued) * 2 + sooner {
+                // And so it is with all that comes after it.
+                return true;
             }
             let ours = self.peer.requests.contains(piece, block) || self.chosen.contains(&(piece, block));
             let may = !ours && of.is_none_or(|of| of.contains(&piece)) && self.peer.serves(piece);
             if !may || !self.may_share(piece) {
                 continue;
             }
-            if wait <= self.peer.would_take(self.now, queued) * 2 + SOONER {
-                waits = true;
-            } else if self.pieces.claim_duplicate(piece, block, self.peer.connection, requesters) {
+            // Slow ones that were asked for the same do not keep one away that is known to be quick.
+            let is_quick = self.peer.requests.block_time().is_some_and(|time| time * (queued + 1) <= SOONER);
+            let requesters = if is_quick { REQUESTERS_QUICK } else { requesters };
+            if self.pieces.claim_duplicate(piece, block, self.peer.connection, requesters) {
                 trace!(piece = piece.get(), block = block.0, "asked of another as well");
                 self.chose(piece, &[block]);
+                // It will be here sooner than that.
+                expected.remove(at);
             }
         }
-        waits
+        false
+    }
+
+    /// Requests that are out, and those that are to go out now.
+    fn queued(&self) -> u32 {
+        (self.chosen.len() + self.peer.requests.len()) as u32
+    }
+
+    /// How long this peer would need for a piece, as far as is known.
+    fn time_of_piece(&self) -> Duration {
+        let block = self.peer.requests.block_time().unwrap_or(BLOCK_UNMEASURED);
+        block * self.layout.piece_length().div_ceil(BLOCK_BYTES)
     }
 
     fn claim(&mut self, piece: PieceIndex) {
@@ -216,7 +284,13 @@ const REQUESTERS: usize = 2;
 /// The same when only few blocks are missing.
 const REQUESTERS_FEW: usize = 4;
 const FEW_BLOCKS: u64 = 10;
+/// The same when the last of them has sent what it was asked for at once.
+const REQUESTERS_QUICK: usize = 8;
 /// Requests out at one peer while it takes duplicates: what it will never send is found out before there are more.
 pub(super) const ENDGAME_REQUESTS: u32 = 8;
+/// How old the outlook may be: little beside [`SOONER`].
+const OUTLOOK_TIME: Duration = Duration::from_millis(100);
 /// What is sent by two is sooner by more than this, so that most of it can still be taken back where it comes later.
 const SOONER: Duration = Duration::from_secs(1);
+/// The same while there are blocks that nobody was asked for: longer than anybody's queue, which is three seconds.
+const MUCH_SOONER: Duration = Duration::from_secs(5);

@@ -84,7 +84,7 @@ impl Torrent {
             && self.candidates.next_at().is_some_and(|at| at <= context.now)
             && context.now >= context.dials_from
         {
-            if let Err(later) = context.dials.take(context.now) {
+            if let Err(later) = context.dials.take(context.now, self.id) {
                 context.dials_from = later;
                 return;
             }

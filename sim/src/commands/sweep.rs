@@ -328,15 +328,18 @@ impl Worker {
         if !matches!(sent, Some(Ok(()))) {
             return Err(self.end());
         }
-        match self.answers.recv_timeout(SEED_TIME_MAX) {
-            Ok(line) => {
-                serde_json::from_str(&line).map_err(|error| format!("its worker said nonsense: {error}"))
+        // By the second: while both of us are stopped (Ctrl-Z), nobody is late.
+        for _ in 0..SEED_TIME_MAX.as_secs() {
+            match self.answers.recv_timeout(Duration::from_secs(1)) {
+                Ok(line) => {
+                    return serde_json::from_str(&line)
+                        .map_err(|error| format!("its worker said nonsense: {error}"));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.end()),
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(format!("no end after {} s wall", SEED_TIME_MAX.as_secs()))
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.end()),
         }
+        Err(format!("no end after {} s wall", SEED_TIME_MAX.as_secs()))
     }
 
     fn end(&mut self) -> String {

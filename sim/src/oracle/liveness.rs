@@ -214,8 +214,10 @@ impl Watch {
         let processes = self.hosts.iter().filter_map(|watch| watch.process.as_ref());
         let (hosts, connections) = processes
             .fold((0, 0), |(hosts, sum), process| (hosts + 1, sum + process.connections.len() as u64));
-        let most =
-            (WAKES_PER_SECOND * hosts * (now - minute.began) / SECOND) + WAKES_PER_CONNECTION * connections;
+        // Whom nobody answers for is given up: once each.
+        let most = (WAKES_PER_SECOND * hosts * (now - minute.began) / SECOND)
+            + WAKES_PER_CONNECTION * connections
+            + minute.dialled.len() as u64;
         if is_idle {
             self.near("L4", "wakes in an idle minute, over all hosts", Near::count(minute.wakes, most));
         }
