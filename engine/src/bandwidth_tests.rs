@@ -283,3 +283,19 @@ fn torrents_take_turns_at_dialling() {
     assert!(all >= 115, "{dialled:?}: little is left unused");
     assert!(dialled[1] >= 45 && dialled[0] >= 45 && dialled[2] >= 5, "{dialled:?}");
 }
+
+#[test]
+fn many_connections_have_small_windows() {
+    let few = READ_WINDOW_BYTES;
+    for (connections, window) in [(1, few), (16, few), (64, few / 4), (300, READ_WINDOW_BYTES_MIN)] {
+        let mut spender = Spender::new(RateLimits::default());
+        (0..connections).for_each(|n| spender.bandwidth.open(connection(n), Some(TORRENT)));
+        spender.settle();
+        let all =
+            |spender: &Spender| (0..connections).all(|n| spender.may[&connection(n)][0] == window as i64);
+        assert!(all(&spender));
+        (0..connections).for_each(|n| spender.spend(connection(n), 0, 1000));
+        spender.settle();
+        assert!(all(&spender), "given again at once");
+    }
+}

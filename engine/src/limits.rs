@@ -53,7 +53,8 @@ pub const UPLOAD_BYTES_MAX: u64 = 64 * BLOCK_BYTES as u64;
 pub const READ_WINDOW_BYTES: u64 = 1 << 20;
 /// The same where there are many: four blocks.
 pub const READ_WINDOW_BYTES_MIN: u64 = 4 * BLOCK_BYTES as u64;
-/// What all connections share of it while each has that much. Memory passes its budget by no more than the windows.
+/// What all connections share of it while each has that much. Memory passes its budget by no more than the windows; what was
+/// granted while there were fewer connections is used up first.
 pub const READ_WINDOWS_BYTES: u64 = 16 << 20;
 /// What a peer that does not say `reqq` is taken to queue.
 pub const REQQ_DEFAULT: u32 = 250;

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 
 use super::Torrent;
 use super::piece::{Filed, State};
-use super::refill::{Refill, Refilled, may_share};
+use super::refill::{Outlook, Refill, Refilled, may_share};
 use super::smart_ban::Source;
 use super::swarm::Fault;
 use super::verify::Verdict;
@@ -392,6 +392,7 @@ impl Torrent {
                 self.tell_upload_only(true);
             }
         }
+        self.outlook = Outlook::default();
         if self.state == TorrentState::Downloading {
             self.enter(context, TorrentState::Seeding);
         }

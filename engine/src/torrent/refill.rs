@@ -155,6 +155,9 @@ impl<'a> Refill<'a> {
     /// Pieces that others began a while ago hold up whoever reads in order.
     fn help_late(&mut self) {
         let late = self.pieces.late(self.peer.connection, self.now).collect::<Vec<_>>();
+        if late.is_empty() {
+            return;
+        }
         for piece in self.pieces.open_for(self.peer.connection, true) {
             if self.room > 0 && late.contains(&piece) && self.peer.serves(piece) && self.may_share(piece) {
                 self.claim(piece);

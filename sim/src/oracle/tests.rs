@@ -560,11 +560,11 @@ fn l4_is_to_wake_often_for_nothing() {
 /// Seed 5844: a tracker that made up five hundred peers.
 #[test]
 fn who_wakes_to_dial_somebody_new_wakes_for_something() {
-    for (dialled, broken) in [(900, None), (1, Some("L4"))] {
+    // Each is given up as well.
+    for (dialled, wakes, broken) in [(900, 1800, None), (900, 2800, Some("L4")), (1, 1000, Some("L4"))] {
         let mut stage = Stage::new("");
         stage.watch.pulse(60 * SECOND);
-        // Each is given up as well.
-        stage.watch.minute.wakes = 1800;
+        stage.watch.minute.wakes = wakes;
         for step in 0..900 {
             let port = 1 + (step % dialled) as u16;
             stage.watch.minute.on_dialled(step + 1, LEECH, ([8, 8, 8, 8], port).into());
