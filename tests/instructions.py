@@ -5,7 +5,8 @@ A count of instructions is the same on a busy machine and on an idle one, so it 
 them; its processor has no SHA instructions, so hashing costs more there than it does otherwise.
 
 Each `[[bench]]` of instructions.toml is a command of a release build, `run`, and the `instructions` that it took. `less` is a command
-whose count is taken away: what comes before that which is measured. `over` and `percent` bound it by another bench: so much more
+whose count is taken away: what comes before that which is measured. `only` is a function: what is not done in it, or by it,
+does not count. `over` and `percent` bound it by another bench: so much more
 than that one at most. `units` says how many of something that is (blocks, rounds), and `at_most` how many instructions
 each may take, whatever the figure says. More than a tenth above its figure is red; more than a tenth below asks for a new
 figure.
@@ -27,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "tests" / "instructions.toml"
 COUNTER = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+COUNTER_OF_ONE = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
 SECONDS = 300
 TOLERANCE = 0.10
 
@@ -82,16 +84,18 @@ def judge(bench, counts, is_update):
 
 def measure(programs, bench):
     """How many instructions, or why none could be counted."""
-    whole = count(programs, bench["run"])
-    before = count(programs, bench["less"]) if "less" in bench else 0
+    only = bench.get("only")
+    whole = count(programs, bench["run"], only)
+    before = count(programs, bench["less"], only) if "less" in bench else 0
     for found in (whole, before):
         if isinstance(found, str):
             return found
     return whole - before
 
 
-def count(programs, command):
-    argv = [*COUNTER, str((programs / command[0]).resolve()), *command[1:]]
+def count(programs, command, only):
+    counter = [*COUNTER_OF_ONE, f"--toggle-collect={only}"] if only else COUNTER
+    argv = [*counter, str((programs / command[0]).resolve()), *command[1:]]
     try:
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -99,6 +103,8 @@ def count(programs, command):
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     if done.returncode != 0 or not found:
         return f"status {done.returncode}: {done.stderr[-400:]}"
+    if only and found.group(1) == "0":
+        return f"no function {only}"
     return int(found.group(1).replace(",", ""))
 
 

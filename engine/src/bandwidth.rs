@@ -317,6 +317,9 @@ impl Lane {
         connections: &mut BTreeMap<ConnectionId, Held>,
         outputs: &mut VecDeque<Output>,
     ) {
+        if self.queue.is_empty() && self.parked.is_empty() {
+            return;
+        }
         if let Some(all) = &mut self.all {
             all.fill(now);
         }

@@ -196,7 +196,7 @@ impl Engine {
     /// begun anew, and answers to it are not heard. The first input after it tells; the deadlines that passed meanwhile
     /// are overdue for those that follow too.
     pub fn has_slept(&self, now: Instant) -> bool {
-        suspend::has_slept(self.poll_timeout().map(|due| due.max(self.now)), now)
+        suspend::has_slept(self.now, now, || self.poll_timeout())
     }
 
     /// What is asked of the world, in order; none when all was taken.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Whether nobody ran for a while before `now`, when the engine was to be woken at `due`, or heard of something later.
-pub(crate) fn has_slept(due: Option<Instant>, now: Instant) -> bool {
-    due.is_some_and(|due| now.since(due) >= OVERDUE)
+/// Whether nobody ran for a while before `now`: the engine was to be woken, and `heard` of nothing since then.
+pub(crate) fn has_slept(heard: Instant, now: Instant, due: impl FnOnce() -> Option<Instant>) -> bool {
+    now.since(heard) >= OVERDUE && due().is_some_and(|due| now.since(due) >= OVERDUE)
 }
 
 /// A machine that swaps or is overloaded is late by seconds; a peer that heard nothing for longer than this may have
@@ -24,9 +24,11 @@ mod tests {
     #[test]
     fn only_a_wake_that_is_long_overdue_is_a_sleep() {
         let at = |seconds: u64| Instant(seconds * 1_000_000_000);
-        assert!(!has_slept(None, at(1_000_000)), "nothing was to happen");
-        assert!(!has_slept(Some(at(50)), at(40)));
-        assert!(!has_slept(Some(at(50)), at(79)));
-        assert!(has_slept(Some(at(50)), at(80)));
+        let slept = |due, now| has_slept(at(20), at(now), || due);
+        assert!(!slept(None, 1_000_000), "nothing was to happen");
+        assert!(!slept(Some(at(50)), 40));
+        assert!(!slept(Some(at(50)), 79));
+        assert!(slept(Some(at(50)), 80));
+        assert!(!has_slept(at(51), at(80), || Some(at(50))), "something was heard later");
     }
 }

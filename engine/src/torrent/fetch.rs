@@ -287,7 +287,7 @@ impl Torrent {
     }
 
     pub(super) fn on_written(&mut self, context: &mut Context<'_>, piece: PieceIndex) {
-        self.resume.on_touched(piece);
+        self.resume.on_touched(context.now, piece);
         if let Some(verdict) = self.verify.on_written(piece) {
             self.on_verdict(context, verdict);
         } else if self.pieces.state(piece) == State::Missing && !self.verify.is_writing(piece) {

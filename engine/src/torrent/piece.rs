@@ -27,8 +27,8 @@ pub(crate) struct Pieces {
     partials: BTreeMap<PieceIndex, Partial>,
     /// Partial pieces with a block that nobody was asked for, by owner, oldest first.
     open: BTreeSet<(Option<ConnectionId>, u64, PieceIndex)>,
-    /// Partial pieces of which something is in memory, by how much.
-    buffered: BTreeSet<(u64, PieceIndex)>,
+    /// Partial pieces of which something is in memory, by the logarithm of how much: a block seldom moves its piece.
+    buffered: BTreeSet<(u32, PieceIndex)>,
     begun: u64,
     missing_count: u32,
     /// How often each piece was taken from a peer that kept others waiting.
@@ -426,10 +426,13 @@ impl Pieces {
         };
         let bytes = u64::from(data.len());
         *place = Block::Buffered(data);
-        self.buffered.remove(&(partial.buffered_bytes, piece));
-        partial.buffered_bytes += bytes;
-        self.buffered.insert((partial.buffered_bytes, piece));
+        let (before, after) = (partial.buffered_bytes, partial.buffered_bytes + bytes);
+        partial.buffered_bytes = after;
         self.buffered_bytes += bytes;
+        if size_class(before) != size_class(after) {
+            self.buffered.remove(&(size_class(before), piece));
+            self.buffered.insert((size_class(after), piece));
+        }
         partial.wanted_count -= 1;
         self.blocks_wanted -= 1;
         partial.senders.add(block, address);
@@ -437,7 +440,7 @@ impl Pieces {
         Filed::New { others, complete: partial.wanted_count == 0 }
     }
 
-    /// The partial piece with the most bytes in memory.
+    /// A partial piece with the most bytes in memory, or more than half as many as that.
     pub(crate) fn largest_buffered(&self) -> Option<PieceIndex> {
         self.buffered.last().map(|(_, piece)| *piece)
     }
@@ -446,7 +449,7 @@ impl Pieces {
     pub(crate) fn flush(&mut self, piece: PieceIndex) -> Vec<Run> {
         let Some(partial) = self.partials.get_mut(&piece) else { return Vec::new() };
         let runs = partial.take_runs();
-        self.buffered.remove(&(partial.buffered_bytes, piece));
+        self.buffered.remove(&(size_class(partial.buffered_bytes), piece));
         self.buffered_bytes -= partial.buffered_bytes;
         partial.buffered_bytes = 0;
         partial.stored = true;
@@ -458,7 +461,7 @@ impl Pieces {
         let mut partial = self.partials.remove(&piece).expect("only a partial piece becomes whole");
         assert_eq!(partial.wanted_count, 0, "only a whole piece is verified");
         self.states[piece.at()] = State::Verifying;
-        self.buffered.remove(&(partial.buffered_bytes, piece));
+        self.buffered.remove(&(size_class(partial.buffered_bytes), piece));
         self.buffered_bytes -= partial.buffered_bytes;
         let in_memory = |block: &Block| match block {
             Block::Buffered(data) => Some(data.clone()),
@@ -487,7 +490,7 @@ impl Pieces {
         self.open.remove(&(partial.owner, partial.number, piece));
         self.states[piece.at()] = State::Missing;
         self.missing_count += 1;
-        self.buffered.remove(&(partial.buffered_bytes, piece));
+        self.buffered.remove(&(size_class(partial.buffered_bytes), piece));
         self.buffered_bytes -= partial.buffered_bytes;
         self.blocks_wanted += u64::from(layout.block_count(piece) - partial.wanted_count);
         let mut asked = Vec::new();
@@ -553,6 +556,11 @@ impl Partial {
         }
         runs
     }
+}
+
+/// Nothing has none; else twice as many bytes are the next one.
+fn size_class(bytes: u64) -> u32 {
+    u64::BITS - bytes.leading_zeros()
 }
 
 /// A piece begun this long ago is late when pieces are fetched in order.

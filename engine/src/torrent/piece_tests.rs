@@ -245,8 +245,9 @@ proptest! {
             let open = pieces.partials.values().filter(|partial| partial.free_count > 0).count();
             prop_assert_eq!(pieces.open.len(), open);
             let largest = pieces.partials.iter().filter(|(_, partial)| partial.buffered_bytes > 0);
-            let largest = largest.max_by_key(|(_, partial)| partial.buffered_bytes).map(|(at, _)| *at);
-            prop_assert_eq!(pieces.largest_buffered(), largest);
+            let most = largest.map(|(_, partial)| partial.buffered_bytes).max().unwrap_or(0);
+            let found = pieces.largest_buffered().map_or(0, |piece| pieces.partials[&piece].buffered_bytes);
+            prop_assert!(found <= most && found * 2 >= most);
             for (n, join) in (0..4).flat_map(|n| [(n, false), (n, true)]) {
                 let rank = |partial: &Partial| match partial.owner {
                     Some(owner) if owner == peer(n) => Some(0),

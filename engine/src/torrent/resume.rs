@@ -1,5 +1,6 @@
-//! When to write down what was done: a journal record for each good piece at once, a snapshot every five seconds of
-//! activity or when much was written, one job at a time so that they stay in order.
+//! When to write down what was done: a journal record for each good piece at once, which says as well what was only
+//! touched since the last one; a snapshot every five seconds of activity or when much was written. One job at a time, so
+//! that they stay in order.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub(crate) struct Resume {
     closed: bool,
     good: Vec<PieceIndex>,
     touched: BTreeSet<PieceIndex>,
+    /// When those that were touched are written down at the latest.
+    touched_by: Option<Instant>,
     doubted: BTreeSet<PieceIndex>,
     /// A record of pieces in doubt is under way.
     doubts_recording: bool,
@@ -67,10 +70,16 @@ impl Resume {
         !self.good.is_empty() || !self.touched.is_empty() || !self.doubted.is_empty()
     }
 
+    fn is_record_due(&self, now: Instant) -> bool {
+        let is_urgent = !self.good.is_empty() || !self.doubted.is_empty();
+        is_urgent || self.touched_by.is_some_and(|at| at <= now)
+    }
+
     pub(crate) fn on_good(&mut self, now: Instant, piece: PieceIndex) {
         if self.enabled {
             self.good.push(piece);
             self.touched.remove(&piece);
+            self.touched_by = self.touched_by.filter(|_| !self.touched.is_empty());
             self.doubted.remove(&piece);
             self.dirty_since.get_or_insert(now);
         }
@@ -91,6 +100,7 @@ impl Resume {
             self.good.retain(|good| *good != piece);
             self.doubted.remove(&piece);
             self.touched.insert(piece);
+            self.touched_by = Some(now);
             self.dirty_since.get_or_insert(now);
         }
     }
@@ -100,10 +110,11 @@ impl Resume {
         self.unsynced_bytes += bytes;
     }
 
-    /// A part of a piece was written; its file is newer than the journal knows.
-    pub(crate) fn on_touched(&mut self, piece: PieceIndex) {
+    /// A part of a piece was written; its file is newer than the journal knows, which it may be for a while.
+    pub(crate) fn on_touched(&mut self, now: Instant, piece: PieceIndex) {
         if self.enabled {
             self.touched.insert(piece);
+            self.touched_by.get_or_insert(now + TOUCHED_WAIT);
         }
     }
 
@@ -122,15 +133,16 @@ impl Resume {
         if self.job_out || !self.enabled {
             return None;
         }
-        if self.owes_record() && !self.closed {
+        if self.is_record_due(now) && !self.closed {
             self.job_out = true;
             self.dirty_since.get_or_insert(now);
+            self.touched_by = None;
             let touched = std::mem::take(&mut self.touched).into_iter().collect();
             let doubted: Vec<_> = std::mem::take(&mut self.doubted).into_iter().collect();
             self.doubts_recording = !doubted.is_empty();
             return Some(Save::Record { good: std::mem::take(&mut self.good), touched, doubted });
         }
-        if self.owes_record() || self.deadline().is_some_and(|at| at <= now) {
+        if self.is_record_due(now) || self.snapshot_at().is_some_and(|at| at <= now) {
             self.job_out = true;
             self.unsynced_bytes = 0;
             self.doubts_saving = std::mem::take(&mut self.doubts_unsaved);
@@ -157,6 +169,9 @@ impl Resume {
                 self.touched.extend(touched.into_iter().filter(|piece| !is_good.contains(piece)));
                 self.doubted.extend(doubted.into_iter().filter(|piece| !is_good.contains(piece)));
                 self.good.extend(good);
+                if !self.touched.is_empty() {
+                    self.touched_by = Some(Instant::START);
+                }
             }
             Some(Save::Snapshot) => {
                 self.dirty_since = self.saving_since.or(self.dirty_since);
@@ -178,9 +193,14 @@ impl Resume {
         self.dirty_since.get_or_insert(now);
     }
 
-    /// When the next snapshot is due.
+    /// When something is to be written down that can wait.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let since = self.dirty_since.filter(|_| self.enabled && !self.job_out)?;
+        let may = self.enabled && !self.job_out;
+        [self.touched_by, self.snapshot_at()].into_iter().flatten().min().filter(|_| may)
+    }
+
+    fn snapshot_at(&self) -> Option<Instant> {
+        let since = self.dirty_since?;
         let is_urgent = self.unsynced_bytes >= UNSYNCED_BYTES_MAX || self.doubts_unsaved;
         Some(if is_urgent { since } else { since + SNAPSHOT_EVERY })
     }
@@ -188,6 +208,8 @@ impl Resume {
 
 /// With a second for the disk to sync what was written meanwhile, a power cut costs the last five seconds at most.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(4);
+/// A file may be newer by this than what is written down of it, and more: ten seconds are forgiven.
+const TOUCHED_WAIT: Duration = Duration::from_secs(2);
 /// More than this is not left to be synced at the end, when somebody waits for it.
 const UNSYNCED_BYTES_MAX: u64 = 256 << 20;
 
@@ -206,8 +228,8 @@ mod tests {
         };
         resume.on_good(Instant(0), piece(1));
         assert_eq!(resume.poll(Instant(0)), record(&[1], &[], &[]));
-        resume.on_touched(piece(2));
-        resume.on_touched(piece(3));
+        resume.on_touched(Instant(1), piece(2));
+        resume.on_touched(Instant(1), piece(3));
         resume.on_good(Instant(1), piece(2));
         assert_eq!(resume.poll(Instant(1)), None);
         resume.on_saved(None);
@@ -228,6 +250,38 @@ mod tests {
         assert_eq!(resume.poll(four), record(&[4], &[], &[]));
         resume.on_saved(None);
         assert_eq!(resume.deadline(), Some(Instant(8_000_000_000)));
+    }
+
+    #[test]
+    fn what_was_only_touched_waits_for_a_better_reason_a_little_while() {
+        let mut resume = Resume::default();
+        resume.enable(Saved::Begun);
+        let (first, second) = (PieceIndex::new(1), PieceIndex::new(2));
+        let record = |good: &[PieceIndex], touched: &[PieceIndex]| {
+            Some(Save::Record { good: good.to_vec(), touched: touched.to_vec(), doubted: Vec::new() })
+        };
+        let due = Instant(5) + TOUCHED_WAIT;
+        resume.on_touched(Instant(5), first);
+        resume.on_touched(Instant(6), second);
+        assert_eq!((resume.poll(Instant(6)), resume.deadline()), (None, Some(due)));
+        resume.on_good(Instant(7), second);
+        assert_eq!((resume.poll(Instant(7)), resume.deadline()), (record(&[second], &[first]), None));
+        resume.on_saved(None);
+
+        resume.on_touched(Instant(8), first);
+        let due = Instant(8) + TOUCHED_WAIT;
+        let failed = resume.poll(due);
+        assert_eq!(failed, record(&[], &[first]));
+        resume.on_saved(failed);
+        assert_eq!(resume.poll(due), record(&[], &[first]), "what failed waits no more");
+        resume.on_saved(None);
+
+        // Nothing is said of it that is good by then.
+        resume.on_touched(due, first);
+        resume.on_good(due, first);
+        assert_eq!(resume.poll(due), record(&[first], &[]));
+        resume.on_saved(None);
+        assert_eq!(resume.poll(due + TOUCHED_WAIT), Some(Save::Snapshot), "there is nothing to record");
     }
 
     #[test]

@@ -27,7 +27,7 @@ enum Passage {
 impl World {
     /// Whether what leaves a party now never comes to another.
     pub(super) fn is_lost(&mut self, from: usize, to: usize) -> bool {
-        self.cuts.swallow(from, to) || self.senders[from].loses(&self.plan.net)
+        self.cuts.swallow(from, to) || self.senders[from].loses(self.now, &self.plan.net)
     }
 
     fn passage(&mut self, stream: u32, side: Side) -> Passage {

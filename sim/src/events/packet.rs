@@ -68,7 +68,7 @@ impl World {
         }
         let latency = self.latency(self.party_address(party, inner), inner.ip());
         let mut copies = 0;
-        for late in self.senders[party].copies(&self.plan.net) {
+        for late in self.senders[party].copies(departure, &self.plan.net) {
             copies += 1;
             let at = departure + latency + late;
             self.at(at, Event::Packet { from, to: inner, payload: payload.clone() });

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use taipei_engine::rng::Rng;
 
 use crate::scenario::Net;
-use crate::units::{Share, Time};
+use crate::units::{SECOND, Share, Time};
 
 /// How much longer than the least a packet takes: a distribution and its mean, as `exponential 5 ms`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -33,7 +33,8 @@ pub enum Shape {
     Pareto,
 }
 
-/// Loss in bursts: two states, and packets are dropped in one of them.
+/// Loss in bursts: two states, and packets are dropped in one of them. A burst is of packets that follow each other: who
+/// sends nothing for [`BURST_SILENCE`] finds it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
@@ -60,6 +61,8 @@ pub struct Reorder {
 pub struct Sender {
     rng: Rng,
     in_burst: bool,
+    /// When the last packet left.
+    sent: u64,
     /// Of the packets, while a fault makes it so: they are lost as well.
     worse: Option<Share>,
     /// How many that were.
@@ -71,13 +74,15 @@ pub struct Sender {
 impl Sender {
     /// With nothing sent yet.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, in_burst: false, worse: None, worse_count: 0, disturbed: 0 }
+        Self { rng, in_burst: false, sent: 0, worse: None, worse_count: 0, disturbed: 0 }
     }
 
-    /// Whether the next packet is lost.
-    pub fn loses(&mut self, net: &Net) -> bool {
+    /// Whether the next packet is lost, which leaves at `now`.
+    pub fn loses(&mut self, now: u64, net: &Net) -> bool {
         let mut lost = net.loss.is_some_and(|share| self.draws(share));
         if let Some(burst) = net.burst {
+            let silent = now.saturating_sub(std::mem::replace(&mut self.sent, now));
+            self.in_burst &= silent < BURST_SILENCE;
             let turns = if self.in_burst { burst.leave } else { burst.enter };
             self.in_burst ^= self.draws(turns);
             if self.in_burst && self.draws(burst.drop) {
@@ -107,9 +112,9 @@ impl Sender {
         late
     }
 
-    /// When the copies of the next datagram come, later than the least that the path takes; none where it is lost.
-    pub fn copies(&mut self, net: &Net) -> impl Iterator<Item = u64> + use<> {
-        let first = (!self.loses(net)).then(|| self.late(net));
+    /// When the copies of the next datagram come, which leaves at `now`, later than the least that the path takes; none where it is lost.
+    pub fn copies(&mut self, now: u64, net: &Net) -> impl Iterator<Item = u64> + use<> {
+        let first = (!self.loses(now, net)).then(|| self.late(net));
         let second = net.duplicate.filter(|_| first.is_some()).filter(|share| self.draws(*share));
         let second = second.map(|_| self.late(net));
         self.disturbed += u64::from(second.is_some());
@@ -190,6 +195,8 @@ impl From<Jitter> for String {
     }
 }
 
+/// What disturbs a link for longer than it is quiet is an outage, and no burst.
+const BURST_SILENCE: u64 = 5 * SECOND;
 const STEPS: usize = 32;
 const JITTER_MAX: u64 = 3_600_000_000_000;
 
@@ -221,9 +228,9 @@ mod tests {
     fn loss_comes_as_often_as_it_is_told() {
         let net = Net { loss: Some(share(1, 50)), ..Net::default() };
         let mut sender = sender();
-        let lost = (0..100_000).filter(|_| sender.loses(&net)).count();
+        let lost = (0..100_000).filter(|_| sender.loses(0, &net)).count();
         assert!((1_850..2_150).contains(&lost), "{lost} of 100,000 at 2 %");
-        assert!((0..1_000).all(|_| !sender.loses(&Net::default())));
+        assert!((0..1_000).all(|_| !sender.loses(0, &Net::default())));
     }
 
     #[test]
@@ -233,7 +240,7 @@ mod tests {
         let mut sender = sender();
         let (mut inside, mut lost, mut bursts, mut was_in) = (0u64, 0u64, 0u64, false);
         for _ in 0..200_000 {
-            lost += u64::from(sender.loses(&net));
+            lost += u64::from(sender.loses(0, &net));
             inside += u64::from(sender.in_burst);
             bursts += u64::from(sender.in_burst && !was_in);
             was_in = sender.in_burst;
@@ -242,6 +249,10 @@ mod tests {
         assert!((16_500..20_000).contains(&inside), "{inside} inside");
         assert!((9..=11).contains(&(inside / bursts)), "{inside} in {bursts} bursts");
         assert!((inside * 45 / 100..inside * 55 / 100).contains(&lost), "{lost} lost of {inside}");
+        // Who sends seldom finds none that lasts.
+        let seldom =
+            (0..100_000).filter(|n| sender.loses(n * BURST_SILENCE, &net) && sender.in_burst).count();
+        assert!((450..550).contains(&seldom), "{seldom} lost");
     }
 
     #[test]
@@ -273,7 +284,7 @@ mod tests {
         let mut sender = sender();
         let (mut by_count, mut late) = ([0; 3], 0);
         for _ in 0..10_000 {
-            let copies: Vec<u64> = sender.copies(&net).collect();
+            let copies: Vec<u64> = sender.copies(0, &net).collect();
             by_count[copies.len()] += 1;
             late += copies.iter().filter(|late| **late == MILLISECOND).count();
         }
@@ -287,9 +298,9 @@ mod tests {
     fn what_a_fault_loses_is_counted_until_it_is_over() {
         let mut sender = sender();
         sender.worsen(share(1, 1));
-        assert!((0..5).all(|_| sender.loses(&Net::default())));
+        assert!((0..5).all(|_| sender.loses(0, &Net::default())));
         assert_eq!(sender.recover(), 5);
-        assert!(!sender.loses(&Net::default()));
+        assert!(!sender.loses(0, &Net::default()));
     }
 
     #[test]

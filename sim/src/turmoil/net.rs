@@ -193,16 +193,17 @@ impl Net {
         party.map(|party| act(&mut lock(&self.senders)[party])).unwrap_or_default()
     }
 
-    /// Whether what leaves now never comes to another.
-    fn is_lost(&self, from: IpAddr, to: IpAddr) -> bool {
-        self.cut_until(from, to).is_some() || self.with_sender(from, |sender| sender.loses(&self.plan.net))
+    /// Whether what leaves at `now` never comes to another.
+    fn is_lost(&self, now: u64, from: IpAddr, to: IpAddr) -> bool {
+        self.cut_until(from, to).is_some()
+            || self.with_sender(from, |sender| sender.loses(now, &self.plan.net))
     }
 
     /// When a frame arrives that departs then: later for having been lost.
     fn arrival(&self, from: IpAddr, to: IpAddr, departure: u64) -> u64 {
         let latency = self.latency(from, to);
         let late = self.with_sender(from, |sender| {
-            let lost = (0..RETRIES_MAX).take_while(|_| sender.loses(&self.plan.net)).count();
+            let lost = (0..RETRIES_MAX).take_while(|_| sender.loses(departure, &self.plan.net)).count();
             sender.jitter(&self.plan.net) + ((RETRANSMISSION_TIME + 2 * latency) << lost)
                 - (RETRANSMISSION_TIME + 2 * latency)
         });
@@ -419,7 +420,8 @@ impl Transport for ShapedTransport {
         let latency = self.net.latency(self.host, remote.ip());
         let wait = |ns| self.clock.sleep_until_world(self.clock.world_now() + ns);
         let mut tries = 0;
-        while self.net.is_lost(self.host, remote.ip()) || self.net.is_lost(remote.ip(), self.host) {
+        let is_lost = |from, to| self.net.is_lost(self.clock.world_now(), from, to);
+        while is_lost(self.host, remote.ip()) || is_lost(remote.ip(), self.host) {
             wait(SYN_TIME << tries).await;
             if tries == SYN_TRIES {
                 return Err(NetError::TimedOut);
@@ -491,7 +493,8 @@ impl Transport for ShapedTransport {
             return;
         }
         let net = &self.net.plan.net;
-        let copies: Vec<u64> = self.net.with_sender(self.host, |sender| sender.copies(net).collect());
+        let copies: Vec<u64> =
+            self.net.with_sender(self.host, |sender| sender.copies(departure, net).collect());
         for late in copies {
             let stamp = self.net.after_silence(self.host, departure + latency + late);
             // Whoever has no socket there is not told.
