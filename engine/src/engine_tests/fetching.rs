@@ -644,3 +644,24 @@ fn blocks_that_were_taken_back_may_come_late() {
     assert_eq!(requests.take_all().len(), 1);
     assert_eq!([(); 3].map(|()| requests.on_late_block()), [true, true, false]);
 }
+
+#[test]
+fn where_many_requests_are_out_the_next_go_together() {
+    let mut bench = Bench::new(512, &[], &[1]);
+    let peer = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let mut out: VecDeque<Request> = bench.take_requests(peer).into();
+    let (mut most, mut lots) = (0, 0);
+    for _ in 0..1000 {
+        let Request { piece, begin, length } =
+            out.pop_front().expect("there is always something to wait for");
+        bench.pass(Duration::from_millis(1));
+        bench.say(peer, vec![Message::Piece { piece, begin, data: block_of(0, length) }]);
+        bench.disk();
+        let lot = bench.take_requests(peer);
+        assert!(lot.is_empty() || lot.len() * 16 >= out.len(), "{} beside {}", lot.len(), out.len());
+        lots += u32::from(!lot.is_empty());
+        out.extend(lot);
+        most = most.max(out.len());
+    }
+    assert!(most > 200 && lots < 200, "{lots} lots, {most} requests at most");
+}

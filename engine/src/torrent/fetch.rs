@@ -40,7 +40,7 @@ impl Torrent {
             let window = (limit.saturating_mul(3) / u64::from(BLOCK_BYTES)).max(1);
             room = room.min(window.saturating_sub(peer.requests.len() as u64).min(u64::from(room)) as u32);
         }
-        if room == 0 {
+        if room == 0 || room * REFILL_SHARE < peer.requests.len() as u32 {
             return;
         }
         let layout = &self.place.layout;
@@ -464,6 +464,9 @@ pub(super) fn block_of(
     (request_of(layout, piece, block) == *request).then_some((piece, block))
 }
 
+/// Of the requests that are out, so many make one that is sent by itself: what goes out together is one packet, and one
+/// look at what to ask for.
+const REFILL_SHARE: u32 = 16;
 /// Pieces begun at random before the rarest come first, so that there is something to trade soon.
 const RANDOM_PIECES: u32 = 4;
 /// How long seeds wait to hear of a new piece, so that they hear of some at once.
