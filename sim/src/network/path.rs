@@ -112,7 +112,8 @@ impl Sender {
         late
     }
 
-    /// When the copies of the next datagram come, which leaves at `now`, later than the least that the path takes; none where it is lost.
+    /// When the copies of the next datagram come, which leaves at `now`: how much later than the least that the path takes;
+    /// none where it is lost.
     pub fn copies(&mut self, now: u64, net: &Net) -> impl Iterator<Item = u64> + use<> {
         let first = (!self.loses(now, net)).then(|| self.late(net));
         let second = net.duplicate.filter(|_| first.is_some()).filter(|share| self.draws(*share));
