@@ -119,7 +119,7 @@ mod tests {
         check("picker", 400, "400 blocks, 0 pieces, 6800 messages to 200 peers");
         check("choker", 30, "3744 blocks sent, 936 turns of 67 peers");
         check("hash-job", 3, "12 pieces good, 3145728 bytes written in 12 calls");
-        check("owner-1", 400, "400 blocks, 25 pieces, 926 messages to 1 peers");
+        check("owner-1", 400, "400 blocks, 25 pieces, 921 messages to 1 peers");
         check("owner-200", 400, "400 blocks, 0 pieces, 6800 messages to 200 peers");
     }
 }
