@@ -558,7 +558,7 @@ impl Partial {
     }
 }
 
-/// Nothing has none; else twice as many bytes are the next one.
+/// One more for each doubling; of nothing, 0.
 fn size_class(bytes: u64) -> u32 {
     u64::BITS - bytes.leading_zeros()
 }

@@ -2,7 +2,8 @@
 //!
 //! The rest of its own pieces, then of pieces nobody owns, then a new piece, then others' pieces with it. When every
 //! missing block was asked of somebody, or the rest is of pieces that it may not join, *endgame*: what it will send much
-//! sooner than those who were asked before may be asked of it as well (of two peers in all, of four when fewer than ten blocks are missing, of eight when it is quick), what is expected last first.
+//! sooner than those who were asked before may be asked of it as well (of two peers in all, of four when fewer than ten
+//! blocks are missing, of eight when it is quick), what is expected last first.
 //! The rest is looked at again soon. In order, what is late comes before what is new in the same way. What a peer may not
 //! join because too much of it or of them is not judged yet ([`Shares`]), it takes over when it was kept waiting.
 

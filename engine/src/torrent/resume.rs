@@ -110,11 +110,12 @@ impl Resume {
         self.unsynced_bytes += bytes;
     }
 
-    /// A part of a piece was written; its file is newer than the journal knows, which it may be for a while.
+    /// A part of a piece was written; its file is newer than the journal knows, which it may be for a while. Where an earlier
+    /// run closed it, it may not: all would be hashed again.
     pub(crate) fn on_touched(&mut self, now: Instant, piece: PieceIndex) {
         if self.enabled {
             self.touched.insert(piece);
-            self.touched_by.get_or_insert(now + TOUCHED_WAIT);
+            self.touched_by.get_or_insert(if self.closed { now } else { now + TOUCHED_WAIT });
         }
     }
 
@@ -286,21 +287,27 @@ mod tests {
 
     #[test]
     fn what_was_closed_stays_so_until_a_snapshot_says_that_somebody_writes() {
-        let mut resume = Resume::default();
-        resume.enable(Saved::AsClosed);
-        resume.on_begun(Instant(0));
-        let far = Instant(60_000_000_000);
-        assert_eq!((resume.poll(far), resume.is_as_closed()), (None, true));
-        resume.on_lost(Instant(1), PieceIndex::new(3));
-        assert!(!resume.is_as_closed());
-        for failed in [true, false] {
-            assert_eq!(resume.poll(Instant(2)), Some(Save::Snapshot));
-            assert_eq!(resume.poll(Instant(2)), None, "one at a time");
-            resume.on_saved(failed.then_some(Save::Snapshot));
+        for is_lost in [true, false] {
+            let mut resume = Resume::default();
+            resume.enable(Saved::AsClosed);
+            resume.on_begun(Instant(0));
+            let far = Instant(60_000_000_000);
+            assert_eq!((resume.poll(far), resume.is_as_closed()), (None, true));
+            if is_lost {
+                resume.on_lost(Instant(1), PieceIndex::new(3));
+            } else {
+                resume.on_touched(Instant(1), PieceIndex::new(3));
+            }
+            assert!(!resume.is_as_closed());
+            for failed in [true, false] {
+                assert_eq!(resume.poll(Instant(2)), Some(Save::Snapshot));
+                assert_eq!(resume.poll(Instant(2)), None, "one at a time");
+                resume.on_saved(failed.then_some(Save::Snapshot));
+            }
+            assert!(matches!(resume.poll(Instant(3)), Some(Save::Record { .. })));
+            resume.on_saved(None);
+            assert!(!resume.is_as_closed());
         }
-        assert!(matches!(resume.poll(Instant(3)), Some(Save::Record { .. })));
-        resume.on_saved(None);
-        assert!(!resume.is_as_closed());
     }
 
     #[test]
