@@ -119,7 +119,8 @@ impl LogArgs {
             (2, _) => "debug",
             (3.., _) => "trace",
         };
-        let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level));
+        // Whoever reads standard error may have gone.
+        let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).log_internal_errors(false);
         match &self.log {
             None => log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init(),
             Some(path) => {
@@ -154,7 +155,7 @@ pub(crate) struct DownloadArgs {
         hide_env_values = true
     )]
     pub(crate) output: PathBuf,
-    /// Go on seeding when complete, until interrupted
+    /// Go on seeding when complete, until interrupted; --seed-ratio or --seed-time alone: until that is reached
     #[arg(long)]
     pub(crate) seed: bool,
     /// Give up with status 3 when there was no progress for so long, for example 90 or 5m
@@ -222,7 +223,7 @@ pub(crate) struct MakingArgs {
 /// The way to everything outside.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct BindArgs {
-    /// Address or network interface to use for everything; nothing goes another way
+    /// Address or network interface to use for everything; nothing goes another way, but the system looks up names
     #[arg(long, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true, help_heading = NETWORK)]
     pub(crate) bind: Option<String>,
 }
@@ -433,10 +434,11 @@ pub(crate) struct DhtUse {
 impl TransferArgs {
     /// What `download` would have with no flags but how it is shown.
     pub(crate) fn plain(display: DisplayArgs) -> Self {
-        match Cli::try_parse_from(["taipei-cli", "download", "torrent"]).map(|cli| cli.command) {
-            Ok(CliCommand::Download(args)) => Self { display, ..args.transfer },
-            _ => unreachable!("these arguments are right"),
-        }
+        // What the environment says may be wrong.
+        let cli =
+            Cli::try_parse_from(["taipei-cli", "download", "torrent"]).unwrap_or_else(|error| error.exit());
+        let CliCommand::Download(args) = cli.command else { unreachable!("it was asked for") };
+        Self { display, ..args.transfer }
     }
 }
 

@@ -12,14 +12,14 @@ use taipei_engine::metainfo::{
 
 use crate::args::{CreateArgs, DisplayArgs};
 use crate::hashing::hash_pieces;
-use crate::output::{Exit, Failure, Shown, bytes, count, fail, path_rules, print, print_json};
+use crate::output::{Exit, Failure, Shown, bytes, count, fail, path_rules, print, print_json, tell};
 use crate::progress::HashProgress;
 
 /// Makes it and writes it.
 pub(crate) fn run(args: &CreateArgs) -> Exit {
     match make(args) {
         Ok(()) => Exit::Done,
-        Err(failure) => fail(&failure, args.display.json),
+        Err(failure) => fail(&failure, args.display.is_for_programs()),
     }
 }
 
@@ -39,7 +39,10 @@ fn make(args: &CreateArgs) -> Result<(), Failure> {
     if let Some(output) = args.output.as_deref().filter(|output| !to_stdout && !output.is_dir()) {
         may_write(output, args.force)?;
     }
-    let made = make_torrent(&args.path, args.name.as_deref(), options, args.display)?;
+    // There the torrent file itself is what programs wait for.
+    let quiet = args.display.quiet || (to_stdout && args.display.is_for_programs());
+    let display = DisplayArgs { quiet, ..args.display };
+    let made = make_torrent(&args.path, args.name.as_deref(), options, display)?;
     let file_name = format!("{}.torrent", made.metainfo.name);
     let output = match &args.output {
         None => PathBuf::from(file_name),
@@ -140,7 +143,10 @@ fn files_below(root: &Path) -> Result<Vec<SourceFile>, Failure> {
             } else if metadata.is_file() {
                 files.push(SourceFile { path: names, length: metadata.len() });
             } else {
-                eprintln!("warning: {} is left out: it is a link or a device, not a file", Shown(&path));
+                tell(format_args!(
+                    "warning: {} is left out: it is a link or a device, not a file",
+                    Shown(&path)
+                ));
             }
         }
     }
@@ -180,7 +186,7 @@ pub(crate) fn write_file(path: &Path, content: &[u8], force: bool) -> Result<(),
 fn report(args: &CreateArgs, metainfo: &Metainfo, output: &Path) {
     let layout = &metainfo.layout;
     let hash = metainfo.info_hashes.v1.map(|hash| hash.to_string()).unwrap_or_default();
-    if args.display.json {
+    if args.display.is_for_programs() {
         print_json(&json!({
             "torrent": output.to_string_lossy(), "name": metainfo.name, "info_hash_v1": hash,
             "piece_length": layout.piece_length(), "num_pieces": layout.piece_count(),

@@ -22,27 +22,28 @@ use taipei_net::{Bind, BootClock, EndSignals, FileStorage, Session, TcpTransport
 
 use crate::args::{BindArgs, DemoArgs, DhtUse, DisplayArgs, LogArgs, TransferArgs};
 use crate::create::{Made, make_torrent};
-use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, took};
+use crate::output::{Exit, Failure, bytes, count, fail, print, print_json, tell, took};
 use crate::paced::PacedTransport;
 use crate::sources::{Torrent, Wanted};
-use crate::transfer::{Until, runtime, transfer};
+use crate::transfer::{Until, block_on, transfer};
 use crate::verify::{check, path_below};
 
 /// Shows it and cleans up.
 pub(crate) fn run(args: &DemoArgs, log: &LogArgs) -> Exit {
-    let demo = runtime().and_then(|runtime| {
-        let place = Place::new(args.keep)?;
-        let ended = runtime.block_on(demo(args, log, &place));
-        runtime.shutdown_background();
-        ended
-    });
-    demo.unwrap_or_else(|failure| fail(&failure, args.display.json))
+    let download = download_args(args.display);
+    let ended = Place::new(args.keep).and_then(|place| block_on(demo(args, &download, log, &place)));
+    ended.unwrap_or_else(|failure| fail(&failure, args.display.is_for_programs()))
 }
 
-async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Failure> {
+async fn demo(
+    args: &DemoArgs,
+    download: &TransferArgs,
+    log: &LogArgs,
+    place: &Place,
+) -> Result<Exit, Failure> {
     let mut signals = EndSignals::new().map_err(Failure::System)?;
     let say = |label: &str, text: &str| {
-        if !args.display.json {
+        if !args.display.is_for_programs() {
             print(format_args!("{label:<10} {text}"));
         }
     };
@@ -105,8 +106,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
     let root = place.download();
     let torrent = Torrent::of_file(torrent_file, metainfo.clone(), root.clone(), Wanted::default());
     let until = Until::Complete { stop_timeout: Some(GIVE_UP), then_seed: false };
-    let transfer_args = download_args(args.display);
-    let ended = transfer(vec![torrent], &transfer_args, log.is_on_terminal(), until, &mut signals).await?;
+    let ended = transfer(vec![torrent], download, log.is_on_terminal(), until, &mut signals).await?;
     if ended.exit != Exit::Done {
         return Ok(ended.exit);
     }
@@ -132,7 +132,7 @@ async fn demo(args: &DemoArgs, log: &LogArgs, place: &Place) -> Result<Exit, Fai
         let _ = seeder.handle.command(Command::Shutdown).await;
     }
     let total = metainfo.layout.total_bytes();
-    if args.display.json {
+    if args.display.is_for_programs() {
         print_json(&json!({
             "event": "demo", "verified": true, "bytes": total, "pieces": pieces, "seconds": ended.elapsed.as_secs_f64(),
             "sent_by_seeders": sent, "kept": args.keep.then(|| place.root.to_string_lossy()),
@@ -177,14 +177,14 @@ impl Drop for Place {
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.root)
         {
-            eprintln!("warning: {} is left over: {error}", self.root.display());
+            tell(format_args!("warning: {} is left over: {error}", self.root.display()));
         }
     }
 }
 
 /// The display that hashing has on the way: none for programs.
 fn quiet(display: DisplayArgs) -> DisplayArgs {
-    if display.json { DisplayArgs { quiet: true, ..display } } else { display }
+    if display.is_for_programs() { DisplayArgs { quiet: true, ..display } } else { display }
 }
 
 /// What `taipei-cli download` would have with these switches.

@@ -15,8 +15,8 @@ use taipei_net::{Options, Session};
 
 use crate::args::{TransferArgs, address};
 use crate::items::{self, Draft, GetArgs, PutArgs};
-use crate::output::{Exit, Failure, count, fail, print, print_json};
-use crate::transfer::{runtime, state_directory};
+use crate::output::{Exit, Failure, count, fail, print, print_json, tell};
+use crate::transfer::{block_on, state_directory};
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(crate) struct DhtArgs {
     /// Give up after so long
     #[arg(long, global = true, value_name = "SECS", default_value = "30", value_parser = crate::args::seconds)]
     timeout: Duration,
-    /// Address or network interface to use for everything; nothing goes another way
+    /// Address or network interface to use for everything; nothing goes another way, but the system looks up names
     #[arg(long, global = true, value_name = "IP|IFACE", env = "TAIPEI_BIND", hide_env_values = true)]
     bind: Option<String>,
     /// One JSON object a line
@@ -76,7 +76,7 @@ enum DhtCommand {
 
 /// Asks and shows. 0: there was an answer, 1: there was none.
 pub(crate) fn run(args: &DhtArgs) -> Exit {
-    match runtime().and_then(|runtime| runtime.block_on(ask(args))) {
+    match block_on(ask(args)) {
         Ok(exit) => exit,
         Err(failure) => fail(&failure, args.json),
     }
@@ -140,10 +140,10 @@ async fn ask(args: &DhtArgs) -> Result<Exit, Failure> {
         if args.json {
             print_json(&json!({ "error": "no answer" }));
         } else {
-            eprintln!("error: no node of the DHT answered within {} s", args.timeout.as_secs());
-            eprintln!(
+            tell(format_args!("error: no node of the DHT answered within {} s", args.timeout.as_secs()));
+            tell(format_args!(
                 "hint: is UDP let out? name a node you know by --dht-bootstrap, or wait longer by --timeout"
-            );
+            ));
         }
         Ok(Exit::Failed)
     })
@@ -182,7 +182,7 @@ async fn ping(args: &DhtArgs, session: &mut Session, node: SocketAddr) -> Exit {
         } else {
             match &id {
                 Some(id) => print(format_args!("{address}: {id}")),
-                None => eprintln!("{address}: no answer"),
+                None => tell(format_args!("{address}: no answer")),
             }
         }
         return if id.is_some() { Exit::Done } else { Exit::Failed };
@@ -214,7 +214,7 @@ async fn look_up(args: &DhtArgs, session: &mut Session, info_hash: InfoHash, ann
                         None => String::new(),
                     };
                     let (nodes, peers) = (count(asked.into(), "node"), count(peers.into(), "peer"));
-                    eprintln!("{nodes} asked, {peers} found{told}");
+                    tell(format_args!("{nodes} asked, {peers} found{told}"));
                 }
                 let enough = if announce.is_some() { announced > 0 } else { peers > 0 };
                 return if enough { Exit::Done } else { Exit::Failed };
@@ -244,7 +244,7 @@ async fn sample(args: &DhtArgs, session: &mut Session, target: Option<NodeId>) -
                     print_json(&json!({ "target": target, "asked": asked, "info_hashes": info_hashes }));
                 } else {
                     let (nodes, swarms) = (count(asked.into(), "node"), count(info_hashes.into(), "swarm"));
-                    eprintln!("{nodes} near {target} asked, {swarms} found");
+                    tell(format_args!("{nodes} near {target} asked, {swarms} found"));
                 }
                 return if info_hashes > 0 { Exit::Done } else { Exit::Failed };
             }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use taipei_engine::ids::InfoHashes;
 use taipei_engine::metainfo::{FileEntry, Magnet, Metainfo};
 
-use crate::args::{DisplayArgs, InfoArgs, Progress, TransferArgs};
-use crate::output::{Exit, bytes, count, escape, fail, magnet, print, print_json, read_any_torrent};
+use crate::args::{DisplayArgs, Encryption, InfoArgs, Progress, TransferArgs};
+use crate::output::{Exit, Failure, bytes, count, escape, fail, magnet, print, print_json, read_any_torrent};
 use crate::resolve;
 use crate::sources::{Torrent, Wanted};
 
@@ -48,6 +48,9 @@ fn fetch(magnet: Magnet, args: &InfoArgs) -> Exit {
         no_lsd: args.no_lsd,
         ..TransferArgs::plain(display)
     };
+    if transfer.encryption == Encryption::Require {
+        return fail(&Failure::Encryption, args.json);
+    }
     let tiers = magnet.trackers.iter().map(|url| vec![url.clone()]).collect();
     let web_seeds = magnet.web_seeds.clone();
     let metainfo = Torrent::of_link(magnet, PathBuf::from("."), Wanted::default())

@@ -10,7 +10,7 @@ use taipei_engine::dht::item::{Item, ItemName};
 use taipei_engine::{Alert, Command, NodeId, bencode};
 use taipei_net::Session;
 
-use crate::output::{Exit, Failure, count, escape, print, print_json};
+use crate::output::{Exit, Failure, count, escape, print, print_json, tell};
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
@@ -124,10 +124,10 @@ pub(crate) async fn get(as_json: bool, session: &mut Session, name: ItemName) ->
             Some(item) => {
                 print(escape(&text_of(&item.value).unwrap_or_else(|| item.value.escape_ascii().to_string())));
                 if let Some(sequence) = item.sequence() {
-                    eprintln!("number {sequence}, signed as it should be");
+                    tell(format_args!("number {sequence}, signed as it should be"));
                 }
             }
-            None => eprintln!("{} asked, and none has such a value", count(asked.into(), "node")),
+            None => tell(format_args!("{} asked, and none has such a value", count(asked.into(), "node"))),
         }
     }
     if is_found { Exit::Done } else { Exit::Failed }
@@ -164,9 +164,9 @@ pub(crate) async fn put(as_json: bool, session: &mut Session, draft: Draft) -> R
                 ItemName::Immutable { target } => target.to_string(),
                 ItemName::Mutable { public_key, .. } => HEXLOWER.encode(public_key),
             });
-            eprintln!("stored by {} of {asked} asked", count(nodes.into(), "node"));
+            tell(format_args!("stored by {} of {asked} asked", count(nodes.into(), "node")));
         } else {
-            eprintln!("error: {}", reason(refused, newer, asked));
+            tell(format_args!("error: {}", reason(refused, newer, asked)));
         }
         return Ok(if nodes > 0 { Exit::Done } else { Exit::Failed });
     }

@@ -20,6 +20,7 @@ mod paced;
 mod progress;
 mod record;
 mod resolve;
+mod said;
 mod scrape;
 mod sources;
 mod tracker;
@@ -33,18 +34,18 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 use crate::args::{Cli, CliCommand, command_line};
-use crate::output::Exit;
+use crate::output::{Exit, print, tell};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let args = match old_spellings::translate(&args) {
         Ok(None) => args,
         Ok(Some(translated)) => {
-            eprintln!("hint: {}", translated.hint);
+            tell(format_args!("hint: {}", translated.hint));
             translated.args
         }
         Err(why) => {
-            eprintln!("error: {why}");
+            tell(format_args!("error: {why}"));
             return Exit::Usage.into();
         }
     };
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
         CliCommand::Scrape(args) => scrape::run(&args),
         CliCommand::Dht(args) => dht::run(&args),
         CliCommand::Completions { shell } => {
-            clap_complete::generate(shell, &mut command_line(), "taipei-cli", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command_line(), "taipei-cli", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end());
             Exit::Done
         }
         CliCommand::Demo(args) => demo::run(&args, &cli.log),

@@ -3,12 +3,14 @@
 //! No shell sees it: words are split here, quotes hold them together, and what comes from a torrent is in variables of
 //! the environment, so no name can become a command.
 
+use std::io;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use taipei_engine::metainfo::Metainfo;
 use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout_at};
 
 use crate::output::{escape, io_words};
 
@@ -61,23 +63,39 @@ impl Running {
             .env("TORRENT_DIR", root)
             .env("TORRENT_INFOHASH", hash)
             .stdin(Stdio::null())
-            .stdout(Stdio::from(std::io::stderr()))
+            .stdout(Stdio::from(io::stderr()))
             .spawn();
         let child = command.map_err(|error| warning(program, &io_words(&error)))?;
         self.children.push((program.clone(), child));
         Ok(())
     }
 
+    /// Forgets those that have ended. What went wrong is told.
+    pub(crate) fn look(&mut self, tell: impl Fn(&str)) {
+        self.children.retain_mut(|(program, child)| {
+            let Some(ended) = child.try_wait().transpose() else { return true };
+            complaint(program, ended).iter().for_each(|words| tell(words));
+            false
+        });
+    }
+
     /// Waits until all have ended, or long enough: what still runs then goes on by itself. What went wrong is told.
     pub(crate) async fn wait(&mut self, tell: impl Fn(&str)) {
+        let deadline = Instant::now() + TIME_MAX;
         for (program, mut child) in self.children.drain(..) {
-            match tokio::time::timeout(TIME_MAX, child.wait()).await {
-                Ok(Ok(status)) if status.success() => {}
-                Ok(Ok(status)) => tell(&warning(&program, &status.to_string())),
-                Ok(Err(error)) => tell(&warning(&program, &error.to_string())),
+            match timeout_at(deadline, child.wait()).await {
+                Ok(ended) => complaint(&program, ended).iter().for_each(|words| tell(words)),
                 Err(_) => tell(&warning(&program, "still running")),
             }
         }
+    }
+}
+
+fn complaint(program: &str, ended: io::Result<ExitStatus>) -> Option<String> {
+    match ended {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(warning(program, &status.to_string())),
+        Err(error) => Some(warning(program, &error.to_string())),
     }
 }
 
@@ -85,7 +103,7 @@ fn warning(program: &str, what: &str) -> String {
     format!("warning: --on-complete {}: {what}", escape(program))
 }
 
-/// For one command, after everything else is over.
+/// For all commands, after everything else is over.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ pub(crate) enum Failure {
     NeedsFile(String),
     #[error("{torrent}: no peer has told what the torrent is ({words})")]
     Unresolved { torrent: String, words: String },
+    #[error("{torrent}: interrupted: no peer has told what the torrent is ({words})")]
+    Interrupted { torrent: String, words: String },
     #[error("{}: {error}", escape(link))]
     Magnet { link: String, error: MagnetError },
     #[error(
@@ -141,6 +143,7 @@ impl Failure {
             Self::Magnet { error, .. } => error.class(),
             Self::NeedsFile(_) | Self::Encryption | Self::Scheme(_) => "not-supported",
             Self::Unresolved { .. } | Self::Start(_) | Self::Tracker(_) | Self::Fetch { .. } => "network",
+            Self::Interrupted { .. } => "interrupted",
             Self::Seed { .. } => "not-whole",
             Self::Select { .. } | Self::NoMatch { .. } => "selection",
             Self::PrivateWithoutTracker
@@ -159,6 +162,7 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Self::Unresolved { .. } => Exit::GaveUp,
+            Self::Interrupted { .. } => Exit::Interrupted,
             Self::Encryption
             | Self::NothingToScrape(_)
             | Self::PrivateWithoutTracker
@@ -176,7 +180,7 @@ pub(crate) fn fail(failure: &Failure, as_json: bool) -> Exit {
     if as_json {
         print_json(&json!({ "error": failure.to_string(), "error_class": failure.class() }));
     } else {
-        eprintln!("error: {failure}");
+        tell(format_args!("error: {failure}"));
     }
     failure.exit()
 }
@@ -185,6 +189,11 @@ pub(crate) fn fail(failure: &Failure, as_json: bool) -> Exit {
 pub(crate) fn print(text: impl fmt::Display) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints to standard error. Whoever reads it may have gone: that is no error either.
+pub(crate) fn tell(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Prints one JSON value on one line.

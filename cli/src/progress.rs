@@ -13,7 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::args::{DisplayArgs, Progress};
-use crate::output::{Failure, bytes, escape, fail, print, print_json};
+use crate::output::{Failure, bytes, escape, fail, print, print_json, tell};
 use crate::view::{Columns, NAME_MAX, Rank, View, percent, summary};
 
 /// How progress is shown, once it is known where.
@@ -81,13 +81,13 @@ impl HashProgress {
                     &json!({ "event": "hashing", "name": self.name, "bytes": done, "bytes_total": total }),
                 );
             }
-            _ => eprintln!(
+            _ => tell(format_args!(
                 "{}: hashed {} of {}, {}",
                 self.name,
                 bytes(done),
                 bytes(total),
                 percent(done, total)
-            ),
+            )),
         }
     }
 
@@ -138,7 +138,12 @@ impl TransferProgress {
 
     /// How often figures are wanted.
     pub(crate) fn interval(&self) -> Duration {
-        if self.way == Way::Bars && self.torrents <= LINES_MAX { BAR_EVERY } else { JSON_EVERY }
+        if self.way == Way::Bars && self.are_few() { BAR_EVERY } else { JSON_EVERY }
+    }
+
+    /// Whether each torrent is shown.
+    pub(crate) fn are_few(&self) -> bool {
+        self.torrents <= LINES_MAX
     }
 
     /// Whether each event is an object.
@@ -153,7 +158,7 @@ impl TransferProgress {
 
     /// Shows at once what changed of one torrent. Among very many bars that waits for the next look.
     pub(crate) fn show_one(&mut self, views: &[View], index: usize) {
-        let (for_programs, is_one_of_few) = (self.for_programs, self.torrents <= LINES_MAX);
+        let (for_programs, is_one_of_few) = (self.for_programs, self.are_few());
         match self.way {
             Way::Silent => {}
             Way::Bars if is_one_of_few => self.draw(views),
@@ -172,16 +177,16 @@ impl TransferProgress {
             Way::Bars => self.draw(views),
             Way::Plain => {
                 let for_programs = self.for_programs;
-                let is_due = self.say_lines(views, changed, LINE_EVERY, self.torrents <= LINES_MAX, |view| {
+                let is_due = self.say_lines(views, changed, LINE_EVERY, self.are_few(), |view| {
                     line(for_programs, format_args!("{}: {}", view.name, view.figures()));
                 });
-                if is_due && self.torrents > LINES_MAX {
+                if is_due && !self.are_few() {
                     line(self.for_programs, summary(views));
                 }
             }
             Way::Json => {
                 // Of very many, only what changed is said again.
-                let all = self.torrents <= LINES_MAX;
+                let all = self.are_few();
                 self.say_lines(views, changed, JSON_EVERY, all, |view| print_json(&view.json()));
             }
         }
@@ -301,7 +306,7 @@ impl TransferProgress {
 
     /// For people, on standard error, and not through the bars.
     pub(crate) fn tell(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("{text}"));
+        self.bars.suspend(|| tell(text));
     }
 
     /// A torrent is out.
@@ -351,7 +356,7 @@ fn choose(shown: &mut Vec<usize>, ranks: &[Rank], lines: usize) {
 /// A line for people.
 fn line(to_error: bool, text: impl fmt::Display) {
     if to_error {
-        eprintln!("{text}");
+        tell(text);
     } else {
         print(text);
     }

@@ -8,10 +8,10 @@ use taipei_net::EndSignals;
 
 use crate::args::TransferArgs;
 use crate::dht;
-use crate::output::{Failure, path_rules};
+use crate::output::{Failure, path_rules, tell};
 use crate::record;
 use crate::sources::Torrent;
-use crate::transfer::{add_torrent, runtime, session_options, trackers_of};
+use crate::transfer::{add_torrent, block_on, session_options, trackers_of};
 use crate::view::View;
 
 /// A torrent with what is in it: as it is where that is known, else when a peer has told.
@@ -21,10 +21,7 @@ pub(crate) fn known(
     stop_timeout: Option<Duration>,
 ) -> Result<Torrent, Failure> {
     if torrent.metainfo.is_none() {
-        let runtime = runtime()?;
-        let resolved = runtime.block_on(ask(&torrent, args, stop_timeout));
-        runtime.shutdown_background();
-        let metainfo = resolved?;
+        let metainfo = block_on(ask(&torrent, args, stop_timeout))?;
         torrent.wanted.priorities = torrent.wanted.choice.priorities(&metainfo)?;
         torrent.metainfo = Some(metainfo);
     }
@@ -53,7 +50,7 @@ async fn ask(
     let resolved = loop {
         tokio::select! {
             biased;
-            () = signals.next() => break Err(Failure::Unresolved { torrent: view.name.clone(), words: view.words() }),
+            () = signals.next() => break Err(Failure::Interrupted { torrent: view.name.clone(), words: view.words() }),
             alert = session.alerts.next() => match alert {
                 Some(Alert::MetadataReceived { torrent_file, .. }) => {
                     let path = view.name.clone().into();
@@ -78,7 +75,7 @@ async fn ask(
                     break Err(Failure::Unresolved { torrent: view.name.clone(), words });
                 }
                 if view.stats.is_some() && words != said && !args.display.quiet {
-                    eprintln!("{}: {words}", view.name);
+                    tell(format_args!("{}: {words}", view.name));
                     said = words;
                 }
             }
@@ -88,7 +85,7 @@ async fn ask(
     let _ = session.handle.command(Command::Shutdown).await;
     let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
     while let Ok(Some(why)) = tokio::time::timeout(STOP_TIME_MAX, record::written(&mut recorded)).await {
-        eprintln!("warning: {why}");
+        tell(format_args!("warning: {why}"));
     }
     resolved
 }

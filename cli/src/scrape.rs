@@ -10,8 +10,8 @@ use taipei_engine::{Alert, Command, InfoHash, SwarmCounts};
 use taipei_net::Options;
 
 use crate::args::{BindArgs, is_tracker_url};
-use crate::output::{Exit, Failure, escape, fail, host_of, print, print_json, read_torrent};
-use crate::transfer::runtime;
+use crate::output::{Exit, Failure, escape, fail, host_of, print, print_json, read_torrent, tell};
+use crate::transfer::block_on;
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(crate) struct ScrapeArgs {
 
 /// Asks and shows. 0: a tracker answered, 1: none did.
 pub(crate) fn run(args: &ScrapeArgs) -> Exit {
-    match asked(args).and_then(|(trackers, hashes)| runtime()?.block_on(ask(args, trackers, hashes))) {
+    match asked(args).and_then(|(trackers, hashes)| block_on(ask(args, trackers, hashes))) {
         Ok(exit) => exit,
         Err(failure) => fail(&failure, args.json),
     }
@@ -81,7 +81,7 @@ fn show(as_json: bool, tracker: &str, result: Result<Vec<SwarmCounts>, String>) 
     let host = host_of(tracker);
     match result {
         Err(error) if as_json => print_json(&json!({ "tracker": host, "error": escape(&error) })),
-        Err(error) => eprintln!("{host}: {}", escape(&error)),
+        Err(error) => tell(format_args!("{host}: {}", escape(&error))),
         Ok(counts) if counts.is_empty() && !as_json => print(format_args!("{host}: knows none of them")),
         Ok(counts) => {
             for SwarmCounts { info_hash, seeds, leechers, completed, .. } in counts {

@@ -15,7 +15,7 @@ use taipei_engine::metainfo::{CreateOptions, Magnet, MagnetError, Metainfo};
 use crate::args::{DownloadArgs, Encryption, MakingArgs, Numbers, SeedArgs, TransferArgs};
 use crate::create::{Made, make_torrent, may_write, write_file};
 use crate::output::{
-    Failure, Shown, bytes, count, escape, fail, magnet, print, print_json, read_torrent, web_address,
+    Failure, Shown, bytes, count, escape, fail, magnet, print, print_json, read_torrent, tell, web_address,
 };
 use crate::verify::{data_root, look, path_below};
 
@@ -158,7 +158,7 @@ fn read_all(
                 if known.insert(torrent.info_hash()) {
                     torrents.push(torrent);
                 } else {
-                    eprintln!("warning: {}: the same torrent was given before", Shown(path));
+                    tell(format_args!("warning: {}: the same torrent was given before", Shown(path)));
                 }
             }
             Err(failure) => failures.push(failure),
@@ -171,10 +171,10 @@ fn read_all(
     }
     for url in &args.exclude_tracker {
         if !torrents.iter().any(|torrent| torrent.trackers().contains(url)) {
-            eprintln!(
+            tell(format_args!(
                 "warning: --exclude-tracker {}: none of the torrents has it; `info` shows which they have",
                 escape(url)
-            );
+            ));
         }
     }
     Ok(Read { torrents, some_failed: !failures.is_empty() })
@@ -339,10 +339,10 @@ fn say_made(made: &Made, saved: Option<&Path>, args: &TransferArgs) {
     }
     if args.tracker.is_empty() && (args.dht.no_dht || made.metainfo.private) {
         let nearby = if args.no_lsd || made.metainfo.private { "" } else { "on the local network, or " };
-        eprintln!(
+        tell(format_args!(
             "warning: {name}: no tracker knows of it: give one with --tracker, or others find it only {nearby}with --peer \
              and this machine's address"
-        );
+        ));
     }
 }
 

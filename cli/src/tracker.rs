@@ -20,7 +20,7 @@ use taipei_net::tracker::{TrackerListenError, TrackerListener, serve};
 use taipei_net::{EndSignals, start_values};
 
 use crate::args::address;
-use crate::output::{Exit, Shown, io_words, print_json};
+use crate::output::{Exit, Shown, io_words, print_json, tell};
 
 /// What the tracker is told on the command line.
 #[derive(Clone, Debug, Args)]
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &TrackerArgs) -> ExitCode {
             if args.json {
                 print_json(&json!({ "error": failure.to_string(), "error_class": failure.class() }));
             } else {
-                eprintln!("error: {failure}");
+                tell(format_args!("error: {failure}"));
             }
             Exit::Failed.into()
         }
@@ -173,10 +173,10 @@ async fn run_until_signal(args: &TrackerArgs, config: TrackerConfig) -> Result<(
     loop {
         match tokio::time::timeout(LOOK, signals.next()).await {
             Ok(()) => break,
-            Err(_) => out.changes(&listener.stats()).map_err(Failure::System)?,
+            Err(_) => out.show_changes(&listener.stats()),
         }
     }
-    out.changes(&listener.stats()).map_err(Failure::System)?;
+    out.show_changes(&listener.stats());
     listener.stop().await;
     Ok(())
 }
@@ -219,6 +219,11 @@ impl Display {
             urls.iter().try_for_each(|url| writeln!(out, "announce URL: {url}"))?;
         }
         out.flush()
+    }
+
+    /// It goes on serving when nobody reads that, or the disk it goes to is full.
+    fn show_changes(&mut self, stats: &BTreeMap<InfoHash, SwarmStats>) {
+        let _ = self.changes(stats);
     }
 
     fn changes(&mut self, stats: &BTreeMap<InfoHash, SwarmStats>) -> io::Result<()> {

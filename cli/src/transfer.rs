@@ -1,6 +1,6 @@
 //! `taipei-cli download` and `taipei-cli seed`: a session, its display, and when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, io};
@@ -12,22 +12,23 @@ use taipei_engine::driver::SessionOver;
 use taipei_engine::metainfo::Metainfo;
 use taipei_engine::{AddTorrent, Alert, Command, ResumeMode, TorrentId, TorrentState};
 use taipei_net::{EndSignals, Options, PortMapping, PortStatus, PortWatch, Session, start_values};
-use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use crate::args::{DownloadArgs, LogArgs, SeedArgs, TransferArgs, Words};
 use crate::dht;
 use crate::looks::Looks;
 use crate::on_complete::Running;
 use crate::output::{
-    Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, took,
+    Exit, Failure, Shown, bytes, count, escape, fail, host_of, path_rules, print, print_json, tell, took,
 };
 use crate::progress::TransferProgress;
 use crate::record::{self, Recorded};
 use crate::resolve;
+use crate::said::Said;
 use crate::sources::{self, Read, Source, Torrent};
 use crate::view::View;
 
-/// Downloads until complete, or for ever with `--seed`.
+/// Downloads until complete; with `--seed` for ever, with a seeding goal until that is reached.
 pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
     let read = sources::to_download(args);
     if args.list {
@@ -41,12 +42,17 @@ pub(crate) fn download(args: &DownloadArgs, log: &LogArgs) -> Exit {
                         Ok(torrent) => sources::list(&torrent, as_json),
                         Err(failure) => exit = fail(&failure, as_json),
                     }
+                    if exit == Exit::Interrupted {
+                        break;
+                    }
                 }
                 exit
             }
         };
     }
-    run(read, &args.transfer, log, Until::Complete { stop_timeout: args.stop_timeout, then_seed: args.seed })
+    let goal_is_given = args.transfer.seed_ratio.is_some() || args.transfer.seed_time.is_some();
+    let (stop_timeout, then_seed) = (args.stop_timeout, args.seed || goal_is_given);
+    run(read, &args.transfer, log, Until::Complete { stop_timeout, then_seed })
 }
 
 /// Serves what is there.
@@ -56,12 +62,10 @@ pub(crate) fn seed(args: &SeedArgs, log: &LogArgs) -> Exit {
 
 fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, until: Until) -> Exit {
     let ended = torrents.and_then(|Read { torrents, some_failed }| {
-        let runtime = runtime()?;
-        let ended = runtime.block_on(async {
+        let ended = block_on(async {
             let mut signals = EndSignals::new().map_err(Failure::System)?;
             transfer(torrents, args, log.is_on_terminal(), until, &mut signals).await
         });
-        runtime.shutdown_background();
         ended.map(|ended| match ended.exit {
             Exit::Done if some_failed => Ended { exit: Exit::Failed, ..ended },
             _ => ended,
@@ -73,13 +77,17 @@ fn run(torrents: Result<Read, Failure>, args: &TransferArgs, log: &LogArgs, unti
     }
 }
 
-/// What the session and its sockets run on.
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+/// Runs a session, with its sockets, to its end.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
-        .map_err(Failure::System)
+        .map_err(Failure::System)?;
+    let done = runtime.block_on(work);
+    // A name that is looked up cannot be interrupted; nobody waits for it.
+    runtime.shutdown_background();
+    done
 }
 
 /// When a transfer is over.
@@ -89,7 +97,7 @@ pub(crate) enum Until {
     Complete {
         /// None: never gives up.
         stop_timeout: Option<Duration>,
-        /// Goes on until a signal comes.
+        /// Goes on until a signal comes, or every seeding goal is reached.
         then_seed: bool,
     },
     /// A signal comes; what is not whole at the start is an error.
@@ -126,8 +134,8 @@ pub(crate) async fn transfer(
         states: vec![Outcome::UnderWay; views.len()],
         views,
         looks: Looks::default(),
-        trackers: BTreeMap::new(),
-        tracker_warnings: BTreeMap::new(),
+        tracker_errors: Said::default(),
+        tracker_warnings: Said::default(),
         some_failed: false,
         to_ask: Vec::new(),
         began: Instant::now(),
@@ -204,10 +212,9 @@ struct Transfer {
     views: Vec<View>,
     looks: Looks,
     states: Vec<Outcome>,
-    /// What each tracker said last, if it was bad.
-    trackers: BTreeMap<String, String>,
-    /// What each tracker last wanted the user to know.
-    tracker_warnings: BTreeMap<String, String>,
+    tracker_errors: Said,
+    /// What trackers wanted the user to know.
+    tracker_warnings: Said,
     /// Whether one of them is out; why was said.
     some_failed: bool,
     /// What the session is to be asked next.
@@ -264,6 +271,7 @@ impl Transfer {
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + self.progress.interval();
                     is_look = true;
+                    self.running.look(|warning| self.progress.tell(warning));
                     self.ask_for_stats(&session).await;
                     self.progress.show(&mut self.views, false);
                     if self.stopping.is_some_and(|(since, _)| since.elapsed() > STOP_TIME_MAX) {
@@ -295,7 +303,16 @@ impl Transfer {
             Some((_, exit)) => exit,
             None => Exit::Failed,
         };
-        let _ = tokio::time::timeout(STOP_TIME_MAX, session.owner).await;
+        tokio::select! {
+            biased;
+            () = signals.next() => Ok(self.end(Exit::InterruptedTwice)),
+            () = self.finish(session.owner) => Ok(self.end(exit)),
+        }
+    }
+
+    /// Waits for what outlives the session.
+    async fn finish(&mut self, owner: JoinHandle<()>) {
+        let _ = tokio::time::timeout(STOP_TIME_MAX, owner).await;
         // The owner has finished it; it may not be written yet.
         while let Ok(Some(why)) =
             tokio::time::timeout(STOP_TIME_MAX, record::written(&mut self.recorded)).await
@@ -303,7 +320,6 @@ impl Transfer {
             self.on_recording_stopped(&why);
         }
         self.running.wait(|warning| self.progress.tell(warning)).await;
-        Ok(self.end(exit))
     }
 
     /// How it ends, if it does now.
@@ -483,18 +499,19 @@ impl Transfer {
         if let Some(view) = self.view(torrent) {
             view.on_tracker(url, result.is_ok());
         }
-        let host = host_of(url).into_owned();
+        // Of many torrents the first says it for all.
+        let (host, once) = (host_of(url), !self.progress.are_few());
         let (words, object) = match result {
             Ok(peers) => {
-                let again = self.trackers.remove(&host).is_some();
+                let again = self.tracker_errors.is_over(&host, torrent, once);
                 (
                     again.then(|| format!("tracker {host} answers again")),
                     json!({ "url": host, "peers": peers }),
                 )
             }
             Err(error) => {
-                let error = escape(&error).into_owned();
-                let is_new = self.trackers.insert(host.clone(), error.clone()).as_ref() != Some(&error);
+                let error = escape(&error);
+                let is_new = self.tracker_errors.is_new(&host, torrent, &error, once);
                 (is_new.then(|| format!("tracker {host}: {error}")), json!({ "url": host, "error": error }))
             }
         };
@@ -506,8 +523,8 @@ impl Transfer {
     /// A word of a tracker to the user, said once until it says another.
     fn on_tracker_warning(&mut self, torrent: TorrentId, url: &str, warning: Option<String>) {
         let Some(warning) = warning else { return };
-        let (host, warning) = (host_of(url).into_owned(), escape(&warning).into_owned());
-        if self.tracker_warnings.insert(host.clone(), warning.clone()).as_ref() != Some(&warning) {
+        let (host, warning) = (host_of(url), escape(&warning));
+        if self.tracker_warnings.is_new(&host, torrent, &warning, true) {
             let words = format!("tracker {host} says: {warning}");
             self.note(torrent, &words, "tracker-warning", json!({ "url": host, "warning": warning }));
         }
@@ -671,9 +688,11 @@ impl Transfer {
             }
             (Until::Complete { stop_timeout: Some(timeout), .. }, Exit::GaveUp) => {
                 let timeout = timeout.as_secs();
-                eprintln!("error: {name}: gave up after {timeout} s without progress ({reason}): {resume}");
+                tell(format_args!(
+                    "error: {name}: gave up after {timeout} s without progress ({reason}): {resume}"
+                ));
             }
-            _ => eprintln!("{name}: stopped: {resume}"),
+            _ => tell(format_args!("{name}: stopped: {resume}")),
         }
     }
 }

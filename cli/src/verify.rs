@@ -17,10 +17,10 @@ use crate::progress::HashProgress;
 pub(crate) fn run(args: &VerifyArgs) -> Exit {
     let metainfo = match read_torrent(&args.torrent, &args.bind) {
         Ok((_, metainfo)) => metainfo,
-        Err(failure) => return fail(&failure, args.display.json),
+        Err(failure) => return fail(&failure, args.display.is_for_programs()),
     };
     let found = check(&metainfo, &args.path, args.display);
-    report(&metainfo, &found, args.display.json);
+    report(&metainfo, &found, args.display.is_for_programs());
     if found.is_whole() { Exit::Done } else { Exit::NotWhole }
 }
 

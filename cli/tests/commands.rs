@@ -57,6 +57,8 @@ fn data_that_are_not_whole_end_with_4() {
     let expected =
         [("t/empty", "missing"), ("t/large.bin", "wrong content")].map(|(a, b)| (a.into(), b.into()));
     assert_eq!(bad, expected.iter().map(|(a, b)| (a, b)).collect::<Vec<(&Value, &Value)>>());
+    let (out, _) = place.ends(4, "verify --progress json t.torrent data");
+    assert!(out.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{out}");
     let (out, _) = place.ends(4, "verify t.torrent nowhere");
     assert!(out.contains("t/large.bin: missing"), "{out}");
 }

@@ -95,6 +95,23 @@ fn programs_get_every_refusal_as_an_object() {
 }
 
 #[test]
+fn what_the_environment_says_is_refused_as_well() {
+    let place = Place::new("wrong-environment");
+    let link = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567";
+    for (name, value, args) in [
+        ("TAIPEI_PORT", "abc", "demo --size 1M".to_owned()),
+        ("TAIPEI_MAX_PEERS", "-1", format!("info --fetch {link}")),
+        ("TAIPEI_ENCRYPTION", "require", format!("info --fetch {link}")),
+    ] {
+        let done = place.command(&args).env(name, value).env("TMPDIR", &place.0).output().unwrap();
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{name}: {error}");
+        assert!(error.contains(value), "{name}: {error}");
+        assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0, "nothing is left");
+    }
+}
+
+#[test]
 fn a_torrent_goes_into_the_directory_that_is_named() {
     let place = Place::with_torrent("into");
     fs::create_dir(place.0.join("folder")).unwrap();

@@ -9,6 +9,7 @@ use taipei_engine::driver::{Transport as _, http_get};
 use taipei_engine::input::NetError;
 use taipei_engine::limits::{REDIRECTS_MAX, TORRENT_FILE_BYTES_MAX};
 use taipei_engine::output::HttpGet;
+use taipei_engine::wire::gzip::{InflateError, inflate};
 use url::{Host, Url};
 
 use crate::{Bind, BindError, BootClock, TcpTransport};
@@ -26,6 +27,9 @@ pub enum FetchError {
     /// The network.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// It came compressed, and cannot be unpacked.
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
     /// Not what was asked for.
     #[error("the server answered with HTTP status {0}")]
     Status(u16),
@@ -57,6 +61,10 @@ async fn follow(transport: &TcpTransport, url: &str) -> Result<Bytes, FetchError
     for _ in 0..=REDIRECTS_MAX {
         let (response, target) = get(transport, &url, scope).await?;
         match (response.status, response.location) {
+            (200, _) if response.gzip => {
+                let inflated = inflate(&response.body, TORRENT_FILE_BYTES_MAX)?;
+                return Ok(inflated.into());
+            }
             (200, _) => return Ok(response.body),
             (301 | 302 | 303 | 307 | 308, Some(location)) => {
                 scope = Some(Scope::of(target.ip()));
@@ -69,7 +77,7 @@ async fn follow(transport: &TcpTransport, url: &str) -> Result<Bytes, FetchError
     Err(FetchError::TooManyRedirects)
 }
 
-/// Asks each address of the host in turn. `from` is the scope that redirected to it.
+/// Asks each address of the host in turn, the next when one is silent for ten seconds. `from` is the scope that redirected to it.
 async fn get(
     transport: &TcpTransport,
     url: &Url,
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
 
     /// What comes of fetching `path` from a server that gives these answers in turn.
-    fn check_fetch(path: &str, answers: &[&str]) -> Result<Bytes, FetchError> {
+    fn check_fetch(path: &str, answers: &[impl AsRef<[u8]>]) -> Result<Bytes, FetchError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,7 +147,11 @@ mod tests {
                     let (mut stream, _) = server.accept().await.unwrap();
                     let mut asked = [0; 1024];
                     let _ = stream.read(&mut asked).await.unwrap();
-                    stream.write_all(answer.replace("HERE", &address.to_string()).as_bytes()).await.unwrap();
+                    let answer = match str::from_utf8(answer.as_ref()) {
+                        Ok(text) => text.replace("HERE", &address.to_string()).into_bytes(),
+                        Err(_) => answer.as_ref().to_vec(),
+                    };
+                    stream.write_all(&answer).await.unwrap();
                 }
                 std::future::pending::<()>().await;
             };
@@ -158,6 +170,15 @@ mod tests {
         let file = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nde";
         assert_eq!(check_fetch("/a", &[redirect, absolute, file]), Ok(Bytes::from_static(b"de")));
         assert_eq!(check_fetch("/a", &[redirect; 6]), Err(FetchError::TooManyRedirects));
+    }
+
+    #[test]
+    fn a_compressed_file_is_unpacked() {
+        let packed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03KI\x05\x00\x8b)\x90}\x02\x00\x00\x00";
+        let answer = |body: &[u8]| [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", body].concat();
+        assert_eq!(check_fetch("/a", &[answer(packed)]), Ok(Bytes::from_static(b"de")));
+        let broken = check_fetch("/a", &[answer(&packed[..20])]);
+        assert_eq!(broken, Err(FetchError::Inflate(InflateError::Damaged)));
     }
 
     #[test]

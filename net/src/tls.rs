@@ -43,6 +43,12 @@ fn system_config() -> Arc<ClientConfig> {
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        warn!(
+            "this system has no root certificates, so no server is trusted: install them (often the package \
+               ca-certificates), or name a file of them in SSL_CERT_FILE"
+        );
+    }
     config(roots)
 }
 

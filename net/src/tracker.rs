@@ -65,7 +65,8 @@ pub fn serve(
 ) -> Result<TrackerListener, TrackerListenError> {
     let shared = Arc::new(Shared { server: Mutex::new(server), began: tokio::time::Instant::now() });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let (mut addresses, mut tasks) = (Vec::<SocketAddr>::new(), JoinSet::new());
+    // All are open before one is served: a task that is aborted keeps its socket until it would have run.
+    let (mut addresses, mut opened) = (Vec::<SocketAddr>::new(), Vec::new());
     for address in listen {
         let mut address = *address;
         if address.port() == 0 {
@@ -74,6 +75,10 @@ pub fn serve(
         let failed = |error| TrackerListenError { address, error };
         let (listener, datagrams) = open_both(address, udp).map_err(failed)?;
         addresses.push(listener.local_addr().map_err(failed)?);
+        opened.push((listener, datagrams));
+    }
+    let mut tasks = JoinSet::new();
+    for (listener, datagrams) in opened {
         tasks.spawn(accept(listener, shared.clone(), slots.clone()));
         if let Some(datagrams) = datagrams {
             tasks.spawn(answer_datagrams(datagrams, shared.clone()));
@@ -290,6 +295,18 @@ mod tests {
     fn on_tokio(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test);
+    }
+
+    #[test]
+    fn where_one_address_fails_nothing_is_listened_at() {
+        on_tokio(async {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let server = || TrackerServer::new(TrackerConfig::default(), Rng::stream(1, "tracker", 0));
+            let elsewhere = "192.0.2.1:6969".parse().unwrap();
+            let failed = serve(&[free, elsewhere], true, server()).unwrap_err();
+            assert_eq!(failed.address, elsewhere);
+            assert_eq!(serve(&[free], true, server()).unwrap().local_addr(), free);
+        });
     }
 
     #[test]

@@ -300,6 +300,7 @@ impl TcpTransport {
                 ListenError::NotOurs(address.to_string())
             }
             Bind::Interface(name) if platform::is_not_ours(error) => ListenError::NotOurs(name.clone()),
+            _ if error.kind() == io::ErrorKind::PermissionDenied => ListenError::Denied(port),
             _ => ListenError::Failed { port, error: platform::net_error(error) },
         }
     }
@@ -451,6 +452,12 @@ mod tests {
         assert_eq!(elsewhere.connect(address).await.unwrap_err(), NetError::Unreachable);
         assert_eq!(transport.resolve("name.invalid").await, Err(NetError::NotFound));
         assert!(transport.resolve("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn a_port_that_is_not_for_us_is_told_apart() {
+        let denied = io::ErrorKind::PermissionDenied.into();
+        assert_eq!(bound("127.0.0.1").listen_error(443, &denied), ListenError::Denied(443));
     }
 
     #[tokio::test]

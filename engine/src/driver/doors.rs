@@ -102,6 +102,9 @@ pub enum ListenError {
     /// Every port asked for is taken.
     #[error("port {0} is in use: choose another with --port")]
     InUse(u16),
+    /// A port that only the system's own programs may have, most likely.
+    #[error("port {0} is not for this user: choose one from 1024 on with --port")]
+    Denied(u16),
     /// The address is not ours.
     #[error("{0} is not an address of this machine")]
     NotOurs(String),
