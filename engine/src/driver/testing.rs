@@ -23,11 +23,8 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    /// Dials that wait for whoever takes the other ends.
-    pub(super) const BACKLOG: usize = 16;
-
     pub(super) fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
-        let (dialled, other_ends) = mpsc::channel(Self::BACKLOG);
+        let (dialled, other_ends) = mpsc::channel(16);
         (Self { dialled, exhausted: Arc::new(AtomicBool::new(true)), accepts: Arc::default() }, other_ends)
     }
 }
