@@ -148,6 +148,11 @@ impl Context<'_> {
         self.routes.connections.remove(&connection);
         self.bandwidth.close(connection);
         self.timers.remove(Wake::Connection(connection));
+        self.wake_crowded_out();
+    }
+
+    /// There is room for a connection: one of the torrents that have waited for it may dial.
+    pub(crate) fn wake_crowded_out(&mut self) {
         if let Some(torrent) = self.routes.crowded_out.pop_first() {
             self.wake_torrent(torrent, Some(self.now));
         }

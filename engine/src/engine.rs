@@ -555,6 +555,7 @@ impl Engine {
         self.bandwidth.remove(id);
         self.queue.remove(id);
         self.routes.unreached.remove(&id);
+        self.routes.crowded_out.remove(&id);
         self.trackerless.set_open(self.now, id, false);
         if let Some(lsd) = &mut self.lsd {
             lsd.set_open(self.now, id, torrent.info_hash(), false);
@@ -585,7 +586,7 @@ impl Engine {
         let (closed, holds_place) = self.split(|torrents, context| {
             let Some(torrent) = torrents.get_mut(&id) else { return (false, true) };
             act(torrent, context);
-            (torrent.is_closed(), torrent.holds_place())
+            (torrent.is_closed(), torrent.holds_place(context.now))
         });
         if !holds_place {
             self.queue.release(id);

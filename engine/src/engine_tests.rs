@@ -109,7 +109,7 @@ impl Bench {
     }
 
     /// Nothing came of its first job yet.
-    fn just_added(config: Config, add: AddTorrent) -> Self {
+    pub(super) fn just_added(config: Config, add: AddTorrent) -> Self {
         let start = StartValues { seed: 7, boot_id: [0; 16], wall_seconds: 0 };
         let info_hashes = match &add.source {
             TorrentSource::TorrentFile(text) => Metainfo::parse(text, PathRules::Unix).unwrap().info_hashes,
@@ -136,7 +136,7 @@ impl Bench {
     }
 
     /// It is opened, and these pieces are there.
-    fn open(&mut self, pieces: u32, have: &[u32], unchecked_pieces: &[u32]) {
+    pub(super) fn open(&mut self, pieces: u32, have: &[u32], unchecked_pieces: &[u32]) {
         let Some((job, Work::Open { .. })) = self.jobs.pop_front() else { panic!("it is opened first") };
         let mut trusted = Bitfield::new(pieces);
         have.iter().for_each(|piece| assert!(trusted.set(PieceIndex::new(*piece))));

@@ -24,8 +24,8 @@ pub const PATH_BYTES_MAX: usize = 3072;
 pub const BENCODE_DEPTH_MAX: usize = 100;
 /// Values in one piece of bencode from outside.
 pub const BENCODE_TOKENS_MAX: usize = 3_000_000;
-/// An extended message (BEP 10); metadata pieces are 16 KiB, PEX a few.
-pub const EXTENDED_BYTES_MAX: u32 = 1 << 20;
+/// An extended message (BEP 10), or one of a kind that we do not know; metadata pieces are 16 KiB, PEX a few.
+pub const EXTENDED_BYTES_MAX: u32 = 1 << 16;
 /// The largest info dictionary that is fetched from peers (BEP 9); 15 MB ones exist (`reliability.md` B1).
 pub const METADATA_BYTES_MAX: u32 = TORRENT_FILE_BYTES_MAX as u32 - 1024;
 /// Received of metadata and not yet right, over one torrent: two of the largest.
@@ -114,8 +114,8 @@ pub const IDLE_MESSAGES_MAX: u32 = 2 * REQUESTS_QUEUED_MAX;
 /// Blocks that were never asked for, from one connection, before it is dropped: half a megabyte for nothing.
 pub const UNASKED_BLOCKS_MAX: u32 = 32;
 /// Requests for blocks that went out a moment ago, more than for others, before a peer is dropped: whoever fetches the
-/// same over and over takes our upload from those who need it.
-pub const REPEATED_REQUESTS_MAX: u32 = 64;
+/// same over and over takes our upload from those who need it. A piece of 2 MiB that failed may be fetched twice more.
+pub const REPEATED_REQUESTS_MAX: u32 = 256;
 /// How long an address is not let in after a peer there misbehaved.
 pub const KEEP_OUT_TIME: Duration = Duration::from_secs(60);
 /// Addresses of which that is remembered, for one torrent.

@@ -2,7 +2,7 @@
 //! downloaded at once.
 //!
 //! A torrent that only seeds, or is finished, holds no place: it has little to do, and who waits for a download would
-//! otherwise wait for ever.
+//! otherwise wait for ever. Nor does one to which nothing came for half an hour, or whose disk fails but is not full.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use super::tests::{BLOCKS, Bench, TORRENT, address, torrent_file};
 use super::*;
 use crate::alert::TorrentState;
-use crate::command::SeedGoal;
+use crate::command::{Priority, SeedGoal};
 use crate::config::RateLimits;
-use crate::disk::{Opened, Saved, Totals, Work};
+use crate::disk::{JobResult, Opened, Saved, StorageError, StorageErrorKind, Totals, Work};
 use crate::input::CloseReason;
 use crate::limits::{
     BLOCK_BYTES, CHOKED_REQUESTS_MAX, IDLE_MESSAGES_MAX, KEEP_OUT_TIME, REPEATED_REQUESTS_MAX,
 };
+use crate::rng::Rng;
+use crate::tracker_server::{TrackerConfig, TrackerServer};
 use crate::wire::{ExtendedHandshake, Handshake, Request, Reserved};
 
 fn seeding(pieces: u32) -> Bench {
@@ -395,10 +397,86 @@ fn torrents_wait_in_order_and_begin_as_others_complete_or_leave() {
     assert_eq!(bench.count(|alert| *alert == Alert::Removed { torrent: TorrentId(2) }), 1);
     let (job, _) = bench.jobs.iter().find(|(_, work)| matches!(work, Work::Open { .. })).cloned().unwrap();
     bench.jobs.retain(|(other, _)| *other != job);
-    let gone =
-        crate::disk::StorageError { path: "/out".into(), kind: crate::disk::StorageErrorKind::NotFound };
+    let gone = StorageError { path: "/out".into(), kind: StorageErrorKind::NotFound };
     bench.input(Input::JobDone { job, result: JobResult::Opened(Err(gone)) });
     assert_eq!(state(&bench, 3), TorrentState::Opening, "after one that could not be opened");
+}
+
+#[test]
+fn one_that_gets_nowhere_makes_others_wait_for_half_an_hour() {
+    let config = || Config { active_max: 1, ..Config::default() };
+    let mut bench = Bench::with(config(), 3, &[], &[1]);
+    add(&mut bench, 1, |_| ());
+    bench.pass(Duration::from_secs(1790));
+    assert_eq!(state(&bench, 1), TorrentState::Queued);
+    bench.pass(Duration::from_secs(600));
+    assert_eq!(state(&bench, 1), TorrentState::Opening);
+
+    let mut bench = Bench::with(config(), 3, &[], &[1]);
+    add(&mut bench, 1, |_| ());
+    let seed = bench.answer(0, vec![Message::HaveAll, Message::Unchoke]);
+    let requests = bench.take_requests(seed);
+    bench.give(seed, &requests);
+    assert_eq!(state(&bench, 1), TorrentState::Queued);
+    let at = bench.jobs.iter().position(|(_, work)| matches!(work, Work::Hash { .. })).unwrap();
+    let (job, _) = bench.jobs.remove(at).unwrap();
+    let error = StorageError { path: "/out/x".into(), kind: StorageErrorKind::Io };
+    bench.input(Input::JobDone { job, result: JobResult::Hashed(Err(error)) });
+    assert_eq!([0, 1].map(|n| state(&bench, n)), [TorrentState::DiskError, TorrentState::Opening]);
+}
+
+/// Lets a tracker hear everything that the engine says, and answer.
+fn track(bench: &mut Bench, tracker: &mut TrackerServer) {
+    while let Some((remote, payload)) = bench.datagrams.pop_front() {
+        let answer = tracker.handle_udp(bench.now, address(200), &payload).unwrap();
+        bench.input(Input::Datagram { remote, payload: answer.into() });
+    }
+}
+
+fn tracked(pieces: u32, have: &[u32], change: impl FnOnce(&mut AddTorrent)) -> (Bench, TrackerServer) {
+    let mut add = AddTorrent::new(TORRENT, torrent_file(pieces), "/out".into());
+    add.extra_trackers = vec!["udp://9.9.9.9:6969/announce".to_owned()];
+    add.peers = vec![address(1)];
+    change(&mut add);
+    let mut bench = Bench::just_added(Config::default(), add);
+    bench.input(Input::Listening { port: 6881, families: (true, false) });
+    bench.open(pieces, have, &[]);
+    let mut tracker = TrackerServer::new(TrackerConfig::default(), Rng::stream(1, "tracker", 0));
+    track(&mut bench, &mut tracker);
+    (bench, tracker)
+}
+
+#[test]
+fn what_was_whole_from_the_start_is_not_told_as_completed() {
+    let (mut bench, mut tracker) = tracked(2, &[0, 1], |_| ());
+    let priorities = vec![Priority::High];
+    bench.input(Input::Command(Command::SetPriorities { torrent: TORRENT, priorities }));
+    bench.pass(Duration::from_secs(60));
+    track(&mut bench, &mut tracker);
+    let stats = tracker.stats()[&bench.info_hash];
+    assert_eq!((stats.started, stats.completed), (1, 0));
+}
+
+#[test]
+fn what_is_wanted_after_the_seeding_goal_is_fetched() {
+    let (mut bench, mut tracker) = tracked(2, &[], |add| {
+        add.priorities = vec![Priority::Skip];
+        add.seed_goal = SeedGoal { ratio_permille: Some(1000), time: None };
+    });
+    assert_eq!(state(&bench, 0), TorrentState::Finished, "of nothing all was sent");
+    bench.pass(Duration::from_secs(60));
+    track(&mut bench, &mut tracker);
+    let dialled = bench.dialled.len();
+    let priorities = vec![Priority::Normal];
+    bench.input(Input::Command(Command::SetPriorities { torrent: TORRENT, priorities }));
+    assert_eq!(state(&bench, 0), TorrentState::Downloading);
+    track(&mut bench, &mut tracker);
+    let seed = bench.answer(dialled, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(seed);
+    track(&mut bench, &mut tracker);
+    assert_eq!((bench.have(), state(&bench, 0)), (2, TorrentState::Seeding));
+    let stats = tracker.stats()[&bench.info_hash];
+    assert_eq!((stats.started >= 1, stats.completed), (true, 1));
 }
 
 #[test]
@@ -440,6 +518,25 @@ fn seeding_ends_after_its_time() {
     assert_eq!(state(&bench, 1), TorrentState::Seeding);
     bench.pass(Duration::from_secs(2));
     assert_eq!([0, 1].map(|n| state(&bench, n)), [TorrentState::Seeding, TorrentState::Finished]);
+}
+
+#[test]
+fn under_our_own_limit_who_talks_and_sends_nothing_is_taken_for_silent() {
+    let limits = RateLimits { download: Some(1 << 20), upload: None };
+    let mut bench = Bench::with(Config { limits, ..Config::default() }, 1, &[], &[]);
+    // As many as are asked for one block at once.
+    let talkers = [1, 2, 3, 4].map(|n| guest(&mut bench, n, true));
+    for talker in talkers {
+        bench.say(talker, vec![Message::HaveAll, Message::Unchoke]);
+    }
+    for _ in 0..30 {
+        bench.pass(Duration::from_secs(2));
+        talkers.iter().for_each(|talker| bench.say(*talker, vec![Message::KeepAlive]));
+    }
+    let seed = guest(&mut bench, 5, true);
+    bench.say(seed, vec![Message::HaveAll, Message::Unchoke]);
+    bench.give_all(seed);
+    assert_eq!(bench.have(), 1);
 }
 
 #[test]
@@ -552,15 +649,17 @@ fn who_asks_for_the_same_again_and_again_is_dropped_and_not_let_in_for_a_while()
 
 #[test]
 fn who_asks_for_all_of_it_twice_is_served_twice() {
-    let mut bench = seeding(100);
-    let peer = guest(&mut bench, 1, true);
-    bench.say(peer, vec![Message::HaveNone, Message::Interested]);
-    for _ in 0..2 {
-        for piece in 0..100 {
-            let blocks = (0..BLOCKS).map(|block| Message::Request(request(piece, block)));
-            bench.say(peer, blocks.collect());
-            bench.disk();
+    for pieces in [100, 32, 16] {
+        let mut bench = seeding(pieces);
+        let peer = guest(&mut bench, 1, true);
+        bench.say(peer, vec![Message::HaveNone, Message::Interested]);
+        for _ in 0..2 {
+            for piece in 0..pieces {
+                let blocks = (0..BLOCKS).map(|block| Message::Request(request(piece, block)));
+                bench.say(peer, blocks.collect());
+                bench.disk();
+            }
         }
+        assert!(!bench.closed.contains(&peer), "{pieces}");
     }
-    assert!(!bench.closed.contains(&peer));
 }

@@ -34,7 +34,19 @@ impl AlertQueue {
         !self.waiting.is_empty()
     }
 
-    /// Waits for room in the channel and fills it; for ever when nothing waits. Cancel safe.
+    /// Gives as much of what waits as there is room for.
+    pub(super) fn give(&mut self) {
+        while let Some(alert) = self.waiting.pop_front() {
+            match self.sender.try_send(alert) {
+                Ok(()) => {}
+                Err(TrySendError::Full(alert)) => return self.waiting.push_front(alert),
+                // Nobody listens any more.
+                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+            }
+        }
+    }
+
+    /// Waits for room in the channel and puts one into it; for ever when nothing waits. Cancel safe.
     pub(super) async fn drain_one(&mut self) {
         if self.waiting.is_empty() {
             return pending().await;
@@ -103,6 +115,18 @@ mod tests {
         assert_eq!(queue.waiting.front(), Some(&state(1)));
         assert_eq!(queue.waiting.back(), Some(&state(2)));
         assert_eq!(queue.waiting.get(1), Some(&finished(12)));
+    }
+
+    #[test]
+    fn what_waits_goes_in_order_when_there_is_room() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let mut queue = AlertQueue::new(sender);
+        (0..5).for_each(|n| queue.push(state(n)));
+        for first in [0, 2] {
+            assert_eq!([receiver.try_recv(), receiver.try_recv()], [Ok(state(first)), Ok(state(first + 1))]);
+            queue.give();
+        }
+        assert_eq!((receiver.try_recv(), queue.is_waiting()), (Ok(state(4)), false));
     }
 
     #[test]

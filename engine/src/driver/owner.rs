@@ -162,6 +162,8 @@ impl<T: Transport, C: Clock, J: Jobs> Owner<T, C, J> {
             for event in burst.drain(..) {
                 self.handle_event(event);
             }
+            // While there always is something to do, nothing is waited for.
+            self.alerts.give();
         }
         // Who commands is told now. It may wait for room here, and take no alerts until it has it.
         self.commands.close();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::alert::TorrentState;
 use crate::command::TorrentSource;
+use crate::input::NetError;
 use crate::limits::REQUEST_BYTES_MAX;
 
 /// A torrent of `pieces` pieces of 1 MiB.
@@ -142,9 +143,75 @@ fn who_dials_again_when_its_connection_has_long_been_silent_takes_its_own_place(
     bench.pass(Duration::from_secs(9));
     assert!(!come(&mut bench, 2, from(1002)), "one of a kind");
     bench.pass(Duration::from_secs(2));
-    assert!(!come(&mut bench, 3, address(2)), "from elsewhere: anybody may say that it is somebody else");
+    assert!(come(&mut bench, 3, address(2)), "from elsewhere: anybody may say that it is somebody else");
     assert!(come(&mut bench, 4, from(1004)), "it began anew");
     assert!(!come(&mut bench, 5, from(1005)), "the new one is not silent");
+}
+
+/// Every peer of somebody knows its peer id.
+#[test]
+fn nobody_is_driven_out_or_kept_out_by_its_own_peer_id() {
+    let id = PeerId([0xff; 20]);
+    for comes_first in [false, true] {
+        let mut bench = Bench::new(3, &[], &[1]);
+        let stranger = ConnectionId::accepted(0);
+        let come = |bench: &mut Bench| {
+            bench.input(Input::Accepted { connection: stranger, remote: address(2) });
+            bench.say(stranger, vec![bench.handshake(id), Message::HaveNone]);
+        };
+        if comes_first {
+            come(&mut bench);
+        }
+        let (honest, _) = bench.dialled[0];
+        bench.input(Input::Connected { connection: honest, local: address(200) });
+        bench.say(honest, vec![bench.handshake(id), Message::HaveAll, Message::Unchoke]);
+        if !comes_first {
+            come(&mut bench);
+        }
+        assert!(!bench.closed.contains(&honest), "comes first: {comes_first}");
+        bench.give_all(honest);
+        assert_eq!(bench.have(), 3);
+    }
+}
+
+#[test]
+fn the_ports_of_a_crowded_address_leave_the_dials_to_others() {
+    let mut bench = Bench::new(3, &[], &[1]);
+    let crowd = |port| SocketAddr::from(([9, 9, 9, 9], port));
+    for port in 1..4 {
+        let connection = ConnectionId::accepted(u64::from(port));
+        bench.input(Input::Accepted { connection, remote: crowd(port) });
+        bench.say(connection, vec![bench.handshake(PeerId([port as u8; 20])), Message::HaveNone]);
+    }
+    let peers = (4..904).map(crowd).collect();
+    bench.input(Input::Command(Command::AddPeers { torrent: TORRENT, peers }));
+    let (first, _) = bench.dialled[0];
+    let refused = CloseReason::ConnectFailed(NetError::Refused);
+    bench.input(Input::Closed { connection: first, reason: refused });
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.dialled.iter().filter(|(_, remote)| *remote == address(1)).count(), 2);
+    assert_eq!(bench.dialled.len(), 2, "nobody of the crowd is dialled");
+}
+
+#[test]
+fn what_room_one_torrent_does_not_want_another_has() {
+    let config = Config { peers_max: 3, peers_per_torrent_max: 2, ..Config::default() };
+    let mut bench = Bench::with(config, 3, &[], &[1, 2, 3]);
+    for (n, pieces, peer) in [(1, 4, 21), (2, 5, 11)] {
+        let mut other = AddTorrent::new(TorrentId(n), torrent_file(pieces), "/out".into());
+        other.peers = vec![address(peer)];
+        bench.input(Input::Command(Command::AddTorrent(Box::new(other))));
+        bench.open(pieces, &[], &[]);
+    }
+    let of =
+        |bench: &Bench, n| bench.dialled.iter().find(|(_, remote)| *remote == address(n)).map(|(id, _)| *id);
+    // The first hears of one more whom it does not want.
+    bench.input(Input::Command(Command::AddPeers { torrent: TORRENT, peers: vec![address(4)] }));
+    let connection = of(&bench, 21).unwrap();
+    assert_eq!((bench.dialled.len(), of(&bench, 11)), (3, None));
+    bench.input(Input::Closed { connection, reason: CloseReason::ConnectFailed(NetError::Refused) });
+    bench.pass(Duration::from_secs(1));
+    assert!(of(&bench, 11).is_some(), "{:?}", bench.dialled);
 }
 
 /// The counts themselves are looked at after every input of every test here (`Torrent::assert_counts`).

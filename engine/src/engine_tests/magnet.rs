@@ -317,3 +317,31 @@ fn a_magnet_that_nobody_answers_stops_when_it_is_told_to() {
     bench.input(Input::JobDone { job, result: JobResult::Closed });
     assert_eq!(bench.count(|alert| *alert == Alert::Stopped), 1);
 }
+
+#[test]
+fn who_leaves_out_the_size_of_the_metadata_later_still_has_it() {
+    let mut bench = Bench::magnet(&[1], |_| {});
+    let seed = bench.answer(0, vec![has_metadata(100_000)]);
+    assert!(!bench.wanted_metadata(seed).is_empty());
+    let later = ExtendedHandshake { upload_only: Some(true), ..ExtendedHandshake::default() };
+    bench.say(seed, vec![Message::ExtendedHandshake(Box::new(later))]);
+    bench.say(seed, vec![data(0, Bytes::from(vec![0; 16384]))]);
+    assert!(!bench.wanted_metadata(seed).is_empty(), "the next block");
+}
+
+#[test]
+fn a_link_whose_torrent_cannot_be_opened_leaves_nobody_behind() {
+    let mut bench = Bench::magnet(&[1, 2], |_| {});
+    let info = info_of(&torrent_file(PIECES));
+    let peers = [0, 1].map(|n| bench.answer(n, vec![has_metadata(info.len() as i64)]));
+    bench.say(peers[0], vec![data(0, info)]);
+    let Some((job, Work::Open { .. })) = bench.jobs.pop_front() else { panic!("it is opened") };
+    let error = StorageError { path: "/out/x".into(), kind: StorageErrorKind::TooLong };
+    bench.input(Input::JobDone { job, result: JobResult::Opened(Err(error)) });
+    let Some((job, Work::Close)) = bench.jobs.pop_front() else { panic!("it is closed") };
+    bench.input(Input::JobDone { job, result: JobResult::Closed });
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::AddFailed { .. })), 1);
+    assert_eq!(bench.count(|alert| matches!(alert, Alert::Removed { .. })), 1);
+    assert!(peers.iter().all(|peer| bench.closed.contains(peer)));
+    assert!(bench.engine.routes.connections.is_empty());
+}

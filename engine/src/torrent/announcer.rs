@@ -244,11 +244,11 @@ impl Announcer {
         }
     }
 
-    /// Begins. The first announce goes out at once.
     pub(crate) fn has_begun(&self) -> bool {
         self.phase != Phase::Idle
     }
 
+    /// Begins. The first announce goes out at once.
     pub(crate) fn start(&mut self, now: Instant) {
         assert_eq!(self.phase, Phase::Idle, "a torrent starts once");
         self.phase = Phase::Running;
@@ -285,6 +285,18 @@ impl Announcer {
         for tracker in started {
             self.say_last(now, tracker);
         }
+        self.advance(now);
+    }
+
+    /// After a stop: begins as if it never had.
+    pub(crate) fn start_again(&mut self, now: Instant) {
+        self.give_up();
+        self.ready.retain(|action| *action != Action::Stopped);
+        for tracker in &mut self.trackers {
+            tracker.started = false;
+            tracker.due_at = now;
+        }
+        (self.phase, self.due_at) = (Phase::Running, now);
         self.advance(now);
     }
 
@@ -361,7 +373,12 @@ impl Announcer {
         self.on_helped(now);
     }
 
-    /// The same, or an answer that may lead to it.
+    /// When some of what is sought came last; never: [`Instant::START`].
+    pub(crate) fn fed_at(&self) -> Instant {
+        self.fed_at
+    }
+
+    /// Some of it came, or an answer that may lead to it.
     fn on_helped(&mut self, now: Instant) {
         if let Some(at) = &mut self.hungry_at {
             *at = now + ANNOUNCE_HUNGRY;

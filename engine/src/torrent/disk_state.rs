@@ -68,6 +68,11 @@ impl DiskState {
         Self { to_allocate, ..Self::default() }
     }
 
+    /// Whether it failed last because it is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.told, Some((StorageErrorKind::Full, _)))
+    }
+
     /// When what was refused is tried again.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.retry_at
@@ -153,8 +158,13 @@ impl Torrent {
         if !passes {
             context.alert(Alert::AddFailed { torrent: self.id, error: AddError::Storage(error) });
         }
-        self.state = TorrentState::Stopping;
-        self.closed = true;
+        // Of a link there may be peers, and trackers that were told.
+        if self.peers.is_empty() && !self.announcer.has_begun() {
+            self.state = TorrentState::Stopping;
+            self.closed = true;
+        } else {
+            self.stop(context);
+        }
     }
 
     /// The disk failed at `work`, which will be tried again.

@@ -136,6 +136,8 @@ pub(crate) struct Torrent {
     totals_before: Totals,
     stop_by: Option<Instant>,
     resume_mode: ResumeMode,
+    /// When its turn came.
+    active_since: Instant,
     /// The check is over, and peers and trackers have begun.
     begun: bool,
     /// The last job of a stopping torrent is out.
@@ -259,6 +261,7 @@ impl Torrent {
             totals_before: Totals::default(),
             stop_by: None,
             resume_mode: start.resume,
+            active_since: context.now,
             begun: false,
             closing: false,
             closed: false,
@@ -277,6 +280,7 @@ impl Torrent {
         if self.state != TorrentState::Queued {
             return;
         }
+        self.active_since = context.now;
         if self.is_magnet() {
             return self.begin_magnet(context);
         }
@@ -296,8 +300,19 @@ impl Torrent {
     }
 
     /// Whether others must wait for it.
-    pub(crate) fn holds_place(&self) -> bool {
-        !matches!(self.state, TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished)
+    pub(crate) fn holds_place(&self, now: Instant) -> bool {
+        match self.state {
+            TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished => false,
+            // Others would fill it more.
+            TorrentState::DiskError => self.disk.is_full(),
+            TorrentState::Downloading | TorrentState::FetchingMetadata => now < self.stalls_at(),
+            TorrentState::Opening | TorrentState::Checking | TorrentState::Stopping => true,
+        }
+    }
+
+    /// From when it gets nowhere, if nothing comes until then.
+    fn stalls_at(&self) -> Instant {
+        self.announcer.fed_at().max(self.active_since) + STALLED
     }
 
     pub(crate) fn unban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
@@ -543,7 +558,9 @@ impl Torrent {
 
     fn deadline(&self, context: &Context<'_>) -> Option<Instant> {
         let dial = if self.wants_dials(context) { self.candidates.next_at() } else { None };
+        let stalls_at = Some(self.stalls_at()).filter(|at| self.seeks_peers() && *at > context.now);
         [
+            stalls_at,
             self.choker.deadline(),
             self.disk.deadline(),
             if self.may_write() { self.verify.deadline() } else { None },
@@ -761,3 +778,6 @@ impl Torrent {
         &self.have
     }
 }
+
+/// A torrent to which nothing came for so long makes others wait no more.
+const STALLED: Duration = Duration::from_secs(1800);

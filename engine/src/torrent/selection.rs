@@ -138,10 +138,10 @@ impl Torrent {
         for (other, piece, block) in taken_back {
             self.take_back(context, other, piece, block);
         }
-        if self.selection.is_complete() {
-            self.on_complete(context);
-        } else {
+        if !self.selection.is_complete() {
             self.on_incomplete(context);
+        } else if !self.told_complete {
+            self.on_complete(context);
         }
         self.freed = true;
         self.settle(context);
@@ -173,8 +173,12 @@ impl Torrent {
         if !was_complete || self.state == TorrentState::Stopping {
             return;
         }
+        if self.state == TorrentState::Finished {
+            self.trackers_told = false;
+            self.announcer.start_again(context.now);
+        }
         // One whose disk fails, or that is checked, fetches when that is over.
-        if self.state == TorrentState::Seeding {
+        if matches!(self.state, TorrentState::Seeding | TorrentState::Finished) {
             self.enter(context, TorrentState::Downloading);
         }
         self.tell_upload_only(false);

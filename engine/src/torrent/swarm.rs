@@ -75,11 +75,17 @@ impl Fault {
 }
 
 impl Torrent {
-    /// Dials candidates while there is room.
+    /// Dials candidates while there is room; another torrent may have what is left of it.
     pub(super) fn dial(&mut self, context: &mut Context<'_>) {
-        if !context.has_room() && self.candidates.next_at().is_some() {
+        self.dial_all_due(context);
+        if context.has_room() {
+            context.wake_crowded_out();
+        } else if self.wants_peers(context) && self.candidates.next_at().is_some() {
             context.routes.crowded_out.insert(self.id);
         }
+    }
+
+    fn dial_all_due(&mut self, context: &mut Context<'_>) {
         while self.wants_dials(context)
             && self.candidates.next_at().is_some_and(|at| at <= context.now)
             && context.now >= context.dials_from
@@ -90,7 +96,7 @@ impl Torrent {
             }
             let Some(remote) = self.candidates.take_next(context.now) else { return };
             if self.is_crowded(remote) {
-                self.candidates.on_closed(context.now, remote);
+                self.candidates.on_displaced(context.now, remote);
                 continue;
             }
             let connection = context.connect(self.id, remote);
@@ -101,9 +107,12 @@ impl Torrent {
     }
 
     pub(super) fn wants_dials(&self, context: &Context<'_>) -> bool {
+        self.wants_peers(context) && context.has_room()
+    }
+
+    fn wants_peers(&self, context: &Context<'_>) -> bool {
         (self.seeks_peers() || self.state == TorrentState::Seeding)
             && self.peers.len() < context.config.peers_per_torrent_max as usize
-            && context.has_room()
     }
 
     /// Whether enough connections with this public address are there.
@@ -173,7 +182,8 @@ impl Torrent {
     ) {
         if let Some(peer) = self.peers.get_mut(&connection) {
             peer.on_received(context.now);
-            if context.bandwidth.download_limit(self.id).is_some() {
+            // A part of a block came; other messages are no excuse.
+            if messages.is_empty() && context.bandwidth.download_limit(self.id).is_some() {
                 peer.requests.on_held_back(context.now);
             }
         }
@@ -349,8 +359,12 @@ impl Torrent {
                 }
                 peer.upload_only = theirs.upload_only.unwrap_or(peer.upload_only);
                 peer.on_extensions(&theirs.m);
+                let has_no_metadata = peer.ut_metadata.is_none();
                 self.pex.on_changed(context.now);
-                self.on_metadata_size(context, connection, theirs.metadata_size);
+                // What is left out of a later one is as it was.
+                if theirs.metadata_size.is_some() || has_no_metadata {
+                    self.on_metadata_size(context, connection, theirs.metadata_size);
+                }
                 let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
                 let upload_only = peer.upload_only;
                 if let Some(port) = theirs.p
@@ -378,7 +392,12 @@ impl Torrent {
         if theirs.info_hash != self.info_hash {
             return Err(Fault::OtherTorrent);
         }
-        let twin = self.peers.iter().find(|(_, peer)| peer.id == Some(theirs.peer_id)).map(|(twin, _)| *twin);
+        let Some(peer) = self.peers.get(&connection) else { return Ok(()) };
+        // From another host anybody may say that it is somebody else.
+        let ip = peer.remote.ip().to_canonical();
+        let is_twin =
+            |other: &Peer| other.id == Some(theirs.peer_id) && other.remote.ip().to_canonical() == ip;
+        let twin = self.peers.iter().find(|(_, other)| is_twin(other)).map(|(twin, _)| *twin);
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         if theirs.peer_id == context.our_id {
             // The dialled end may never hear of it: it is dropped here as well.
@@ -395,10 +414,8 @@ impl Torrent {
         peer.enter(context.now, Stage::Up);
         self.pex.on_changed(context.now);
         if let Some(twin) = twin {
-            let remote = peer.remote;
-            let is_silent = self.peers.get(&twin).is_some_and(|twin| {
-                twin.remote.ip() == remote.ip() && context.now.since(twin.heard_at()) >= TWIN_SILENT
-            });
+            let heard_at = self.peers.get(&twin).map(Peer::heard_at);
+            let is_silent = heard_at.is_some_and(|at| context.now.since(at) >= TWIN_SILENT);
             let keeps_this = match (twin.is_accepted(), connection.is_accepted()) {
                 // Nobody dials whom it has already: it lost the first, by a router that forgot it, and we never heard.
                 (true, true) => is_silent,
@@ -485,6 +502,9 @@ impl Torrent {
             // aria2 sends its bitfield again where that is shorter than the haves it owes. Nothing is taken back so.
             if !peer.on_idle_message(context.now) {
                 return Err(Fault::Flood);
+            }
+            if peer.has.is_full() || has.is_empty() {
+                return Ok(());
             }
             let gained: Vec<_> = has.iter().filter(|piece| !peer.has.has(*piece)).collect();
             gained.into_iter().for_each(|piece| self.on_gained(context, connection, piece));

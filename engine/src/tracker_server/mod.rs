@@ -10,7 +10,7 @@
 
 mod udp;
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -238,21 +238,17 @@ impl TrackerServer {
         if keeps && !is_dialable(address) {
             return Err(Refusal::NotDialable);
         }
-        self.make_room(now, hash)?;
-        let full = self.ages.len() >= self.config.peers_max;
-        let swarm = self.swarms.entry(hash).or_default();
-        let old = swarm.peers.get(&address).map(|peer| (peer.announced_at, peer.said_completed));
+        let known = self.swarms.get(&hash);
+        let old = known.and_then(|swarm| swarm.peers.get(&address));
+        let old = old.map(|peer| (peer.announced_at, peer.said_completed));
         if keeps && old.is_none() {
-            if full || swarm.peers.len() >= self.config.peers_per_torrent_max {
-                return Err(Refusal::PeersFull);
-            }
-            let same = SocketAddr::new(address.ip(), 0)..=SocketAddr::new(address.ip(), u16::MAX);
-            let many =
-                swarm.peers.range(same).nth(self.config.peers_per_address_max.saturating_sub(1)).is_some();
-            if many && Scope::of(address.ip()) == Scope::Public {
-                return Err(Refusal::AddressFull);
-            }
+            self.may_come(known, address)?;
         }
+        if known.is_none() && !keeps {
+            return Ok(self.announced(SwarmStats::default(), Vec::new(), source));
+        }
+        self.make_room(hash)?;
+        let swarm = self.swarms.entry(hash).or_default();
         self.idle.remove(&(swarm.announced_at, hash));
         self.idle.insert((now, hash));
         swarm.announced_at = now;
@@ -283,8 +279,12 @@ impl TrackerServer {
             peers.iter_mut().for_each(|peer| peer.peer_id = None);
         }
         let stats = swarm.stats();
+        Ok(self.announced(stats, peers, source))
+    }
+
+    fn announced(&self, stats: SwarmStats, peers: Vec<TrackerPeer>, source: IpAddr) -> Announced {
         let count = |count: u64| i64::try_from(count).ok();
-        Ok(Announced {
+        Announced {
             interval: count(self.config.interval.as_secs()),
             min_interval: count(self.config.min_interval.as_secs()),
             complete: count(stats.complete),
@@ -293,7 +293,24 @@ impl TrackerServer {
             peers,
             external_ip: Some(source),
             ..Announced::default()
-        })
+        }
+    }
+
+    /// Whether there is room for one peer more in a swarm, if that is known.
+    fn may_come(&self, swarm: Option<&Swarm>, address: SocketAddr) -> Result<(), Refusal> {
+        if self.ages.len() >= self.config.peers_max {
+            return Err(Refusal::PeersFull);
+        }
+        let Some(swarm) = swarm else { return Ok(()) };
+        if swarm.peers.len() >= self.config.peers_per_torrent_max {
+            return Err(Refusal::PeersFull);
+        }
+        let same = SocketAddr::new(address.ip(), 0)..=SocketAddr::new(address.ip(), u16::MAX);
+        let many = swarm.peers.range(same).nth(self.config.peers_per_address_max.saturating_sub(1)).is_some();
+        if many && Scope::of(address.ip()) == Scope::Public {
+            return Err(Refusal::AddressFull);
+        }
+        Ok(())
     }
 
     fn scrape(&mut self, query: &str) -> Bytes {
@@ -336,15 +353,14 @@ impl TrackerServer {
     }
 
     /// Sees to it that a torrent may be kept: the one that was silent for longest goes if all its peers are gone.
-    fn make_room(&mut self, now: Instant, hash: InfoHash) -> Result<(), Refusal> {
+    fn make_room(&mut self, hash: InfoHash) -> Result<(), Refusal> {
         if self.swarms.contains_key(&hash) || self.swarms.len() < self.config.torrents_max {
             return Ok(());
         }
-        let Some((announced_at, oldest)) = self.idle.first().copied() else {
+        let Some((_, oldest)) = self.idle.first().copied() else {
             return Err(Refusal::TorrentsFull);
         };
-        let empty = self.swarms.get(&oldest).is_none_or(|swarm| swarm.peers.is_empty());
-        if now.since(announced_at) <= self.config.expiry || !empty {
+        if self.swarms.get(&oldest).is_some_and(|swarm| !swarm.peers.is_empty()) {
             return Err(Refusal::TorrentsFull);
         }
         self.idle.pop_first();

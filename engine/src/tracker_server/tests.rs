@@ -273,3 +273,27 @@ fn same_seed_same_answers() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn what_brings_no_peer_takes_no_room() {
+    let hash =
+        |n: u8| format!("/announce?info_hash={}&peer_id={HASH}&left=1", format!("%{n:02X}").repeat(20));
+    let taken = |world: &mut World, request: &str| {
+        matches!(AnnounceAnswer::parse(&world.get("8.8.8.8:1", request)).unwrap(), AnnounceAnswer::Taken(_))
+    };
+    let mut world = World::new(TrackerConfig { torrents_max: 3, ..TrackerConfig::default() });
+    for n in 0..9 {
+        assert!(taken(&mut world, &format!("{}&port=7&event=stopped", hash(n))));
+        assert!(taken(&mut world, &format!("{}&port=0", hash(n))));
+    }
+    assert!((0..3).all(|n| taken(&mut world, &format!("{}&port=7&event=started", hash(n)))));
+    assert!(!taken(&mut world, &format!("{}&port=7", hash(3))), "each has a peer");
+    assert!(taken(&mut world, &format!("{}&port=7&event=stopped", hash(0))));
+    assert!(taken(&mut world, &format!("{}&port=7", hash(3))), "one has none any more");
+
+    let mut world = World::new(TrackerConfig { torrents_max: 3, peers_max: 1, ..TrackerConfig::default() });
+    assert!(taken(&mut world, &format!("{}&port=7", hash(0))));
+    assert!((1..9).all(|n| !taken(&mut world, &format!("{}&port=7", hash(n)))), "no peer more");
+    assert!(taken(&mut world, &format!("{}&port=7&event=stopped", hash(0))));
+    assert!(taken(&mut world, &format!("{}&port=7", hash(9))));
+}

@@ -55,7 +55,13 @@ impl Stream {
     pub fn handle_bytes(&mut self, chunk: Bytes, messages: &mut Vec<Message>) -> Result<(), WireError> {
         if !chunk.is_empty() {
             self.buffered += chunk.len();
-            self.chunks.push_back(chunk);
+            match self.chunks.back_mut() {
+                // What comes in crumbs would need more memory for its parts than it has bytes.
+                Some(last) if last.len() + chunk.len() <= TOGETHER_BYTES_MAX => {
+                    *last = [&last[..], &chunk[..]].concat().into();
+                }
+                _ => self.chunks.push_back(chunk),
+            }
         }
         if !self.handshaken {
             match self.decode_handshake()? {
@@ -336,6 +342,8 @@ fn encode_message(message: &Message, out: &mut BytesMut) {
     }
 }
 
+/// What came is put together up to this.
+const TOGETHER_BYTES_MAX: usize = 1024;
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 const HANDSHAKE_BYTES: usize = 68;
 
@@ -455,6 +463,19 @@ mod tests {
         Stream::default().handle_bytes(bytes.clone(), &mut messages).unwrap();
         let Message::Piece { data, .. } = &messages[1] else { panic!("a piece") };
         assert!(bytes.as_ptr_range().contains(&data.parts()[0].as_ptr()));
+    }
+
+    #[test]
+    fn a_block_in_crumbs_has_few_parts() {
+        let block = Message::Piece { piece: 1, begin: 0, data: Bytes::from(vec![9; 16384]).into() };
+        let sent = [handshake(), block];
+        let (mut stream, mut messages) = (Stream::default(), Vec::new());
+        for byte in bytes_of(&sent) {
+            stream.handle_bytes(Bytes::copy_from_slice(&[byte]), &mut messages).unwrap();
+        }
+        let Message::Piece { data, .. } = &messages[1] else { panic!("a piece") };
+        assert_eq!(data.len(), 16384);
+        assert!(data.parts().len() <= 32, "{}", data.parts().len());
     }
 
     #[test]
