@@ -62,6 +62,7 @@ pub(crate) enum Wake {
     /// A grant is paid for.
     Bandwidth,
     Scraper,
+    Queue,
     UdpTrackers,
     Dht,
     Lsd,

@@ -240,6 +240,7 @@ impl Engine {
                 Wake::Torrent(id) => {
                     self.with_torrent(id, |torrent, context| torrent.handle_timeout(context))
                 }
+                Wake::Queue => self.look_at_queue(),
                 Wake::Scraper => self.with_scraper(Scraper::handle_timeout),
                 Wake::UdpTrackers => self.handle_udp_timeout(),
                 Wake::Dht => self.handle_dht_timeout(),
@@ -409,6 +410,16 @@ impl Engine {
             && let Some(torrent) = self.queue.poll()
         {
             self.with_torrent(torrent, |torrent, context| torrent.begin(context));
+        }
+        if let Some(at) = self.queue.look_at(self.now) {
+            self.timers.set(Wake::Queue, Some(at));
+        }
+    }
+
+    /// Those that get nowhere give their places up.
+    fn look_at_queue(&mut self) {
+        for torrent in self.queue.look() {
+            self.with_torrent(torrent, |_, _| ());
         }
     }
 

@@ -5,8 +5,10 @@
 //! otherwise wait for ever. Nor does one to which nothing came for half an hour, or whose disk fails but is not full.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::ids::TorrentId;
+use crate::time::Instant;
 
 /// Torrents at work, and those that wait in the order they were added.
 #[derive(Debug)]
@@ -14,12 +16,14 @@ pub(crate) struct Queue {
     active_max: usize,
     active: BTreeSet<TorrentId>,
     waiting: VecDeque<TorrentId>,
+    look_at: Option<Instant>,
 }
 
 impl Queue {
     /// With this many places; one at least.
     pub(crate) fn new(active_max: u32) -> Self {
-        Self { active_max: active_max.max(1) as usize, active: BTreeSet::new(), waiting: VecDeque::new() }
+        let (active, waiting) = (BTreeSet::new(), VecDeque::new());
+        Self { active_max: active_max.max(1) as usize, active, waiting, look_at: None }
     }
 
     /// A torrent was added and waits.
@@ -37,6 +41,17 @@ impl Queue {
         Some(torrent)
     }
 
+    /// While somebody waits: when to [`Self::look`].
+    pub(crate) fn look_at(&mut self, now: Instant) -> Option<Instant> {
+        (!self.waiting.is_empty()).then(|| *self.look_at.get_or_insert(now + LOOK_EVERY))
+    }
+
+    /// Those that have places: they may not need them any longer.
+    pub(crate) fn look(&mut self) -> Vec<TorrentId> {
+        self.look_at = None;
+        self.active.iter().copied().collect()
+    }
+
     /// A torrent needs its place no longer.
     pub(crate) fn release(&mut self, torrent: TorrentId) {
         self.active.remove(&torrent);
@@ -48,6 +63,9 @@ impl Queue {
         self.waiting.retain(|waiting| *waiting != torrent);
     }
 }
+
+/// Between looks at those that others wait for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

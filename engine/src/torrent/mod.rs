@@ -305,14 +305,11 @@ impl Torrent {
             TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished => false,
             // Others would fill it more.
             TorrentState::DiskError => self.disk.is_full(),
-            TorrentState::Downloading | TorrentState::FetchingMetadata => now < self.stalls_at(),
+            TorrentState::Downloading | TorrentState::FetchingMetadata => {
+                now.since(self.announcer.fed_at().max(self.active_since)) < STALLED
+            }
             TorrentState::Opening | TorrentState::Checking | TorrentState::Stopping => true,
         }
-    }
-
-    /// From when it gets nowhere, if nothing comes until then.
-    fn stalls_at(&self) -> Instant {
-        self.announcer.fed_at().max(self.active_since) + STALLED
     }
 
     pub(crate) fn unban(&mut self, context: &mut Context<'_>, address: SocketAddr) {
@@ -558,9 +555,7 @@ impl Torrent {
 
     fn deadline(&self, context: &Context<'_>) -> Option<Instant> {
         let dial = if self.wants_dials(context) { self.candidates.next_at() } else { None };
-        let stalls_at = Some(self.stalls_at()).filter(|at| self.seeks_peers() && *at > context.now);
         [
-            stalls_at,
             self.choker.deadline(),
             self.disk.deadline(),
             if self.may_write() { self.verify.deadline() } else { None },
