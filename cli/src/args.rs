@@ -155,7 +155,7 @@ pub(crate) struct DownloadArgs {
         hide_env_values = true
     )]
     pub(crate) output: PathBuf,
-    /// Go on seeding when complete, until interrupted; --seed-ratio or --seed-time alone: until that is reached
+    /// Go on seeding when complete, until interrupted; --seed-ratio or --seed-time: until that is reached
     #[arg(long)]
     pub(crate) seed: bool,
     /// Give up with status 3 when there was no progress for so long, for example 90 or 5m

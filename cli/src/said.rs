@@ -16,9 +16,15 @@ impl Said {
         !is_known && before.as_deref() != Some(words)
     }
 
-    /// It has nothing to say of the torrent any more. Whether it had; with `once`, and has nothing of any other.
+    /// It has nothing to say of the torrent any more. Whether it had; with `once`, and says the same of no other.
     pub(crate) fn is_over(&mut self, host: &str, torrent: TorrentId, once: bool) -> bool {
-        self.0.remove(&(host.to_owned(), torrent)).is_some() && !(once && self.of(host).next().is_some())
+        let Some(words) = self.0.remove(&(host.to_owned(), torrent)) else { return false };
+        !(once && self.of(host).any(|said| *said == words))
+    }
+
+    /// The torrent is out.
+    pub(crate) fn forget(&mut self, torrent: TorrentId) {
+        self.0.retain(|(_, other), _| *other != torrent);
     }
 
     fn of(&self, host: &str) -> impl Iterator<Item = &String> {
@@ -50,6 +56,10 @@ mod tests {
         assert!(said.is_new("t", A, "timed out", true));
         assert!(!said.is_new("t", B, "timed out", true));
         assert!(!said.is_over("t", A, true) && said.is_over("t", B, true), "when it answers for all");
-        assert!(said.is_new("t", B, "timed out", true));
+        assert!(said.is_new("t", B, "timed out", true) && said.is_new("t", A, "unregistered", true));
+        assert!(said.is_over("t", B, true), "that is another matter");
+        assert!(!said.is_new("t", B, "unregistered", true));
+        said.forget(A);
+        assert!(said.is_over("t", B, true));
     }
 }

@@ -58,7 +58,6 @@ pub(crate) fn run(args: &TrackerArgs) -> ExitCode {
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::System(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             if args.json {
                 print_json(&json!({ "error": failure.to_string(), "error_class": failure.class() }));
@@ -168,15 +167,15 @@ fn info_hash(text: &str) -> Option<InfoHash> {
 async fn run_until_signal(args: &TrackerArgs, config: TrackerConfig) -> Result<(), Failure> {
     let listener = listen(args, &config)?;
     let mut out = Display { json: args.json, udp: !args.no_udp, shown: BTreeMap::new() };
-    out.listening(&listener).map_err(Failure::System)?;
+    let _ = out.listening(&listener);
     let mut signals = EndSignals::new().map_err(Failure::System)?;
     loop {
         match tokio::time::timeout(LOOK, signals.next()).await {
             Ok(()) => break,
-            Err(_) => out.show_changes(&listener.stats()),
+            Err(_) => _ = out.changes(&listener.stats()),
         }
     }
-    out.show_changes(&listener.stats());
+    let _ = out.changes(&listener.stats());
     listener.stop().await;
     Ok(())
 }
@@ -196,7 +195,8 @@ fn listen(args: &TrackerArgs, config: &TrackerConfig) -> Result<TrackerListener,
     }
 }
 
-/// Lines for people, or objects for programs; a torrent again only when a figure changed.
+/// Lines for people, or objects for programs; a torrent again only when a figure changed. That nobody reads them, or that
+/// the disk they go to is full, is no reason to end.
 struct Display {
     json: bool,
     udp: bool,
@@ -219,11 +219,6 @@ impl Display {
             urls.iter().try_for_each(|url| writeln!(out, "announce URL: {url}"))?;
         }
         out.flush()
-    }
-
-    /// It goes on serving when nobody reads that, or the disk it goes to is full.
-    fn show_changes(&mut self, stats: &BTreeMap<InfoHash, SwarmStats>) {
-        let _ = self.changes(stats);
     }
 
     fn changes(&mut self, stats: &BTreeMap<InfoHash, SwarmStats>) -> io::Result<()> {

@@ -545,6 +545,7 @@ impl Transfer {
             view.is_done = true;
         }
         self.some_failed = true;
+        self.tracker_errors.forget(torrent);
         self.progress.fail(failure);
     }
 

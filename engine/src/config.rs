@@ -39,7 +39,7 @@ pub struct Config {
     /// Of all torrents together.
     pub limits: RateLimits,
     /// Torrents that are opened, checked or downloaded at once; those added later wait in [`TorrentState::Queued`]. One
-    /// that seeds holds no place.
+    /// that seeds holds no place, nor does one to which nothing came for half an hour.
     ///
     /// [`TorrentState::Queued`]: crate::TorrentState::Queued
     pub active_max: u32,

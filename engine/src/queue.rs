@@ -1,8 +1,9 @@
-//! Whose turn it is: no more torrents than [`Config::active_max`](crate::Config::active_max) are opened, checked and
-//! downloaded at once.
+//! Whose turn it is: no more torrents than [`Config::active_max`](crate::Config::active_max) have a place, and are opened,
+//! checked and downloaded at once.
 //!
 //! A torrent that only seeds, or is finished, holds no place: it has little to do, and who waits for a download would
-//! otherwise wait for ever. Nor does one to which nothing came for half an hour, or whose disk fails but is not full.
+//! otherwise wait for ever. Nor does one to which nothing came for half an hour, but for a full disk: it goes on beside the
+//! others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -77,7 +77,7 @@ async fn follow(transport: &TcpTransport, url: &str) -> Result<Bytes, FetchError
     Err(FetchError::TooManyRedirects)
 }
 
-/// Asks each address of the host in turn, of which all but the last have [`ADDRESS_TIME_MAX`]. `from` is the scope that redirected to it.
+/// Asks each address of the host in turn. `from` is the scope that redirected to it.
 async fn get(
     transport: &TcpTransport,
     url: &Url,
@@ -91,8 +91,7 @@ async fn get(
         _ => transport.resolve(host).await?,
     };
     let mut error = FetchError::Net(NetError::NotFound);
-    let count = addresses.len();
-    for (n, ip) in (1..).zip(addresses) {
+    for ip in addresses {
         if from.is_some_and(|from| Scope::of(ip) < from) {
             error = FetchError::RedirectToLocal;
             continue;
@@ -109,10 +108,7 @@ async fn get(
                 .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())),
             body_bytes_max: TORRENT_FILE_BYTES_MAX as u32,
         };
-        let clock = BootClock::new();
-        let answer = http_get(transport, &clock, &get);
-        let time_max = if n < count { ADDRESS_TIME_MAX } else { TIME_MAX };
-        match tokio::time::timeout(time_max, answer).await.unwrap_or(Err(NetError::TimedOut)) {
+        match http_get(transport, &BootClock::new(), &get).await {
             Ok(response) => return Ok((response, target)),
             Err(net) => error = net.into(),
         }
@@ -130,8 +126,6 @@ fn check(url: &Url) -> Result<(), FetchError> {
     matches!(url.scheme(), "http" | "https").then_some(()).ok_or(FetchError::Url)
 }
 
-/// For an address behind which there are others: nobody may be there.
-const ADDRESS_TIME_MAX: Duration = Duration::from_secs(15);
 /// From the look-up to the last byte.
 const TIME_MAX: Duration = Duration::from_secs(60);
 

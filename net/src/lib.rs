@@ -30,3 +30,8 @@ pub use session::{Options, Session, StartError, config, fit, start};
 pub use sha1_many::Sha1Lanes;
 pub use storage::FileStorage;
 pub use transport::{Bind, BindError, TcpTransport};
+
+/// What the README says of using this is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

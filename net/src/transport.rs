@@ -5,6 +5,7 @@ use core::ops::RangeInclusive;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use taipei_engine::driver::{Connection, ListenError, SecureStream, Transport};
@@ -179,8 +180,12 @@ impl Transport for TcpTransport {
         &self,
         remote: SocketAddr,
     ) -> Result<Connection<OwnedReadHalf, OwnedWriteHalf>, NetError> {
-        let stream = self.dial(remote).await.map_err(|error| platform::net_error(&error))?;
-        open(stream, remote)
+        // The system alone would try for two minutes.
+        match tokio::time::timeout(CONNECT_TIME_MAX, self.dial(remote)).await {
+            Ok(Ok(stream)) => open(stream, remote),
+            Ok(Err(error)) => Err(platform::net_error(&error)),
+            Err(_) => Err(NetError::TimedOut),
+        }
     }
 
     async fn listen(
@@ -300,7 +305,9 @@ impl TcpTransport {
                 ListenError::NotOurs(address.to_string())
             }
             Bind::Interface(name) if platform::is_not_ours(error) => ListenError::NotOurs(name.clone()),
-            _ if error.kind() == io::ErrorKind::PermissionDenied => ListenError::Denied(port),
+            _ if (1..1024).contains(&port) && error.kind() == io::ErrorKind::PermissionDenied => {
+                ListenError::Denied(port)
+            }
             _ => ListenError::Failed { port, error: platform::net_error(error) },
         }
     }
@@ -319,6 +326,8 @@ fn open(
     Ok(Connection { reader, writer, local, remote })
 }
 
+/// For four tries of the system to reach a host.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 256;
 /// Times to let the system choose a port until it is free in both families.

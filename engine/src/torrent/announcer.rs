@@ -288,13 +288,18 @@ impl Announcer {
         self.advance(now);
     }
 
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopping | Phase::Stopped)
+    }
+
     /// After a stop: begins as if it never had.
     pub(crate) fn start_again(&mut self, now: Instant) {
         self.give_up();
         self.ready.retain(|action| *action != Action::Stopped);
         for tracker in &mut self.trackers {
             tracker.started = false;
-            tracker.due_at = now;
+            (tracker.due_at, tracker.welcome_at) = (now, now);
         }
         (self.phase, self.due_at) = (Phase::Running, now);
         self.advance(now);

@@ -203,6 +203,12 @@ impl Candidates {
         self.place(now + DISPLACED + jitter, address, failures);
     }
 
+    /// It is not dialled now, and not before `at`.
+    pub(crate) fn put_off(&mut self, at: Instant, address: SocketAddr) {
+        let failures = self.known.get(&address).map_or(0, |candidate| candidate.failures);
+        self.place(at, address, failures);
+    }
+
     /// A connection that had worked is over.
     pub(crate) fn on_closed(&mut self, now: Instant, address: SocketAddr) {
         let jitter = Duration::from_nanos(self.rng.below(BACK_OFF.as_nanos() as u64));

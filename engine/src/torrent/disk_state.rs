@@ -238,6 +238,7 @@ impl Torrent {
             return;
         }
         info!(torrent = %self.info_hash.short(), "the disk works again");
+        self.active_since = context.now;
         let state = if !self.begun {
             TorrentState::Checking
         } else if self.selection.is_complete() {

@@ -144,9 +144,7 @@ impl Torrent {
         peer.picked_dry = false;
         // Whoever was asked has its share. Others come in with what was not counted on any more.
         let source = Source::of(peer.remote);
-        if self.pieces.sharers(piece).is_some()
-            && !may_share(&self.pieces, &self.verify, piece, source, &mut None)
-        {
+        if self.pieces.sharers(piece).is_some() && !may_share(&self.pieces, &self.verify, piece, source) {
             self.wasted_bytes += bytes;
             return Ok(());
         }

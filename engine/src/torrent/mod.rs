@@ -136,7 +136,7 @@ pub(crate) struct Torrent {
     totals_before: Totals,
     stop_by: Option<Instant>,
     resume_mode: ResumeMode,
-    /// When its turn came.
+    /// When its turn came, its check was over, its disk worked again, or the machine woke.
     active_since: Instant,
     /// The check is over, and peers and trackers have begun.
     begun: bool,
@@ -304,8 +304,8 @@ impl Torrent {
         match self.state {
             TorrentState::Queued | TorrentState::Seeding | TorrentState::Finished => false,
             // Others would fill it more.
-            TorrentState::DiskError => self.disk.is_full(),
-            TorrentState::Downloading | TorrentState::FetchingMetadata => {
+            TorrentState::DiskError if self.disk.is_full() => true,
+            TorrentState::Downloading | TorrentState::FetchingMetadata | TorrentState::DiskError => {
                 now.since(self.announcer.fed_at().max(self.active_since)) < STALLED
             }
             TorrentState::Opening | TorrentState::Checking | TorrentState::Stopping => true,
@@ -488,6 +488,7 @@ impl Torrent {
         for connection in connections {
             self.close_peer(context, connection);
         }
+        self.active_since = context.now;
         self.candidates.renew(context.now);
         context.udp_trackers.renew();
         self.announcer.renew(context.now);
@@ -604,6 +605,7 @@ impl Torrent {
         let whole = self.selection.is_complete();
         self.told_complete = whole;
         self.begun = true;
+        self.active_since = context.now;
         if !self.announcer.has_begun() {
             self.announcer.start(context.now);
         }
@@ -743,6 +745,7 @@ impl Torrent {
     /// What is counted over peers is the sum over those connected, at every moment (`reliability.md` B5).
     #[cfg(test)]
     pub(crate) fn assert_counts(&self) {
+        self.pieces.assert_shares();
         let counted = || self.peers.values().filter(|peer| peer.counted);
         for piece in self.place.layout.pieces() {
             let those = counted().filter(|peer| peer.has.has(piece)).count();

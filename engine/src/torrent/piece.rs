@@ -29,6 +29,8 @@ pub(crate) struct Pieces {
     open: BTreeSet<(Option<ConnectionId>, u64, PieceIndex)>,
     /// Partial pieces of which something is in memory, by the logarithm of how much: a block seldom moves its piece.
     buffered: BTreeSet<(u32, PieceIndex)>,
+    /// In partial pieces of several.
+    shares: Shares,
     begun: u64,
     missing_count: u32,
     /// How often each piece was taken from a peer that kept others waiting.
@@ -118,6 +120,7 @@ impl Pieces {
             partials: BTreeMap::new(),
             open: BTreeSet::new(),
             buffered: BTreeSet::new(),
+            shares: Shares::default(),
             begun: 0,
             seized: BTreeMap::new(),
             blocks_wanted,
@@ -270,14 +273,24 @@ impl Pieces {
 
     /// `source` was asked for a block of a partial piece. Of one block there is nothing to share.
     pub(crate) fn on_shared(&mut self, piece: PieceIndex, source: Source) {
-        if let Some(partial) = self.partials.get_mut(&piece).filter(|partial| partial.blocks.len() > 1) {
-            partial.sharers.insert(source);
+        if let Some(partial) = self.partials.get_mut(&piece).filter(|partial| partial.blocks.len() > 1)
+            && partial.sharers.insert(source)
+        {
+            self.shares.join(&partial.sharers, source);
         }
     }
 
-    /// Counts the partial pieces of several.
-    pub(crate) fn count_shares(&self, shares: &mut Shares) {
-        self.partials.values().for_each(|partial| shares.add(&partial.sharers));
+    /// In the partial pieces of several.
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// They are what they would be if they were counted now.
+    #[cfg(test)]
+    pub(crate) fn assert_shares(&self) {
+        let mut counted = Shares::default();
+        self.partials.values().for_each(|partial| counted.add(&partial.sharers));
+        assert_eq!(self.shares, counted);
     }
 
     /// Partial pieces of others that were begun a while ago, in order.
@@ -436,7 +449,10 @@ impl Pieces {
         partial.wanted_count -= 1;
         self.blocks_wanted -= 1;
         partial.senders.add(block, address);
-        partial.sharers.insert(Source::of(address));
+        let source = Source::of(address);
+        if partial.sharers.insert(source) {
+            self.shares.join(&partial.sharers, source);
+        }
         Filed::New { others, complete: partial.wanted_count == 0 }
     }
 
@@ -460,6 +476,7 @@ impl Pieces {
     pub(crate) fn take_whole(&mut self, piece: PieceIndex) -> Whole {
         let mut partial = self.partials.remove(&piece).expect("only a partial piece becomes whole");
         assert_eq!(partial.wanted_count, 0, "only a whole piece is verified");
+        self.shares.remove(&partial.sharers);
         self.states[piece.at()] = State::Verifying;
         self.buffered.remove(&(size_class(partial.buffered_bytes), piece));
         self.buffered_bytes -= partial.buffered_bytes;
@@ -487,6 +504,7 @@ impl Pieces {
     /// What is here of a partial piece is thrown away; gives the blocks that were asked for, and of whom.
     pub(crate) fn reset(&mut self, layout: &Layout, piece: PieceIndex) -> Vec<(BlockIndex, ConnectionId)> {
         let Some(partial) = self.partials.remove(&piece) else { return Vec::new() };
+        self.shares.remove(&partial.sharers);
         self.open.remove(&(partial.owner, partial.number, piece));
         self.states[piece.at()] = State::Missing;
         self.missing_count += 1;

@@ -35,8 +35,6 @@ pub(super) struct Refill<'a> {
     source: Source,
     room: u32,
     chosen: Vec<(PieceIndex, BlockIndex)>,
-    /// Counted when first needed, and again after each change.
-    shares: Option<Shares>,
 }
 
 /// What all peers were asked for, the latest last, as it was a moment ago: there may be tens of thousands of blocks.
@@ -105,8 +103,8 @@ impl<'a> Refill<'a> {
     ) -> Option<Self> {
         let peer = peers.get(&connection)?;
         let source = Source::of(peer.remote);
-        let (chosen, shares) = (Vec::new(), None);
-        Some(Self { now, peer, layout, pieces, picker, verify, peers, outlook, source, room, chosen, shares })
+        let chosen = Vec::new();
+        Some(Self { now, peer, layout, pieces, picker, verify, peers, outlook, source, room, chosen })
     }
 
     /// Chooses. New pieces are begun at random when `random`.
@@ -187,19 +185,29 @@ impl<'a> Refill<'a> {
         requesters: usize,
     ) -> bool {
         let sooner = if of.is_some() || self.pieces.all_requested() { SOONER } else { MUCH_SOONER };
+        let mut queued = self.queued();
+        let mut enough = self.peer.would_take(self.now, queued) * 2 + sooner;
+        // Neighbours are of one piece.
+        let mut judged = None;
         for at in (0..expected.len()).rev() {
-            let queued = self.queued();
             if self.room == 0 || (of.is_none() && queued >= ENDGAME_REQUESTS) {
                 return false;
             }
             let Expected { wait, piece, block } = expected[at];
-            if wait <= self.peer.would_take(self.now, queued) * 2 + sooner {
+            if wait <= enough {
                 // And so it is with all that comes after it.
                 return true;
             }
-            let ours = self.peer.requests.contains(piece, block) || self.chosen.contains(&(piece, block));
-            let may = !ours && of.is_none_or(|of| of.contains(&piece)) && self.peer.serves(piece);
-            if !may || !self.may_share(piece) {
+            let may = match judged {
+                Some((last, may)) if last == piece => may,
+                _ => {
+                    of.is_none_or(|of| of.contains(&piece))
+                        && self.peer.serves(piece)
+                        && self.may_share(piece)
+                }
+            };
+            judged = Some((piece, may));
+            if !may || self.peer.requests.contains(piece, block) || self.chosen.contains(&(piece, block)) {
                 continue;
             }
             // Slow ones that were asked for the same do not keep one away that is known to be quick.
@@ -210,6 +218,9 @@ impl<'a> Refill<'a> {
                 self.chose(piece, &[block]);
                 // It will be here sooner than that.
                 expected.remove(at);
+                queued = self.queued();
+                enough = self.peer.would_take(self.now, queued) * 2 + sooner;
+                judged = None;
             }
         }
         false
@@ -239,18 +250,17 @@ impl<'a> Refill<'a> {
             return;
         }
         self.pieces.on_shared(piece, self.source);
-        self.shares = None;
         self.room -= blocks.len() as u32;
         self.chosen.extend(blocks.iter().map(|block| (piece, *block)));
     }
 
     /// Whether this peer may have a share in a partial piece.
-    fn may_share(&mut self, piece: PieceIndex) -> bool {
-        may_share(self.pieces, self.verify, piece, self.source, &mut self.shares)
+    fn may_share(&self, piece: PieceIndex) -> bool {
+        may_share(self.pieces, self.verify, piece, self.source)
     }
 
     /// Partial pieces that it could send but may not join.
-    fn kept_from(&mut self) -> BTreeSet<PieceIndex> {
+    fn kept_from(&self) -> BTreeSet<PieceIndex> {
         let mut kept = BTreeSet::new();
         for piece in self.pieces.partial() {
             let others = self.peer.serves(piece) && !self.pieces.is_owned_by(piece, self.peer.connection);
@@ -262,25 +272,11 @@ impl<'a> Refill<'a> {
     }
 }
 
-/// Whether `source` may have a share in a partial piece. `counted` are the shares there are, if they were counted.
-pub(super) fn may_share(
-    pieces: &Pieces,
-    verify: &Verify,
-    piece: PieceIndex,
-    source: Source,
-    counted: &mut Option<Shares>,
-) -> bool {
+/// Whether `source` may have a share in a partial piece.
+pub(super) fn may_share(pieces: &Pieces, verify: &Verify, piece: PieceIndex, source: Source) -> bool {
     let Some(sharers) = pieces.sharers(piece) else { return false };
-    if sharers.is_empty() || sharers.contains(&source) {
-        return true;
-    }
-    let shares = counted.get_or_insert_with(|| {
-        let mut shares = Shares::default();
-        pieces.count_shares(&mut shares);
-        verify.count_shares(&mut shares);
-        shares
-    });
-    shares.permit(sharers, source)
+    let [under_way, failed] = verify.shares();
+    Shares::permit([pieces.shares(), under_way, failed], sharers, source)
 }
 
 /// Peers asked for one block in endgame.

@@ -173,7 +173,7 @@ impl Torrent {
         if !was_complete || self.state == TorrentState::Stopping {
             return;
         }
-        if self.state == TorrentState::Finished {
+        if self.announcer.is_stopped() {
             self.trackers_told = false;
             self.announcer.start_again(context.now);
         }

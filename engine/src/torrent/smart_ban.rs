@@ -16,12 +16,16 @@ use crate::limits::EVIDENCE_BLOCKS_MAX;
 
 /// Whom a ban is about: a host, or on local networks, where many share one address, a host and a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(IpAddr, Option<u16>);
+pub(crate) struct Source(u128, Option<u16>);
 
 impl Source {
     pub(crate) fn of(address: SocketAddr) -> Self {
         let local = Scope::of(address.ip()) != Scope::Public;
-        Self(address.ip().to_canonical(), local.then_some(address.port()))
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self(ip.to_bits(), local.then_some(address.port()))
     }
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct SmartBan {
     /// What is remembered of their failure, where several had sent them.
     suspects: BTreeMap<PieceIndex, Option<Evidence>>,
     blocks: usize,
+    /// In those that several had sent.
+    shares: Shares,
 }
 
 #[derive(Debug)]
@@ -119,6 +125,7 @@ impl SmartBan {
         // piece is suspect all the same.
         if sole.is_none() && known.is_none() && self.blocks + digests.len() <= EVIDENCE_BLOCKS_MAX {
             self.blocks += digests.len();
+            self.shares.add(&senders.sources());
             *known = Some(Evidence { senders, digests });
         }
         sole
@@ -128,6 +135,7 @@ impl SmartBan {
     pub(crate) fn on_passed(&mut self, piece: PieceIndex, right: &[BlockDigest]) -> Vec<SocketAddr> {
         let Some(Some(evidence)) = self.suspects.remove(&piece) else { return Vec::new() };
         self.blocks -= evidence.digests.len();
+        self.shares.remove(&evidence.senders.sources());
         let mut liars: BTreeMap<Source, SocketAddr> = BTreeMap::new();
         for (block, (was, right)) in evidence.digests.iter().zip(right).enumerate() {
             if was != right
@@ -139,15 +147,15 @@ impl SmartBan {
         liars.into_values().collect()
     }
 
-    /// Counts the suspect pieces that several had sent.
-    pub(crate) fn count_shares(&self, shares: &mut Shares) {
-        self.suspects.values().flatten().for_each(|evidence| shares.add(&evidence.senders.sources()));
+    /// In the suspect pieces that several had sent.
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
     }
 }
 
 /// How many pieces each address has a share in beside others, until they are found good: at most [`SHARED_MAX`]. One
 /// more that it spoils is its alone, so three bad pieces are the most that anybody gets us to take.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shares(BTreeMap<Source, usize>);
 
 impl Shares {
@@ -158,9 +166,36 @@ impl Shares {
         }
     }
 
-    /// Whether `source` may have a share in a piece of which `sharers` have one already.
-    pub(crate) fn permit(&self, sharers: &BTreeSet<Source>, source: Source) -> bool {
-        let may = |sharer: &Source| self.0.get(sharer).is_none_or(|count| *count < SHARED_MAX);
+    /// `source` has a share in a piece as well, of which now these have one.
+    pub(crate) fn join(&mut self, sharers: &BTreeSet<Source>, source: Source) {
+        match sharers.len() {
+            0 | 1 => {}
+            2 => self.add(sharers),
+            _ => *self.0.entry(source).or_default() += 1,
+        }
+    }
+
+    /// A piece of which these had a share is judged, or thrown away.
+    pub(crate) fn remove(&mut self, sharers: &BTreeSet<Source>) {
+        for sharer in sharers.iter().filter(|_| sharers.len() > 1) {
+            let count = self.0.get_mut(sharer).expect("it was counted");
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(sharer);
+            }
+        }
+    }
+
+    /// Whether `source` may have a share in a piece of which `sharers` have one already, by all that is `counted`.
+    pub(crate) fn permit<const N: usize>(
+        counted: [&Self; N],
+        sharers: &BTreeSet<Source>,
+        source: Source,
+    ) -> bool {
+        let may = |sharer: &Source| {
+            let counts = counted.iter().filter_map(|shares| shares.0.get(sharer));
+            counts.sum::<usize>() < SHARED_MAX
+        };
         sharers.is_empty()
             || sharers.contains(&source)
             || (may(&source) && (sharers.len() > 1 || sharers.iter().all(may)))
@@ -255,14 +290,40 @@ mod tests {
         let source = |n| Source::of(address(n));
         let set = |all: &[u8]| all.iter().copied().map(source).collect::<BTreeSet<_>>();
         let mut shares = Shares::default();
+        let permit = |shares: &Shares, sharers: &[u8], who| {
+            let suspects = Shares::default();
+            Shares::permit([shares, &suspects], &set(sharers), source(who))
+        };
         shares.add(&set(&[1, 2]));
         shares.add(&set(&[9]));
-        assert!(shares.permit(&set(&[1]), source(3)));
+        assert!(permit(&shares, &[1], 3));
         shares.add(&set(&[1, 3]));
-        assert!(!shares.permit(&set(&[1]), source(4)), "of whom two are shared");
-        assert!(!shares.permit(&set(&[4]), source(1)));
-        assert!(shares.permit(&set(&[1, 2]), source(4)), "that one is counted already");
-        assert!(shares.permit(&set(&[1]), source(1)) && shares.permit(&set(&[]), source(1)));
-        assert!(shares.permit(&set(&[9]), source(4)));
+        assert!(!permit(&shares, &[1], 4), "of whom two are shared");
+        assert!(!permit(&shares, &[4], 1));
+        assert!(permit(&shares, &[1, 2], 4), "that one is counted already");
+        assert!(permit(&shares, &[1], 1) && permit(&shares, &[], 1));
+        assert!(permit(&shares, &[9], 4));
+        let mut suspects = Shares::default();
+        suspects.add(&set(&[2, 4]));
+        assert!(permit(&shares, &[2], 3) && !Shares::permit([&shares, &suspects], &set(&[2]), source(3)));
+        shares.remove(&set(&[1, 2]));
+        assert!(permit(&shares, &[1], 4));
+        shares.remove(&set(&[1, 3]));
+        shares.remove(&set(&[9]));
+        assert_eq!(shares, Shares::default());
+    }
+
+    #[test]
+    fn who_joins_is_counted_as_if_all_had_come_together() {
+        let source = |n| Source::of(address(n));
+        let (mut joined, mut sharers) = (Shares::default(), BTreeSet::new());
+        for n in [1, 2, 3, 2, 1, 4] {
+            if sharers.insert(source(n)) {
+                joined.join(&sharers, source(n));
+            }
+            let mut together = Shares::default();
+            together.add(&sharers);
+            assert_eq!(joined, together, "{n}");
+        }
     }
 }

@@ -90,14 +90,15 @@ impl Torrent {
             && self.candidates.next_at().is_some_and(|at| at <= context.now)
             && context.now >= context.dials_from
         {
-            if let Err(later) = context.dials.take(context.now, self.id) {
-                context.dials_from = later;
-                return;
-            }
             let Some(remote) = self.candidates.take_next(context.now) else { return };
             if self.is_crowded(remote) {
-                self.candidates.on_displaced(context.now, remote);
+                self.candidates.put_off(context.now + CROWDED, remote);
                 continue;
+            }
+            if let Err(later) = context.dials.take(context.now, self.id) {
+                self.candidates.put_off(context.now, remote);
+                context.dials_from = later;
+                return;
             }
             let connection = context.connect(self.id, remote);
             let peer = Peer::new(context.now, connection, remote, Stage::Dialling, self.have.piece_count());
@@ -393,10 +394,8 @@ impl Torrent {
             return Err(Fault::OtherTorrent);
         }
         let Some(peer) = self.peers.get(&connection) else { return Ok(()) };
-        // From another host anybody may say that it is somebody else.
-        let ip = peer.remote.ip().to_canonical();
-        let is_twin =
-            |other: &Peer| other.id == Some(theirs.peer_id) && other.remote.ip().to_canonical() == ip;
+        // From another host anybody may say that it is somebody else; so who has two addresses may be here twice.
+        let is_twin = |other: &Peer| other.id == Some(theirs.peer_id) && is_same_host(other, peer);
         let twin = self.peers.iter().find(|(_, other)| is_twin(other)).map(|(twin, _)| *twin);
         let Some(peer) = self.peers.get_mut(&connection) else { return Ok(()) };
         if theirs.peer_id == context.our_id {
@@ -648,7 +647,9 @@ impl Torrent {
             Some(Fault::Displaced) => self.candidates.on_displaced(context.now, address),
             Some(Fault::Redundant) => self.candidates.on_redundant(address),
             Some(Fault::Twice) => {
-                let is_twin = |other: &&mut Peer| other.id == peer.id && other.listens_at.is_none();
+                let is_twin = |other: &&mut Peer| {
+                    other.id == peer.id && is_same_host(other, &peer) && other.listens_at.is_none()
+                };
                 if let Some(twin) = self.peers.values_mut().find(is_twin) {
                     twin.listens_at = Some(address);
                 }
@@ -668,6 +669,10 @@ impl Torrent {
             self.unsent.push(connection);
         }
     }
+}
+
+fn is_same_host(one: &Peer, other: &Peer) -> bool {
+    one.remote.ip().to_canonical() == other.remote.ip().to_canonical()
 }
 
 /// Whether a message is one that an honest peer has little cause to send often. Those that toggle something count as well.
@@ -735,3 +740,5 @@ const ALLOWED_FAST_TAKEN_MAX: usize = 64;
 const REJECTS_MAX: u32 = 2 * crate::limits::REQUESTS_OUT_MAX;
 /// After which silence a connection is taken for lost when whoever dialled it dials again.
 const TWIN_SILENT: Duration = Duration::from_secs(10);
+/// Until an address of a host with enough connections is looked at again.
+const CROWDED: Duration = Duration::from_secs(60);

@@ -33,6 +33,8 @@ pub(crate) struct Verify {
     /// not read as they came is no news of the disk.
     gone: BTreeSet<PieceIndex>,
     smart_ban: SmartBan,
+    /// In the pieces under way that several sent.
+    shares: Shares,
     bytes: u64,
 }
 
@@ -80,6 +82,7 @@ impl Verify {
             self.wait(piece, blocks);
         }
         self.bytes += bytes;
+        self.shares.add(&senders.sources());
         let progress =
             Progress { senders, bytes, read_back, from_disk: read_back, hash: None, doubted: false };
         assert!(self.under_way.insert(piece, progress).is_none(), "a piece is verified once at a time");
@@ -204,10 +207,9 @@ impl Verify {
         self.smart_ban.is_suspect(piece)
     }
 
-    /// Counts the pieces that several sent and that are not found good.
-    pub(crate) fn count_shares(&self, shares: &mut Shares) {
-        self.under_way.values().for_each(|progress| shares.add(&progress.senders.sources()));
-        self.smart_ban.count_shares(shares);
+    /// In the pieces that several sent and that are not judged, and in those that failed.
+    pub(crate) fn shares(&self) -> [&Shares; 2] {
+        [&self.shares, self.smart_ban.shares()]
     }
 
     fn wait(&mut self, piece: PieceIndex, blocks: Vec<crate::block::BlockData>) {
@@ -239,6 +241,7 @@ impl Verify {
         let Progress { senders, bytes, from_disk, hash, .. } = self.under_way.remove(&piece)?;
         let PieceHash { good, digests } = hash?;
         self.bytes -= bytes;
+        self.shares.remove(&senders.sources());
         let stored = self.stored.remove(&piece).unwrap_or_default();
         let is_other = !good && from_disk && !senders.sent(&stored, &digests);
         let spoilt = !self.gone.remove(&piece) && is_other;

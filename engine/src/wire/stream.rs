@@ -47,7 +47,7 @@ pub enum WireError {
 
 impl Stream {
     /// Takes bytes as they came. Complete messages are appended to `messages`; a block's bytes stay where they are,
-    /// shared with `chunk`.
+    /// shared with `chunk`, if that is not a crumb.
     ///
     /// # Errors
     /// When what came cannot be BitTorrent, or a message is longer than its kind allows. Messages before it are in
