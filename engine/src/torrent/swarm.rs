@@ -648,7 +648,7 @@ impl Torrent {
             Some(Fault::Redundant) => self.candidates.on_redundant(address),
             Some(Fault::Twice) => {
                 let is_twin = |other: &&mut Peer| {
-                    other.id == peer.id && is_same_host(other, &peer) && other.listens_at.is_none()
+                    other.id == peer.id && is_same_host(other, peer) && other.listens_at.is_none()
                 };
                 if let Some(twin) = self.peers.values_mut().find(is_twin) {
                     twin.listens_at = Some(address);
