@@ -39,6 +39,16 @@ fn nobody_need_read_what_is_said() {
 }
 
 #[test]
+fn a_tracker_serves_though_nobody_reads() {
+    let place = Place::new("tracker-unread");
+    let mut command = place.command("tracker --listen 127.0.0.1:0 --no-udp");
+    let mut tracker = command.stdout(nobody()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(tracker.try_wait().unwrap(), None, "it goes on");
+    assert_eq!(interrupt(&mut tracker), Some(0));
+}
+
+#[test]
 fn whoever_asked_what_a_link_names_may_stop() {
     let place = Place::new("stop-asking");
     let link = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567";

@@ -42,7 +42,7 @@ pub enum FetchError {
 }
 
 /// Fetches what is at an http or https URL, at most as much as a torrent file may be. Certificates are checked; nothing
-/// goes another way than `bind`.
+/// goes another way than `bind`, but the system looks up names.
 ///
 /// # Errors
 /// Says what is wrong; the URL itself is not in the words, because it may hold a passkey.

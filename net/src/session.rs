@@ -17,8 +17,8 @@ use crate::{
 /// How a session is to be.
 #[non_exhaustive]
 pub struct Options {
-    /// An address or the name of a network interface to use for everything; nothing goes another way. None: whatever
-    /// the system chooses.
+    /// An address or the name of a network interface to use for everything; nothing goes another way, but the system looks
+    /// up names. None: whatever the system chooses.
     pub bind: Option<String>,
     /// Ports to try in turn for listening; 0 lets the system choose. None: nobody can connect to us.
     pub ports: Option<RangeInclusive<u16>>,

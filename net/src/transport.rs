@@ -31,7 +31,7 @@ struct Shared {
 }
 
 /// Which of this machine's addresses are used, for listening and for dialling. What cannot go that way fails; it never
-/// goes another way.
+/// goes another way. Names are looked up by the system, in its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bind {

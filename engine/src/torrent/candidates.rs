@@ -198,9 +198,8 @@ impl Candidates {
 
     /// It made room for another: its turn comes after that of others.
     pub(crate) fn on_displaced(&mut self, now: Instant, address: SocketAddr) {
-        let failures = self.known.get(&address).map_or(0, |candidate| candidate.failures);
         let jitter = Duration::from_nanos(self.rng.below(DISPLACED.as_nanos() as u64));
-        self.place(now + DISPLACED + jitter, address, failures);
+        self.put_off(now + DISPLACED + jitter, address);
     }
 
     /// It is not dialled now, and not before `at`.
